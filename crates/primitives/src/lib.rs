@@ -1,0 +1,26 @@
+//! The vocabulary of Cipherloom: what a handle is, which operations exist, and what is signed.
+//!
+//! Everything here is pure: no I/O, no clock, no randomness, no ciphertexts. Bytes and integers from outside become
+//! types in this crate; past it no part of the system passes type codes or operation numbers as integers.
+//!
+//! * [`FheType`] and [`Handle`]: the encrypted types and the 32-byte references contracts compute with.
+//! * [`Operation`] and [`operation::TABLE`]: the one table of all operations, from which the Solidity constants, the
+//!   documentation page and the test matrix are generated.
+//! * [`TypedOperation`] and [`Computation`]: an operation whose operands were checked against that table.
+//! * [`eip712`]: the payloads users, coprocessors and the KMS sign.
+//! * [`input`] and [`decryption`]: input lists, input proofs, decryption requests and results as bytes.
+
+pub mod computation;
+pub mod cost;
+pub mod decryption;
+pub mod eip712;
+pub mod fhe_type;
+pub mod handle;
+pub mod input;
+pub mod operation;
+
+pub use alloy_primitives::{Address, B256, Bytes, U256};
+pub use computation::{Computation, Operand, OperationError, RawOperands, TypedOperation};
+pub use fhe_type::{FheType, UnknownFheType};
+pub use handle::{Handle, HandleError, HandleOrigin};
+pub use operation::{Operation, OperationSpec, UnknownOperation};
