@@ -1,0 +1,60 @@
+//! Running other programs: found, echoed, and with an error that says which one failed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// Returns the root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies directly under the root")
+        .to_path_buf()
+}
+
+/// Returns the directory for tools and caches of this project outside the repository.
+pub(crate) fn cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_else(std::env::temp_dir);
+    base.join("cipherloom")
+}
+
+/// Prepares a command that runs in the root of the repository.
+pub(crate) fn program(name: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(name);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Prepares a cargo command with the cargo that runs this one.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+}
+
+/// Prints a command, runs it, and fails if it does.
+///
+/// # Errors
+/// If the program cannot be started or ends with a failure.
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let line = describe(&command);
+    println!("+ {line}");
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
+    ensure!(status.success(), "`{line}` failed: {status}");
+    Ok(())
+}
+
+fn describe(command: &Command) -> String {
+    let name = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    command
+        .get_args()
+        .fold(name, |line, argument| line + " " + &argument.to_string_lossy())
+}
