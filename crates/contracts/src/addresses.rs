@@ -1,0 +1,87 @@
+//! Where the host contracts of a deployment are.
+
+use alloy_primitives::Address;
+use serde::{Deserialize, Serialize};
+
+/// Nonces of the deployer at which [`crate::deployment_steps`] creates the contracts (public protocol, section 1.9).
+pub(crate) mod nonce {
+    pub(crate) const EMPTY_ACL: u64 = 0;
+    pub(crate) const ACL: u64 = 1;
+    pub(crate) const EMPTY_HOST_CONTRACT: u64 = 2;
+    pub(crate) const EXECUTOR: u64 = 3;
+    pub(crate) const KMS_VERIFIER: u64 = 4;
+    pub(crate) const INPUT_VERIFIER: u64 = 5;
+    pub(crate) const HCU_LIMIT: u64 = 6;
+    pub(crate) const PAUSER_SET: u64 = 7;
+}
+
+/// The addresses of one deployment of the host contracts.
+///
+/// The original contracts have each other's addresses compiled in, so libraries of dApps know them as constants. A
+/// deployment that creates the contracts at the same nonces from the same account gets the same addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostAddresses {
+    /// Who may use and decrypt which handle; owns the other contracts.
+    pub acl: Address,
+    /// Takes the operations of dApps ("coprocessor address" in their configuration).
+    pub executor: Address,
+    /// Checks signatures of the KMS.
+    pub kms_verifier: Address,
+    /// Checks signatures of coprocessors over inputs.
+    pub input_verifier: Address,
+    /// Limits the cost of operations per transaction and block.
+    pub hcu_limit: Address,
+    /// Who may pause.
+    pub pauser_set: Address,
+}
+
+impl HostAddresses {
+    /// Computes the addresses of a deployment by a fresh account with [`crate::deployment_steps`].
+    ///
+    /// ```
+    /// use cipherloom_contracts::{HostAddresses, development};
+    ///
+    /// let addresses = HostAddresses::of_deployer(development::DEPLOYER);
+    /// assert_eq!(addresses.acl.to_string(), "0x50157CFfD6bBFA2DECe204a89ec419c23ef5755D");
+    /// ```
+    #[must_use]
+    pub fn of_deployer(deployer: Address) -> Self {
+        Self {
+            acl: deployer.create(nonce::ACL),
+            executor: deployer.create(nonce::EXECUTOR),
+            kms_verifier: deployer.create(nonce::KMS_VERIFIER),
+            input_verifier: deployer.create(nonce::INPUT_VERIFIER),
+            hcu_limit: deployer.create(nonce::HCU_LIMIT),
+            pauser_set: deployer.create(nonce::PAUSER_SET),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::address;
+
+    use super::*;
+    use crate::development;
+
+    #[test]
+    fn the_development_deployer_gives_the_addresses_that_libraries_have_for_chain_31337() {
+        let addresses = HostAddresses::of_deployer(development::DEPLOYER);
+        assert_eq!(addresses.acl, address!("50157CFfD6bBFA2DECe204a89ec419c23ef5755D"));
+        assert_eq!(addresses.executor, address!("e3a9105a3a932253A70F126eb1E3b589C643dD24"));
+        assert_eq!(addresses.kms_verifier, address!("901F8942346f7AB3a01F6D7613119Bca447Bb030"));
+        assert_eq!(addresses.input_verifier, address!("36772142b74871f255CbD7A3e89B401d3e45825f"));
+    }
+
+    #[test]
+    fn the_end_to_end_deployer_gives_the_addresses_of_chain_12345() {
+        let addresses = HostAddresses::of_deployer(address!("c45994e4098271c3140117ebD5c74C70dd56D9cd"));
+        assert_eq!(addresses.acl, address!("05fD9B5EFE0a996095f42Ed7e77c390810CF660c"));
+        assert_eq!(addresses.executor, address!("cCAe95fF1d11656358E782570dF0418F59fA40e1"));
+        assert_eq!(addresses.kms_verifier, address!("a1880e99d86F081E8D3868A8C4732C8f65dfdB11"));
+        assert_eq!(addresses.input_verifier, address!("857Ca72A957920Fa0FB138602995839866Bd4005"));
+        assert_eq!(addresses.hcu_limit, address!("Ab30999D17FAAB8c95B2eCD500cFeFc8f658f15d"));
+        assert_eq!(addresses.pauser_set, address!("52054F36036811ca418be59e41Fc6DD1b9e4F4c8"));
+    }
+}
