@@ -1,0 +1,85 @@
+//! Real encrypted computation: tfhe-rs on the CPU.
+//!
+//! Results are reproducible: a result's bytes depend on the key set, the operation and the bytes of its inputs, and on nothing else. Three
+//! things would break that, and each has its place here. The FFT algorithm is fixed before keys are read (`fft_plan`). The number of threads that
+//! tfhe sees, from which it chooses algorithms, is the same on every machine (`cpu/pools.rs`). And no operation draws fresh
+//! randomness: random values are a pseudo-random function of the seed, evaluated under encryption (`cpu/random.rs`).
+//!
+//! Every result is clean: carries are empty and noise is that of a fresh bootstrap, or none. So any result can be the input of any
+//! operation, in any order.
+
+mod booleans;
+mod clean;
+mod evaluate;
+mod integers;
+mod lists;
+mod pools;
+mod random;
+mod select;
+mod shifts;
+mod trivial;
+
+use std::sync::Arc;
+
+use cipherloom_primitives::{FheType, TypedOperation, input::InputMetadata};
+
+use crate::{
+    backend::{BackendKind, FheBackend, VerifiedInput},
+    ciphertext::Ciphertext,
+    error::FheError,
+    fft_plan,
+    keys::EvaluationKeys,
+    operands,
+};
+
+/// Computes with tfhe-rs on the CPU under one key set.
+///
+/// Calls from several threads run side by side, each in a pool of its own as long as there are processors.
+pub struct CpuBackend {
+    keys: Arc<EvaluationKeys>,
+    pools: pools::Pools,
+}
+
+impl CpuBackend {
+    /// Makes the backend for a key set. The keys may be shared with other backends.
+    ///
+    /// # Panics
+    /// If the operating system refuses to start the computing threads.
+    #[must_use]
+    pub fn new(keys: Arc<EvaluationKeys>) -> Self {
+        // The keys were read after this was done once; a call that does nothing is cheaper than a wrong plan.
+        fft_plan::fix();
+        Self {
+            keys,
+            pools: pools::Pools::for_this_machine(),
+        }
+    }
+}
+
+impl FheBackend for CpuBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Cpu
+    }
+
+    fn evaluate(&self, operation: &TypedOperation, inputs: &[&Ciphertext]) -> Result<Ciphertext, FheError> {
+        operands::check(operation, inputs)?;
+        self.pools
+            .run(|| evaluate::evaluate(&self.keys.integer, &self.keys.oprf, operation, inputs))
+    }
+
+    fn verify_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError> {
+        self.pools.run(|| crate::input::cpu_verify(&self.keys, list, metadata))
+    }
+
+    fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
+        self.pools.run(|| crate::input::cpu_expand(&self.keys, list))
+    }
+
+    fn serialize(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError> {
+        crate::stored::cpu_serialize(&self.keys, ciphertext)
+    }
+
+    fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        crate::stored::cpu_deserialize(&self.keys, ty, bytes)
+    }
+}

@@ -1,0 +1,117 @@
+//! The same operation on the same ciphertext bytes gives the same bytes.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use cipherloom_fhe::{Ciphertext, FheBackend, KeySet, ParameterSet};
+use cipherloom_primitives::{FheType, Operand, Operation, TypedOperation, U256};
+use rayon::ThreadPoolBuilder;
+use sha3::{Digest, Sha3_256};
+
+use crate::fixture::Fixture;
+
+/// Names the directory with keys and inputs that a child process works on.
+const DIRECTORY: &str = "CIPHERLOOM_TEST_DETERMINISM_DIRECTORY";
+
+/// Operations whose algorithms differ: carries, comparisons, choices, shifts, products, random values, lists.
+fn operations() -> Vec<TypedOperation> {
+    let binary = |operation, ty, rhs| TypedOperation::Binary { operation, ty, rhs };
+    vec![
+        binary(Operation::Add, FheType::Uint64, Operand::Encrypted),
+        binary(Operation::Sub, FheType::Uint128, Operand::Encrypted),
+        binary(Operation::Add, FheType::Uint128, Operand::Scalar(U256::from(0xffff))),
+        binary(Operation::Mul, FheType::Uint32, Operand::Encrypted),
+        binary(Operation::Div, FheType::Uint32, Operand::Scalar(U256::from(10))),
+        binary(Operation::Le, FheType::Uint64, Operand::Encrypted),
+        binary(Operation::Eq, FheType::Uint256, Operand::Encrypted),
+        binary(Operation::Max, FheType::Uint16, Operand::Encrypted),
+        binary(Operation::Shl, FheType::Uint32, Operand::Encrypted),
+        TypedOperation::Neg { ty: FheType::Uint256 },
+        TypedOperation::IfThenElse { ty: FheType::Uint64 },
+        TypedOperation::Rand { ty: FheType::Uint64, seed: [9; 16], random_bits: 64 },
+        TypedOperation::Sum { ty: FheType::Uint32, count: 7 },
+        TypedOperation::IsIn { ty: FheType::Uint16, count: 3 },
+        TypedOperation::MulDiv { ty: FheType::Uint16, factor: Operand::Encrypted, divisor: U256::from(7) },
+    ]
+}
+
+fn input_file(directory: &Path, ty: FheType) -> PathBuf {
+    directory.join(format!("input-{}", ty.id()))
+}
+
+/// Hashes the results of all operations on the inputs stored in the directory.
+fn digest(backend: &dyn FheBackend, directory: &Path) -> String {
+    let input = |ty: FheType| -> Ciphertext {
+        let stored = std::fs::read(input_file(directory, ty)).unwrap();
+        backend.deserialize(ty, &stored).unwrap()
+    };
+    let mut hasher = Sha3_256::new();
+    for operation in operations() {
+        let inputs: Vec<Ciphertext> = operation.input_types().into_iter().map(input).collect();
+        let result = backend.evaluate(&operation, &inputs.iter().collect::<Vec<_>>()).unwrap();
+        hasher.update(backend.serialize(&result).unwrap());
+    }
+    hex(&hasher.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes keys and inputs in a directory.
+fn prepare(directory: &Path) -> KeySet {
+    let keys = KeySet::generate(&directory.join("keys"), ParameterSet::InsecureToy, &()).unwrap();
+    let fixture = Fixture::new(&keys);
+    for ty in FheType::ALL {
+        let secret = fixture.secret(ty, ty.truncate(U256::from_be_bytes([0x35; 32])));
+        std::fs::write(input_file(directory, ty), fixture.backend.serialize(&secret).unwrap()).unwrap();
+    }
+    keys
+}
+
+/// Also the body of the child process of the test below, which gives it a directory and reads the digest it leaves there.
+#[test]
+fn the_bytes_of_results_do_not_depend_on_repetition_or_surrounding_threads() {
+    let own = tempfile::tempdir().unwrap();
+    let (keys, directory) = match std::env::var_os(DIRECTORY) {
+        Some(given) => (KeySet::open(&Path::new(&given).join("keys")).unwrap(), PathBuf::from(given)),
+        None => (prepare(own.path()), own.path().to_owned()),
+    };
+    let backend = keys.evaluation().unwrap();
+    let first = digest(&*backend, &directory);
+    assert_eq!(digest(&*backend, &directory), first, "again");
+    for threads in [1, 2, 8, 33] {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(|| digest(&*backend, &directory)), first, "called from a pool of {threads} threads");
+    }
+    let (left, right) = std::thread::scope(|scope| {
+        let left = scope.spawn(|| digest(&*backend, &directory));
+        let right = scope.spawn(|| digest(&*backend, &directory));
+        (left.join().unwrap(), right.join().unwrap())
+    });
+    assert_eq!((&left, &right), (&first, &first), "two at a time");
+    std::fs::write(directory.join(format!("digest-{}", std::process::id())), first).unwrap();
+}
+
+#[test]
+fn the_bytes_of_results_do_not_depend_on_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = prepare(directory.path()).evaluation().unwrap();
+    let here = digest(&*backend, directory.path());
+    let name = "determinism::the_bytes_of_results_do_not_depend_on_repetition_or_surrounding_threads";
+    for global_threads in ["1", "13"] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact"])
+            .env(DIRECTORY, directory.path())
+            .env("RAYON_NUM_THREADS", global_threads)
+            .spawn()
+            .unwrap();
+        let id = child.id();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "the child failed");
+        let there = std::fs::read_to_string(directory.path().join(format!("digest-{id}"))).unwrap();
+        assert_eq!(there, here, "with {global_threads} threads in the process");
+    }
+}
