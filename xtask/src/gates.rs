@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{cache, cargo, program, run},
-    contracts, gen_costs, tidy,
+    contracts, generate, tidy,
 };
 
 /// The cargo-deny release that the licence check installs.
@@ -17,7 +17,7 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 pub(crate) fn check() -> Result<()> {
     run(cargo(&["fmt", "--all", "--check"]))?;
     tidy::run()?;
-    gen_costs::run(true)?;
+    generate::run(true)?;
     contracts::run(true)?;
     run(cargo(&[
         "clippy",

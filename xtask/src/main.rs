@@ -1,0 +1,62 @@
+//! `cargo xtask`: every command of the project, in Rust. CI calls only these, so what passes here passes there.
+#![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
+
+mod command;
+mod contracts;
+mod gates;
+mod generate;
+mod gen_costs;
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The commands of the project. Start with `cargo xtask test`.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test: unit, integration and documentation tests, the demo included.
+    Test {
+        /// Only the tests of these packages (given without `cipherloom-`).
+        #[arg(short, long)]
+        package: Vec<String>,
+    },
+    /// Check formatting, lints, documentation, layers, generated files and licences.
+    Check,
+    /// Check what compilers do not: crate layers, house rules, paths in documents.
+    Tidy,
+    /// Check the licences and sources of all dependencies (installs cargo-deny if it is missing).
+    Licences,
+    /// Regenerate everything that comes from the operation table.
+    Gen {
+        /// Fail if a committed file differs instead of writing it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compile the Solidity sources with the pinned compiler from npm and write the artifacts.
+    Contracts {
+        /// Fail if a committed artifact differs instead of writing it.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Everything the merge gate runs: check, then test.
+    Ci,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Test { package } => gates::test(&package),
+        Command::Check => gates::check(),
+        Command::Tidy => tidy::run(),
+        Command::Licences => gates::licences(),
+        Command::Gen { check } => generate::run(check),
+        Command::Contracts { check } => contracts::run(check),
+        Command::Ci => gates::check().and_then(|()| gates::test(&[])),
+    }
+}
