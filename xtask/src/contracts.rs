@@ -1,8 +1,9 @@
 //! Compiles the Solidity sources and keeps the committed artifacts equal to them.
 //!
 //! `cargo xtask contracts` installs the pinned compiler (`npm ci` in `contracts/`, which needs Node), compiles the host
-//! contracts into `contracts/artifacts` and the contracts of each example into `examples/NAME/artifacts`. With `--check`
-//! it compiles into a temporary folder and fails if anything differs from what is committed.
+//! contracts into `contracts/artifacts`, the tests' contract into `contracts/test/artifacts` and the contracts of each
+//! example into `examples/NAME/artifacts`. With `--check` it compiles into a temporary folder and fails if anything
+//! differs from what is committed.
 
 use std::{
     collections::BTreeSet,
@@ -130,7 +131,14 @@ fn compilations() -> Result<Vec<(Compilation, PathBuf)>> {
         only: HOST_CONTRACTS.map(str::to_owned).to_vec(),
         ..Compilation::default()
     };
-    let mut all = vec![(host, contracts_dir().join("artifacts"))];
+    let test = Compilation {
+        roots: vec![(format!("{LIBRARY_PACKAGE}/test"), contracts_dir().join("test"))],
+        ..Compilation::default()
+    };
+    let mut all = vec![
+        (host, contracts_dir().join("artifacts")),
+        (test, contracts_dir().join("test/artifacts")),
+    ];
     let examples = repository().join("examples");
     if examples.is_dir() {
         let mut folders: Vec<PathBuf> = fs::read_dir(&examples)?

@@ -1,4 +1,5 @@
 //! Every event of the host contracts through the decoder, well-formed and malformed.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail")]
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, LogData, U256};
 use alloy_sol_types::SolEvent;

@@ -1,4 +1,5 @@
 //! The artifacts against the published ABI: every selector and event topic of the public protocol, sections 1.2 to 1.8.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail")]
 
 use std::collections::BTreeMap;
 
