@@ -1,0 +1,203 @@
+//! Why a decryption is refused or fails, and what to tell whom.
+
+use std::path::PathBuf;
+
+use cipherloom_fhe::FheError;
+use cipherloom_primitives::{Address, B256, Handle, decryption::RequestError};
+use cipherloom_signcryption::SigncryptionError;
+
+use crate::{
+    audit::AuditError,
+    ports::{ChainViewError, SourceError},
+};
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KmsError {
+    /// The request is outside the limits or its window, or contradicts itself.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The user's public key is no ML-KEM-512 key.
+    #[error("{0}")]
+    PublicKey(SigncryptionError),
+    /// The permit is not signed by the account it names.
+    #[error("the permit is not signed by {signer} for this chain, these contracts, this window and this public key")]
+    PermitSignature {
+        /// Who should have signed.
+        signer: Address,
+    },
+    /// The account has declared permits of this age invalid.
+    #[error("{account} has invalidated its permits that start before {before} (seconds since 1970)")]
+    PermitInvalidated {
+        /// The account that signed the permit.
+        account: Address,
+        /// The time it declared.
+        before: u64,
+    },
+    /// The request is for another KMS context than the current one.
+    #[error("the request is for KMS context {requested}; the current one is {current}")]
+    Context {
+        /// The context in the extra data.
+        requested: B256,
+        /// The context on chain.
+        current: B256,
+    },
+    /// The request is for another epoch of the context than the current one.
+    #[error("the request is for epoch {requested}; the current one is {current}")]
+    Epoch {
+        /// The epoch in the extra data.
+        requested: B256,
+        /// The epoch on chain.
+        current: B256,
+    },
+    /// The handle was not made public.
+    #[error("handle {0} is not allowed for public decryption")]
+    NotPublic(Handle),
+    /// The account may not read the handle.
+    #[error("account {account} is not allowed to read handle {handle}")]
+    NotAllowed {
+        /// The handle.
+        handle: Handle,
+        /// The user or contract without permission.
+        account: Address,
+    },
+    /// The delegator has not delegated the handle.
+    #[error("{delegator} has not delegated reading handle {handle} of contract {contract} to {delegate}")]
+    NotDelegated {
+        /// The handle.
+        handle: Handle,
+        /// Whose value it is.
+        delegator: Address,
+        /// Who asks.
+        delegate: Address,
+        /// Through which contract.
+        contract: Address,
+    },
+    /// The ciphertext is not there yet.
+    #[error("the ciphertext of handle {0} is not ready yet; try again")]
+    NotReady(Handle),
+    /// The ciphertext will not come, or its source does not answer.
+    #[error("the ciphertext of handle {handle} is not available: {source}")]
+    Ciphertext {
+        /// The handle.
+        handle: Handle,
+        /// What the source says.
+        source: SourceError,
+    },
+    /// The ciphertext is not what enough registered coprocessors vouch for.
+    #[error("the ciphertext of handle {handle} is not trusted: {reason}")]
+    Provenance {
+        /// The handle.
+        handle: Handle,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The chain could not be read.
+    #[error(transparent)]
+    Chain(#[from] ChainViewError),
+    /// This node is not one of the registered KMS nodes, so nobody would accept its answers.
+    #[error("this node ({address}) is not in the current KMS context {context}")]
+    NotRegistered {
+        /// The node's signer.
+        address: Address,
+        /// The current context.
+        context: B256,
+    },
+    /// Too many requests are being answered.
+    #[error("the KMS is answering as many requests as it can; try again")]
+    Overloaded,
+    /// Decrypting failed.
+    #[error("decrypting handle {handle} failed: {source}")]
+    Decryption {
+        /// The handle.
+        handle: Handle,
+        /// What failed.
+        source: FheError,
+    },
+    /// Making the answer failed.
+    #[error("making the answer failed: {0}")]
+    Sealing(SigncryptionError),
+    /// The audit log could not be written; without it nothing is answered.
+    #[error("the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
+    /// A task ended without a result.
+    #[error("an internal task ended without a result")]
+    Task,
+    /// The signing key cannot be read or made.
+    #[error("signing key {path}: {reason}")]
+    SigningKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl KmsError {
+    /// Returns the protocol's label of the error (public protocol, section 4.2).
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Request(_)
+            | Self::PublicKey(_)
+            | Self::PermitSignature { .. }
+            | Self::PermitInvalidated { .. }
+            | Self::Context { .. }
+            | Self::Epoch { .. } => "validation_failed",
+            Self::NotPublic(_) | Self::NotAllowed { .. } | Self::NotDelegated { .. } => "not_allowed_on_host_acl",
+            Self::NotReady(_) => "not_ready_for_decryption",
+            Self::Overloaded => "protocol_overload",
+            Self::Chain(_)
+            | Self::Ciphertext {
+                source: SourceError::Unavailable(_),
+                ..
+            } => "gateway_not_reachable",
+            Self::Ciphertext { .. }
+            | Self::Provenance { .. }
+            | Self::NotRegistered { .. }
+            | Self::Decryption { .. }
+            | Self::Sealing(_)
+            | Self::Audit(_)
+            | Self::Task
+            | Self::SigningKey { .. } => "internal_server_error",
+        }
+    }
+
+    /// Returns which field of the request is wrong, for errors labelled `validation_failed`.
+    #[must_use]
+    pub const fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Request(error) => Some(match error {
+                RequestError::NoHandles | RequestError::TooManyBits { .. } | RequestError::WrongChain { .. } => "handles",
+                RequestError::ContractCount(_) => "contractAddresses",
+                RequestError::ContractNotInPermit(_) | RequestError::UserIsContract(_) => "handleContractPairs",
+                RequestError::Duration(_) => "durationDays",
+                RequestError::NotYetValid { .. } | RequestError::Expired { .. } => "startTimestamp",
+                RequestError::PublicKeyLength(_) => "publicKey",
+                RequestError::ExtraData => "extraData",
+                _ => "request",
+            }),
+            Self::PublicKey(_) => Some("publicKey"),
+            Self::PermitSignature { .. } => Some("signature"),
+            Self::PermitInvalidated { .. } => Some("startTimestamp"),
+            Self::Context { .. } | Self::Epoch { .. } => Some("extraData"),
+            _ => None,
+        }
+    }
+
+    /// Says whether the requester asked for something wrong or forbidden.
+    #[must_use]
+    pub fn is_caller_fault(&self) -> bool {
+        matches!(self.label(), "validation_failed" | "not_allowed_on_host_acl")
+    }
+
+    /// Says whether the same request may succeed later without anyone repairing anything.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.label(),
+            "not_ready_for_decryption" | "protocol_overload" | "gateway_not_reachable"
+        )
+    }
+}

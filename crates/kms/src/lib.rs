@@ -1,0 +1,43 @@
+//! The centralised KMS: the one process that holds the secret key and decides what is decrypted.
+//!
+//! # Roles and messages
+//! A *requester* (through a gateway, which is not trusted) asks for a public or a user decryption. The KMS node asks the *host chain*
+//! who may read what, asks a *coprocessor* for the ciphertexts, decrypts, and answers: a public decryption is signed
+//! so that contracts can check it; a user decryption is encrypted to the user's key and signed (see [`cipherloom_signcryption`]).
+//!
+//! # Flow of a request
+//! 1. Limits and shape: bits, contracts, window, handles of this chain. Nothing is read for a request that fails here.
+//! 2. The user's signature over the permit (accounts with a private key; contract accounts, ERC-1271, are not served yet).
+//! 3. On chain: the KMS context the request names is the current one and this node is in it; the permit was not invalidated; the
+//!    access-control contract allows every handle.
+//! 4. Each ciphertext carries attestations over handle, key set and bytes by enough registered coprocessors.
+//! 5. Decryption on a blocking thread, under a limit on how many run at once.
+//! 6. The audit log has the decryption on disk.
+//! 7. Only then the answer is signed and leaves.
+//!
+//! Every step refuses when it is in doubt: an unreachable chain, a missing attestation or a full disk means no answer.
+//!
+//! # Restart
+//! State is the signing key file and the audit log. Requests in flight at a crash are lost and repeated by clients; repeating one is safe. A
+//! log record that a crash cut short belongs to an answer that never left, and is removed at the next start.
+//!
+//! # Threats
+//! `docs/kms-centralised.md` lists them with their controls. The gateway, the coprocessor's storage and the requester may be
+//! malicious; the operator of this process, its host, and the RPC endpoint it reads the chain through are trusted. That is what
+//! "centralised" means, and why this form is for development and single operators.
+
+pub mod audit;
+mod checks;
+pub mod error;
+pub mod node;
+pub mod ports;
+mod provenance;
+pub mod signing_key;
+
+pub use audit::{AuditError, AuditLog};
+pub use error::KmsError;
+pub use node::{KmsLimits, KmsNode, KmsParts};
+pub use ports::{
+    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, KmsContext, SignedCiphertext, SourceError, SystemClock,
+};
+pub use signing_key::NodeKey;

@@ -1,0 +1,241 @@
+//! A KMS node: requests in, signed answers out.
+
+use std::sync::Arc;
+
+use cipherloom_fhe::Decrypt;
+use cipherloom_primitives::{
+    Address, B256, Handle, U256,
+    decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare, abi_words},
+    eip712::SigningDomains,
+};
+use cipherloom_signcryption::{AnswerContext, Randomness, UserPublicKey, seal, sign_digest};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::{
+    audit::{AuditEntry, AuditLog, DecryptionKind},
+    checks::{check_context, check_not_invalidated, check_permit_signature, check_public, check_readable, request_digest},
+    error::KmsError,
+    ports::{CiphertextSource, Clock, HostChainView, SignedCiphertext, SourceError},
+    provenance,
+    signing_key::NodeKey,
+};
+
+/// How many ciphertexts are fetched at once for one request.
+const CONCURRENT_FETCHES: usize = 8;
+
+/// How much a node does at once.
+#[derive(Clone, Copy, Debug)]
+pub struct KmsLimits {
+    /// Requests being answered; more are refused with [`KmsError::Overloaded`].
+    pub requests: usize,
+    /// Requests being decrypted, each on a blocking thread; others wait for their turn.
+    pub decryptions: usize,
+}
+
+impl Default for KmsLimits {
+    fn default() -> Self {
+        Self {
+            requests: 256,
+            decryptions: 2,
+        }
+    }
+}
+
+/// What a node is made of.
+pub struct KmsParts {
+    /// The secret key's side of the key set.
+    pub decrypt: Arc<dyn Decrypt>,
+    /// The id of the key set; ciphertexts under others are refused.
+    pub key_set_id: B256,
+    /// What answers are signed with.
+    pub signing_key: NodeKey,
+    /// Where signatures are valid.
+    pub domains: SigningDomains,
+    /// The host chain.
+    pub chain: Arc<dyn HostChainView>,
+    /// Where ciphertexts come from.
+    pub ciphertexts: Arc<dyn CiphertextSource>,
+    /// Where decryptions are recorded.
+    pub audit: AuditLog,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How much the node does at once.
+    pub limits: KmsLimits,
+}
+
+/// A centralised KMS node; see the crate's documentation for what it checks and in which order.
+pub struct KmsNode {
+    shared: Arc<KmsParts>,
+    requests: Semaphore,
+    decryptions: Semaphore,
+}
+
+impl KmsNode {
+    /// Builds a node. Nothing is read yet.
+    #[must_use]
+    pub fn new(parts: KmsParts) -> Self {
+        let requests = Semaphore::new(parts.limits.requests.max(1));
+        let decryptions = Semaphore::new(parts.limits.decryptions.max(1));
+        Self {
+            shared: Arc::new(parts),
+            requests,
+            decryptions,
+        }
+    }
+
+    /// Returns the address that answers recover to; it must be registered on chain.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.shared.signing_key.address()
+    }
+
+    /// Returns the audit log, for its head.
+    #[must_use]
+    pub fn audit(&self) -> &AuditLog {
+        &self.shared.audit
+    }
+
+    /// Checks that this node is in the current KMS context, so that a wrong set-up is seen at the start.
+    ///
+    /// # Errors
+    /// [`KmsError::NotRegistered`] if it is not, [`KmsError::Chain`] if the chain cannot be read.
+    pub async fn check_registration(&self) -> Result<(), KmsError> {
+        check_context(&*self.shared.chain, &[], self.address()).await
+    }
+
+    /// Decrypts handles that were made public and signs the result for contracts to check.
+    ///
+    /// Dropping the future abandons the request; a decryption that has begun still ends and is not recorded.
+    ///
+    /// # Errors
+    /// [`KmsError`]; its methods say what to tell the requester.
+    pub async fn public_decrypt(&self, request: PublicDecryptionRequest) -> Result<PublicDecryptionAnswer, KmsError> {
+        let _turn = self.admit()?;
+        let shared = &self.shared;
+        request.validate(shared.domains.host_chain_id)?;
+        check_context(&*shared.chain, &request.extra_data, self.address()).await?;
+        check_public(&*shared.chain, &request.handles).await?;
+        let ciphertexts = self.ciphertexts(&request.handles).await?;
+
+        let entry = AuditEntry {
+            time: shared.clock.now_seconds(),
+            kind: DecryptionKind::Public,
+            requester: None,
+            owner: None,
+            handles: request.handles.clone(),
+            request: request_digest(&request)?,
+        };
+        self.decrypt(ciphertexts, entry, move |shared, values| {
+            let values: Vec<U256> = values.into_iter().map(|(_, value)| value).collect();
+            let result = abi_words(&values);
+            let digest = shared
+                .domains
+                .public_decryption_digest(&request.handles, &result, &request.extra_data);
+            let signature = sign_digest(shared.signing_key.signing_key(), digest).map_err(KmsError::Sealing)?;
+            Ok(PublicDecryptionAnswer {
+                decrypted_result: result.into(),
+                signatures: vec![signature.to_vec().into()],
+                extra_data: request.extra_data,
+            })
+        })
+        .await
+    }
+
+    /// Decrypts handles to the key of a user, or of a delegate, who proves by a signature that they want it.
+    ///
+    /// # Errors
+    /// [`KmsError`]; its methods say what to tell the requester.
+    pub async fn user_decrypt(&self, request: UserDecryptionRequest) -> Result<UserDecryptionShare, KmsError> {
+        let _turn = self.admit()?;
+        let shared = &self.shared;
+        let now = shared.clock.now_seconds();
+        request.validate(shared.domains.host_chain_id, now)?;
+        let public_key = UserPublicKey::from_blob(&request.public_key).map_err(KmsError::PublicKey)?;
+        check_permit_signature(&request, &shared.domains)?;
+        check_context(&*shared.chain, &request.extra_data, self.address()).await?;
+        check_not_invalidated(&*shared.chain, &request).await?;
+        check_readable(&*shared.chain, &request).await?;
+        let handles: Vec<Handle> = request.pairs.iter().map(|pair| pair.handle).collect();
+        let ciphertexts = self.ciphertexts(&handles).await?;
+
+        let entry = AuditEntry {
+            time: now,
+            kind: if request.delegator.is_some() {
+                DecryptionKind::Delegated
+            } else {
+                DecryptionKind::User
+            },
+            requester: Some(request.user),
+            owner: request.delegator,
+            handles,
+            request: request_digest(&request)?,
+        };
+        self.decrypt(ciphertexts, entry, move |shared, values| {
+            let context = AnswerContext {
+                domains: &shared.domains,
+                public_key: &public_key,
+                user: request.user,
+                extra_data: &request.extra_data,
+            };
+            seal(&context, &values, shared.signing_key.signing_key(), Randomness::generate).map_err(KmsError::Sealing)
+        })
+        .await
+    }
+
+    fn admit(&self) -> Result<SemaphorePermit<'_>, KmsError> {
+        self.requests.try_acquire().map_err(|_| KmsError::Overloaded)
+    }
+
+    /// Fetches the ciphertexts and checks where they come from.
+    async fn ciphertexts(&self, handles: &[Handle]) -> Result<Vec<SignedCiphertext>, KmsError> {
+        let shared = &self.shared;
+        let coprocessors = &shared.chain.coprocessors().await?;
+        stream::iter(handles.iter().copied())
+            .map(|handle| async move {
+                let ciphertext = shared.ciphertexts.ciphertext(handle).await.map_err(|source| match source {
+                    // Unknown to the source, but the chain allows it: the source lags behind the chain.
+                    SourceError::NotReady | SourceError::Unknown => KmsError::NotReady(handle),
+                    source => KmsError::Ciphertext { handle, source },
+                })?;
+                provenance::check(&ciphertext, handle, shared.key_set_id, coprocessors).inspect_err(|error| {
+                    tracing::error!(%handle, %error, "refused a ciphertext; the coprocessor's storage may have been tampered with");
+                })?;
+                Ok(ciphertext)
+            })
+            .buffered(CONCURRENT_FETCHES)
+            .try_collect()
+            .await
+    }
+
+    /// Decrypts on a blocking thread, records the decryption, then lets `answer` make the answer.
+    async fn decrypt<T: Send + 'static>(
+        &self,
+        ciphertexts: Vec<SignedCiphertext>,
+        entry: AuditEntry,
+        answer: impl FnOnce(&KmsParts, Vec<(Handle, U256)>) -> Result<T, KmsError> + Send + 'static,
+    ) -> Result<T, KmsError> {
+        let _turn = self.decryptions.acquire().await.map_err(|_| KmsError::Task)?;
+        let shared = Arc::clone(&self.shared);
+        let (kind, requester, count) = (entry.kind, entry.requester, entry.handles.len());
+        let work = move || {
+            let values = ciphertexts
+                .iter()
+                .map(|ciphertext| {
+                    let handle = ciphertext.handle;
+                    let value = shared
+                        .decrypt
+                        .decrypt(handle.fhe_type(), &ciphertext.bytes)
+                        .map_err(|source| KmsError::Decryption { handle, source })?;
+                    Ok((handle, value))
+                })
+                .collect::<Result<_, KmsError>>()?;
+            // On disk before anything leaves: an answer without a record must not exist.
+            shared.audit.append(entry)?;
+            answer(&shared, values)
+        };
+        let answer = tokio::task::spawn_blocking(work).await.map_err(|_| KmsError::Task)??;
+        tracing::info!(?kind, ?requester, handles = count, "decrypted");
+        Ok(answer)
+    }
+}

@@ -1,0 +1,56 @@
+//! Whether a ciphertext is the one behind its handle.
+//!
+//! A KMS that decrypts whatever it is given is an oracle that gives the secret key away: crafted ciphertexts make decryption results depend on key
+//! bits. So bytes are decrypted only if enough registered coprocessors signed that they are the ciphertext of this handle under this key set.
+
+use std::collections::BTreeSet;
+
+use alloy_primitives::keccak256;
+use cipherloom_primitives::{
+    Address, B256, Handle,
+    eip712::{ciphertext_attestation_digest, recover_signer},
+};
+
+use crate::{
+    error::KmsError,
+    ports::{CoprocessorSet, SignedCiphertext},
+};
+
+/// The longest ciphertext looked at; a stored `euint256` has a fraction of it.
+const MAX_CIPHERTEXT_BYTES: usize = 64 << 20;
+/// The most attestations looked at.
+const MAX_ATTESTATIONS: usize = 256;
+
+/// Checks handle, key set and attestations of a ciphertext.
+///
+/// Attestations by strangers and duplicates do not count; they do no harm either.
+pub(crate) fn check(
+    ciphertext: &SignedCiphertext,
+    handle: Handle,
+    key_set_id: B256,
+    coprocessors: &CoprocessorSet,
+) -> Result<(), KmsError> {
+    let refuse = |reason: String| Err(KmsError::Provenance { handle, reason });
+    if ciphertext.handle != handle {
+        return refuse(format!("it is for handle {}", ciphertext.handle));
+    }
+    if ciphertext.key_set_id != key_set_id {
+        return refuse(format!("it is under key set {}, not {key_set_id}", ciphertext.key_set_id));
+    }
+    if ciphertext.bytes.len() > MAX_CIPHERTEXT_BYTES || ciphertext.attestations.len() > MAX_ATTESTATIONS {
+        return refuse("it is too long".into());
+    }
+    let digest = ciphertext_attestation_digest(handle, key_set_id, keccak256(&ciphertext.bytes));
+    let attesting: BTreeSet<Address> = ciphertext
+        .attestations
+        .iter()
+        .filter_map(|signature| recover_signer(digest, signature))
+        .filter(|signer| coprocessors.signers.contains(signer))
+        .collect();
+    // A threshold of zero would let anything through; a chain that says so is misconfigured.
+    let needed = coprocessors.threshold.max(1);
+    if attesting.len() < needed {
+        return refuse(format!("{} of {needed} registered coprocessors attest it", attesting.len()));
+    }
+    Ok(())
+}
