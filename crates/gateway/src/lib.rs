@@ -1,0 +1,38 @@
+//! The gateway: the HTTP service that client SDKs talk to (the ecosystem also says relayer).
+//!
+//! It serves key material and takes three kinds of requests: verify an encrypted input, decrypt values that were made
+//! public, and decrypt values to a user's key. It holds no secrets and decides nothing: answers are signed by coprocessors and
+//! KMS nodes, which check every request themselves. A malicious gateway can withhold or delay answers, but not forge them.
+//!
+//! * [`services`]: what the gateway needs from the rest of the system, as traits.
+//! * [`Gateway::start`]: serves those over HTTP until [`GatewayHandle::shutdown`].
+//! * [`routes::ROUTES`]: every route, which `docs/openapi-gateway.json` describes.
+//!
+//! A request becomes a *job*: it is parsed and checked at the edge, deduplicated by its content, run under limits on
+//! number and time, and its answer is kept for a while for clients that poll. Jobs live in memory: after a restart clients get
+//! `not_found` and ask again, which is safe because every request can be repeated.
+//!
+//! Source: public protocol, section 4.
+
+mod answers;
+mod body;
+mod clock;
+mod config;
+mod connection;
+mod desk;
+mod error;
+mod fields;
+mod jobs;
+mod keys;
+mod metrics;
+mod rate;
+mod requests;
+pub mod routes;
+mod server;
+pub mod services;
+
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, JobLimits, RateLimit};
+pub use error::{GatewayError, Label};
+pub use server::{Gateway, GatewayHandle};
+pub use services::{FieldIssue, ServiceError, Services};
