@@ -1,0 +1,88 @@
+//! What can go wrong with keys, inputs and ciphertexts.
+
+use std::path::PathBuf;
+
+use cipherloom_primitives::{FheType, Operation, U256};
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FheError {
+    /// An operation that the operation table does not allow.
+    #[error("{operation}: {reason}")]
+    InvalidOperation {
+        /// The operation.
+        operation: Operation,
+        /// The rule it breaks.
+        reason: &'static str,
+    },
+    /// The inputs of an operation are not of the types it takes.
+    #[error("{operation} takes inputs of types {expected:?}, got {found:?}")]
+    InputTypes {
+        /// The operation.
+        operation: Operation,
+        /// What the operation table says.
+        expected: Vec<FheType>,
+        /// What was given.
+        found: Vec<FheType>,
+    },
+    /// A ciphertext of one backend was given to another.
+    #[error("the ciphertext belongs to another backend")]
+    ForeignCiphertext,
+    /// An input list cannot be read.
+    #[error("malformed input list: {0}")]
+    MalformedInput(String),
+    /// The proof of an input list does not hold for this contract, user and chain.
+    #[error("the zero-knowledge proof of the input list is not valid for this contract, user and chain")]
+    InvalidProof,
+    /// A stored ciphertext cannot be read.
+    #[error("malformed {ty} ciphertext: {reason}")]
+    MalformedCiphertext {
+        /// The type it should have.
+        ty: FheType,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too many values for one input list.
+    #[error("{count} values with {bits} bits do not fit one input list (at most 255 values and 2048 bits)")]
+    TooManyInputs {
+        /// How many values there are.
+        count: usize,
+        /// Their bits together, `ebool` counting 2.
+        bits: u32,
+    },
+    /// A plaintext does not fit the type it should be encrypted as.
+    #[error("{value} does not fit {ty}")]
+    ValueOutOfRange {
+        /// The plaintext.
+        value: U256,
+        /// The type.
+        ty: FheType,
+    },
+    /// A key file is missing or unreadable.
+    #[error("key file {path}: {source}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Key material is not what its manifest says, or does not match the parameters.
+    #[error("key material {what}: {reason}")]
+    KeyMaterial {
+        /// Which part.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl FheError {
+    /// Says what is wrong with a part of a key set.
+    pub(crate) fn key(what: impl Into<String>, reason: impl ToString) -> Self {
+        Self::KeyMaterial {
+            what: what.into(),
+            reason: reason.to_string(),
+        }
+    }
+}

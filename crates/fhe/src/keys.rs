@@ -1,0 +1,231 @@
+//! Key sets: generated once, kept in a directory each, opened by everything that computes, encrypts or decrypts.
+//!
+//! | file | content | who needs it |
+//! |---|---|---|
+//! | `manifest.json` | parameters, ids, sizes and digests of the parts, what the set can do | everyone |
+//! | `public_key.bin` | what clients encrypt inputs to | clients, coprocessors |
+//! | `crs.bin` | common reference string of the input proofs | clients, coprocessors |
+//! | `evaluation_key.bin` | what computations need, compressed | coprocessors |
+//! | `secret_key.bin` | what decryptions need; only its owner can read the file | the KMS alone |
+//!
+//! A directory without `secret_key.bin` is a complete key set for a coprocessor. Directories appear whole or not at all:
+//! they are written under another name, synced, and renamed. `docs/keys.md` has sizes and times.
+
+mod clear;
+mod directory;
+mod evaluation;
+mod generate;
+mod manifest;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub(crate) use self::generate::random_bytes;
+pub use self::{
+    clear::ClearKey,
+    evaluation::EvaluationKeys,
+    generate::GenerationProgress,
+    manifest::{Capabilities, KeySetId, Manifest, Part, Parts},
+};
+use crate::{
+    backend::{Decrypt, EncryptInputs, FheBackend},
+    clear::ClearBackend,
+    cpu::CpuBackend,
+    decrypt::{ClearDecryptor, CpuDecryptor},
+    error::FheError,
+    input::{InputKeys, encryptor_from_bytes},
+    parameters::ParameterSet,
+    stored::StoredFormat,
+};
+
+/// An open key set.
+///
+/// Opening reads and checks everything but the two large or secret parts; those are read, checked against the manifest and
+/// against the parameters, when they are first asked for.
+pub struct KeySet {
+    directory: PathBuf,
+    manifest: Manifest,
+    parameters: ParameterSet,
+    public_key: Arc<[u8]>,
+    crs: Arc<[u8]>,
+    evaluation: Mutex<Option<Arc<dyn FheBackend>>>,
+}
+
+impl KeySet {
+    /// Generates a key set into a directory, which must not exist or be empty, and opens it. With production parameters this
+    /// takes a minute, nearly all of it for the reference string.
+    ///
+    /// Processes that generate into the same directory wait for each other. What a killed one left behind is removed.
+    ///
+    /// # Errors
+    /// [`FheError::KeyFile`] if files cannot be written, [`FheError::KeyMaterial`] if the directory is taken or tfhe refuses the
+    /// parameters.
+    pub fn generate(directory: &Path, parameters: ParameterSet, progress: &dyn GenerationProgress) -> Result<Self, FheError> {
+        let place = directory::Place::of(directory)?;
+        let _lock = place.lock()?;
+        Self::generate_locked(&place, directory, parameters, progress)
+    }
+
+    /// Opens the key set of a directory, or generates one there if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::generate`], and [`FheError::KeyMaterial`] if the set there has other parameters.
+    pub fn open_or_generate(directory: &Path, parameters: ParameterSet, progress: &dyn GenerationProgress) -> Result<Self, FheError> {
+        let exists = || directory.join(manifest::FILE).exists();
+        let set = if exists() {
+            Self::open(directory)?
+        } else {
+            let place = directory::Place::of(directory)?;
+            let _lock = place.lock()?;
+            // Another process may have made it while this one waited for the lock.
+            if exists() {
+                Self::open(directory)?
+            } else {
+                Self::generate_locked(&place, directory, parameters, progress)?
+            }
+        };
+        if set.parameters != parameters {
+            let reason = format!(
+                "in {} is of parameter set {}, not {parameters}",
+                directory.display(),
+                set.parameters
+            );
+            return Err(FheError::key("key set", reason));
+        }
+        Ok(set)
+    }
+
+    fn generate_locked(
+        place: &directory::Place,
+        directory: &Path,
+        parameters: ParameterSet,
+        progress: &dyn GenerationProgress,
+    ) -> Result<Self, FheError> {
+        place.remove_stale()?;
+        place.check_free()?;
+        let material = generate::generate(parameters, progress)?;
+        let manifest = Manifest::describe(parameters, &material);
+        place.write(&manifest, &material)?;
+        progress.finished();
+        Self::open(directory)
+    }
+
+    /// Opens the key set of a directory.
+    ///
+    /// # Errors
+    /// [`FheError::KeyFile`] if a file is missing or unreadable, [`FheError::KeyMaterial`] if one is not what the manifest says.
+    pub fn open(directory: &Path) -> Result<Self, FheError> {
+        let manifest = Manifest::read(directory)?;
+        let parameters = manifest.parameter_set()?;
+        let public_key: Arc<[u8]> = manifest.parts.public_key.read(directory)?.as_slice().into();
+        let crs: Arc<[u8]> = manifest.parts.crs.read(directory)?.as_slice().into();
+        if manifest.id != KeySetId::of(parameters, &public_key, &crs) {
+            return Err(FheError::key(
+                "manifest",
+                "has an id that does not belong to its public key and reference string",
+            ));
+        }
+        manifest.parts.evaluation_key.check_size(directory)?;
+        let evaluation = Mutex::new(None);
+        Ok(Self {
+            directory: directory.to_owned(),
+            manifest,
+            parameters,
+            public_key,
+            crs,
+            evaluation,
+        })
+    }
+
+    /// Returns the manifest.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Returns the parameter set.
+    #[must_use]
+    pub const fn parameters(&self) -> ParameterSet {
+        self.parameters
+    }
+
+    /// Returns the public key in the form every generation of clients reads.
+    #[must_use]
+    pub fn public_key(&self) -> Arc<[u8]> {
+        Arc::clone(&self.public_key)
+    }
+
+    /// Returns the common reference string of the input proofs, as clients read it.
+    #[must_use]
+    pub fn crs(&self) -> Arc<[u8]> {
+        Arc::clone(&self.crs)
+    }
+
+    /// Returns the backend that computes on this key set. The first call reads and decompresses the evaluation key, which
+    /// takes seconds with production parameters; later ones return the same backend.
+    ///
+    /// # Errors
+    /// [`FheError::KeyFile`] or [`FheError::KeyMaterial`] if the evaluation key cannot be used.
+    pub fn evaluation(&self) -> Result<Arc<dyn FheBackend>, FheError> {
+        let mut cached = self.evaluation.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backend) = &*cached {
+            return Ok(Arc::clone(backend));
+        }
+        let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
+        let backend: Arc<dyn FheBackend> = match self.parameters.cpu() {
+            Some(parameters) => {
+                let stored = StoredFormat {
+                    shape: parameters.block_shape(),
+                    key_set: self.manifest.id,
+                };
+                // The two halves are independent, and each spends its time on one core at most for most of it.
+                let (input, keys) = std::thread::scope(|scope| {
+                    let input = scope.spawn(|| InputKeys::read(&self.public_key, &self.crs));
+                    let keys = evaluation::Decompressed::read(&parameters, &bytes);
+                    (input.join(), keys)
+                });
+                let input = input.map_err(|_| FheError::key("CRS", "could not be read: the reader panicked"))??;
+                Arc::new(CpuBackend::new(Arc::new(keys?.into_keys(input, stored))))
+            }
+            None => Arc::new(ClearBackend::insecure_new(ClearKey::from_evaluation(&bytes, self.manifest.id)?)),
+        };
+        *cached = Some(Arc::clone(&backend));
+        Ok(backend)
+    }
+
+    /// Returns an encryptor for inputs to this key set.
+    ///
+    /// # Errors
+    /// [`FheError::KeyMaterial`] if public key or reference string cannot be used.
+    pub fn encryptor(&self) -> Result<Box<dyn EncryptInputs>, FheError> {
+        encryptor_from_bytes(&self.public_key, &self.crs)
+    }
+
+    /// Says whether the directory holds the secret key.
+    #[must_use]
+    pub fn has_secret_key(&self) -> bool {
+        self.manifest.parts.secret_key.path(&self.directory).exists()
+    }
+
+    /// Reads the secret key and returns what decrypts with it.
+    ///
+    /// # Errors
+    /// [`FheError::KeyFile`] if the directory has no secret key, [`FheError::KeyMaterial`] if others can read the file or it is not
+    /// the secret key of this set.
+    pub fn decryptor(&self) -> Result<Arc<dyn Decrypt>, FheError> {
+        directory::check_private(&self.manifest.parts.secret_key.path(&self.directory))?;
+        let bytes = self.manifest.parts.secret_key.read(&self.directory)?;
+        match self.parameters.cpu() {
+            Some(parameters) => {
+                let stored = StoredFormat {
+                    shape: parameters.block_shape(),
+                    key_set: self.manifest.id,
+                };
+                Ok(Arc::new(CpuDecryptor::read(&parameters, &bytes, stored)?))
+            }
+            None => Ok(Arc::new(ClearDecryptor::new(ClearKey::from_secret(&bytes, self.manifest.id)?))),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Generation of the parts of a key set.
+
+use tfhe::{ClientKey, CompactPublicKey, CompressedServerKey, named::Named, safe_serialization::safe_serialize};
+use zeroize::Zeroizing;
+
+use super::{ClearKey, evaluation::MAX_EVALUATION_KEY_BYTES};
+use crate::{
+    decrypt::MAX_SECRET_KEY_BYTES,
+    error::FheError,
+    fft_plan,
+    input::{MAX_CRS_BYTES, write_public_key},
+    parameters::{CpuParameters, ParameterSet},
+};
+
+/// Is told how far a generation is.
+pub trait GenerationProgress {
+    /// A stage begins: stage `index` (from 0) of `total`, which takes about this share of the whole time, between 0 and 1. The
+    /// longest stage is one library call that cannot say how far it is.
+    fn stage(&self, name: &str, index: usize, total: usize, estimated_share: f32);
+
+    /// Everything is generated and written.
+    fn finished(&self) {}
+}
+
+/// Tells nobody.
+impl GenerationProgress for () {
+    fn stage(&self, _: &str, _: usize, _: usize, _: f32) {}
+}
+
+/// The serialized parts of a key set.
+pub(super) struct Material {
+    pub(super) public_key: Vec<u8>,
+    pub(super) crs: Vec<u8>,
+    pub(super) evaluation_key: Vec<u8>,
+    pub(super) secret_key: Zeroizing<Vec<u8>>,
+}
+
+/// Returns random bytes of the operating system.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], FheError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| FheError::key("randomness", e))?;
+    Ok(bytes)
+}
+
+/// Name and estimated share of the time of each stage; the shares are those measured with production parameters.
+const STAGES: [(&str, f32); 4] = [
+    ("secret and evaluation key", 0.12),
+    ("public key", 0.005),
+    ("reference string for input proofs", 0.865),
+    ("writing", 0.01),
+];
+
+/// Generates all parts.
+pub(super) fn generate(parameters: ParameterSet, progress: &dyn GenerationProgress) -> Result<Material, FheError> {
+    let begin = |index: usize| {
+        if let Some((name, share)) = STAGES.get(index) {
+            progress.stage(name, index, STAGES.len(), *share);
+        }
+    };
+    match parameters.cpu() {
+        Some(parameters) => generate_cpu(&parameters, begin),
+        None => ClearKey::generate(),
+    }
+}
+
+fn generate_cpu(parameters: &CpuParameters, begin: impl Fn(usize)) -> Result<Material, FheError> {
+    begin(0);
+    fft_plan::fix();
+    let client_key = ClientKey::generate(parameters.evaluation_config());
+    let evaluation_key = write("evaluation key", &CompressedServerKey::new(&client_key), MAX_EVALUATION_KEY_BYTES)?;
+
+    begin(1);
+    let public_key = CompactPublicKey::try_new(&client_key).map_err(|e| FheError::key("public key", e))?;
+    let public_key = write_public_key(&public_key)?;
+    let client_key = with_compression(client_key, parameters);
+    let secret_key = Zeroizing::new(write("secret key", &client_key, MAX_SECRET_KEY_BYTES)?);
+    crate::decrypt::wipe(client_key);
+
+    begin(2);
+    let crs = write("CRS", &parameters.generate_crs()?, MAX_CRS_BYTES)?;
+
+    begin(3);
+    Ok(Material {
+        public_key,
+        crs,
+        evaluation_key,
+        secret_key,
+    })
+}
+
+/// Adds the secret of list compression, so that compression keys can be made for this key set later.
+fn with_compression(client_key: ClientKey, parameters: &CpuParameters) -> ClientKey {
+    let Some(compression) = parameters.compression() else {
+        return client_key;
+    };
+    let (key, compact, _, squashing, squashing_compression, re_randomization, oprf, transciphering, tag) = client_key.into_raw_parts();
+    let compression = Some(key.new_compression_private_key(compression));
+    ClientKey::from_raw_parts(
+        key,
+        compact,
+        compression,
+        squashing,
+        squashing_compression,
+        re_randomization,
+        oprf,
+        transciphering,
+        tag,
+    )
+}
+
+fn write<T: serde::Serialize + tfhe::Versionize + Named>(what: &str, object: &T, limit: u64) -> Result<Vec<u8>, FheError> {
+    let mut bytes = Vec::new();
+    safe_serialize(object, &mut bytes, limit).map_err(|e| FheError::key(what, e))?;
+    Ok(bytes)
+}

@@ -1,0 +1,32 @@
+//! Encrypted computation behind one seam.
+//!
+//! [`FheBackend`] evaluates the typed operations of [`cipherloom_primitives`] on opaque [`Ciphertext`]s. Two complete
+//! backends exist: [`ClearBackend`], which keeps plaintext and says so in every name, and [`CpuBackend`] on tfhe-rs.
+//! Keys live in [`KeySet`] directories. This is the only crate that names tfhe, and it does so on the integer level with
+//! plain functions: the generic high-level types would be compiled again by every caller.
+
+pub mod backend;
+pub mod ciphertext;
+pub mod clear;
+pub mod cpu;
+mod decrypt;
+pub mod error;
+mod fft_plan;
+mod input;
+pub mod keys;
+mod operands;
+pub mod parameters;
+mod stored;
+#[cfg(feature = "insecure-toy-parameters")]
+mod test_keys;
+
+pub use backend::{BackendKind, Decrypt, EncryptInputs, FheBackend, VerifiedInput};
+pub use ciphertext::Ciphertext;
+pub use clear::ClearBackend;
+pub use cpu::CpuBackend;
+pub use error::FheError;
+pub use input::encryptor_from_bytes;
+pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetId, Manifest};
+pub use parameters::ParameterSet;
+#[cfg(feature = "insecure-toy-parameters")]
+pub use test_keys::{insecure_test_keys, production_test_keys};

@@ -1,0 +1,228 @@
+//! The parameter sets a key set can be made for.
+//!
+//! Sources: the production set is tfhe's `V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128` (128 bits of
+//! security, failure probability below 2^-128), the one existing clients of the public protocol encrypt for (section 5.1).
+
+use cipherloom_primitives::input::MAX_INPUT_BITS;
+use tfhe::{
+    Config, ConfigBuilder,
+    core_crypto::prelude::{CiphertextModulus, LweCiphertextCount, LweSize},
+    shortint::{
+        AtomicPatternParameters, CarryModulus, MessageModulus, ShortintParameterSet,
+        parameters::{
+            AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, ReRandomizationParameters,
+            ShortintKeySwitchingParameters, meta::MetaParameters,
+            v1_8::meta::cpu::V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
+        },
+    },
+    zk::{CompactPkeCrs, new_compact_pke_crs_conformance_params},
+};
+
+use crate::{backend::BackendKind, error::FheError};
+
+/// The cryptographic parameters of a key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParameterSet {
+    /// 128 bits of security and a failure probability below 2^-128 per bootstrap.
+    Production,
+    /// No encryption at all: the parameter set of the clear backend.
+    InsecureClear,
+    /// Real TFHE on parameters without any security, on which a bootstrap takes about 10 µs. For tests.
+    #[cfg(feature = "insecure-toy-parameters")]
+    InsecureToy,
+}
+
+/// What one encrypted block looks like; every ciphertext of a key set has the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct BlockShape {
+    pub(crate) lwe_size: LweSize,
+    pub(crate) ciphertext_modulus: CiphertextModulus<u64>,
+    pub(crate) message_modulus: MessageModulus,
+    pub(crate) carry_modulus: CarryModulus,
+    pub(crate) atomic_pattern: AtomicPatternKind,
+}
+
+/// The parameters of a set on the CPU backend.
+#[derive(Clone, Copy)]
+pub(crate) struct CpuParameters {
+    meta: MetaParameters,
+    /// Public-key encryption of inputs, on parameters of its own.
+    pub(crate) public_key: CompactPublicKeyEncryptionParameters,
+    /// The key switch from those to the parameters of the computation.
+    casting: ShortintKeySwitchingParameters,
+}
+
+impl ParameterSet {
+    /// Every set this build knows.
+    pub const ALL: &'static [Self] = &[
+        Self::Production,
+        Self::InsecureClear,
+        #[cfg(feature = "insecure-toy-parameters")]
+        Self::InsecureToy,
+    ];
+
+    /// Returns the name that key-set manifests use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Production => "tfhe-1.8-2-2-tuniform-2m128",
+            Self::InsecureClear => "insecure-clear",
+            #[cfg(feature = "insecure-toy-parameters")]
+            Self::InsecureToy => "insecure-toy",
+        }
+    }
+
+    /// Finds the set with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|set| set.name() == name)
+    }
+
+    /// Says which backend computes on key sets of these parameters.
+    #[must_use]
+    pub const fn backend(self) -> BackendKind {
+        match self {
+            Self::InsecureClear => BackendKind::Clear,
+            _ => BackendKind::Cpu,
+        }
+    }
+
+    /// Says whether the set gives any security.
+    #[must_use]
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Production)
+    }
+
+    /// Returns the CPU backend's parameters; `None` for the clear backend.
+    pub(crate) fn cpu(self) -> Option<CpuParameters> {
+        match self {
+            Self::Production => CpuParameters::new(V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128),
+            Self::InsecureClear => None,
+            #[cfg(feature = "insecure-toy-parameters")]
+            Self::InsecureToy => CpuParameters::new(insecure_toy()),
+        }
+    }
+
+    /// Finds the CPU set whose inputs are encrypted with these parameters.
+    pub(crate) fn for_public_key(parameters: CompactPublicKeyEncryptionParameters) -> Option<CpuParameters> {
+        Self::ALL
+            .iter()
+            .filter_map(|set| set.cpu())
+            .find(|cpu| cpu.public_key == parameters)
+    }
+}
+
+impl std::fmt::Display for ParameterSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl CpuParameters {
+    fn new(meta: MetaParameters) -> Option<Self> {
+        let dedicated = meta.dedicated_compact_public_key_parameters?;
+        Some(Self {
+            meta,
+            public_key: dedicated.pke_params,
+            casting: dedicated.ksk_params,
+        })
+    }
+
+    /// What the evaluation key holds: computation, inputs, randomness, re-randomisation. It leaves out noise squashing with
+    /// its compression, transciphering and list compression, which together would make it nine times as large.
+    pub(crate) fn evaluation_config(&self) -> Config {
+        ConfigBuilder::with_custom_parameters(self.meta.compute_parameters)
+            .use_dedicated_compact_public_key_parameters((self.public_key, self.casting))
+            .use_dedicated_oprf_key(true)
+            .enable_ciphertext_re_randomization(ReRandomizationParameters::DerivedCPKWithoutKeySwitch)
+            .build()
+    }
+
+    /// Returns the parameters of the computation.
+    pub(crate) const fn compute(&self) -> AtomicPatternParameters {
+        self.meta.compute_parameters
+    }
+
+    /// Returns the parameters of list compression, if the set has any.
+    pub(crate) const fn compression(&self) -> Option<CompressionParameters> {
+        self.meta.compression_parameters
+    }
+
+    /// Returns the shape of encrypted blocks.
+    pub(crate) fn block_shape(&self) -> BlockShape {
+        let compute: AtomicPatternParameters = self.meta.compute_parameters;
+        BlockShape {
+            lwe_size: ShortintParameterSet::from(compute).encryption_lwe_dimension().to_lwe_size(),
+            ciphertext_modulus: compute.ciphertext_modulus(),
+            message_modulus: compute.message_modulus(),
+            carry_modulus: compute.carry_modulus(),
+            atomic_pattern: compute.atomic_pattern(),
+        }
+    }
+
+    /// Generates the reference string for proofs over up to [`MAX_INPUT_BITS`] bits: most of the time of a key generation.
+    pub(crate) fn generate_crs(&self) -> Result<CompactPkeCrs, FheError> {
+        CompactPkeCrs::from_config(self.evaluation_config(), MAX_INPUT_BITS as usize).map_err(|e| FheError::key("CRS", e))
+    }
+
+    /// What a reference string of these parameters must look like.
+    pub(crate) fn crs_conformance(&self) -> Result<tfhe::zk::CompactPkeCrsConformanceParams, FheError> {
+        let bits_per_message = (self.public_key.message_modulus.0 * self.public_key.carry_modulus.0).ilog2();
+        let messages = LweCiphertextCount(MAX_INPUT_BITS.div_ceil(bits_per_message) as usize);
+        new_compact_pke_crs_conformance_params(self.public_key, messages).map_err(|e| FheError::key("CRS", e))
+    }
+}
+
+/// The production set shrunk until nothing is left of its security, with the same structure: same block size, same kinds of
+/// keys, same proof scheme, so that the same code runs.
+#[cfg(feature = "insecure-toy-parameters")]
+fn insecure_toy() -> MetaParameters {
+    use tfhe::{
+        core_crypto::prelude::{DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution, LweDimension, PolynomialSize},
+        shortint::{
+            PBSParameters,
+            parameters::{
+                ClassicPBSParameters,
+                meta::DedicatedCompactPublicKeyParameters,
+                v1_8::{
+                    V1_8_PARAM_KEYSWITCH_PKE_TO_SMALL_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128_ZKV2,
+                    V1_8_PARAM_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128,
+                    V1_8_PARAM_PKE_TO_SMALL_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128_ZKV2,
+                },
+            },
+        },
+    };
+
+    let compute = ClassicPBSParameters {
+        lwe_dimension: LweDimension(4),
+        polynomial_size: PolynomialSize(256),
+        lwe_noise_distribution: DynamicDistribution::new_t_uniform(0),
+        glwe_noise_distribution: DynamicDistribution::new_t_uniform(0),
+        pbs_base_log: DecompositionBaseLog(24),
+        pbs_level: DecompositionLevelCount(1),
+        ks_base_log: DecompositionBaseLog(37),
+        ks_level: DecompositionLevelCount(1),
+        ..V1_8_PARAM_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128
+    };
+    MetaParameters {
+        compute_parameters: AtomicPatternParameters::Standard(PBSParameters::PBS(compute)),
+        dedicated_compact_public_key_parameters: Some(DedicatedCompactPublicKeyParameters {
+            pke_params: CompactPublicKeyEncryptionParameters {
+                // A proof over 2048 bits has 512 messages, which must not be more than the dimension.
+                encryption_lwe_dimension: LweDimension(512),
+                encryption_noise_distribution: DynamicDistribution::new_t_uniform(0),
+                ..V1_8_PARAM_PKE_TO_SMALL_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128_ZKV2
+            },
+            ksk_params: ShortintKeySwitchingParameters {
+                ks_base_log: DecompositionBaseLog(37),
+                ks_level: DecompositionLevelCount(1),
+                ..V1_8_PARAM_KEYSWITCH_PKE_TO_SMALL_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128_ZKV2
+            },
+            re_randomization_parameters: None,
+        }),
+        compression_parameters: None,
+        noise_squashing_parameters: None,
+        transciphering_parameters: None,
+        ..V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128
+    }
+}
