@@ -1,0 +1,206 @@
+//! What can go wrong, and how JSON-RPC tells it.
+
+use std::io;
+use std::path::PathBuf;
+
+use alloy::primitives::{Address, B256, Bytes, U256};
+
+/// Result of the node's operations.
+pub type Result<T, E = NodeError> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in the development chain.
+///
+/// The texts of transaction errors start with the words that Ethereum clients look for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The request body is not JSON.
+    #[error("parse error: {0}")]
+    Parse(String),
+    /// The request is JSON but not a JSON-RPC 2.0 call.
+    #[error("invalid request: {0}")]
+    InvalidRequest(String),
+    /// No such JSON-RPC method.
+    #[error("the method {0} does not exist/is not available")]
+    MethodNotFound(String),
+    /// A parameter is missing, superfluous or malformed.
+    #[error("invalid params: {0}")]
+    InvalidParams(String),
+    /// A configured limit would be exceeded.
+    #[error("{0}")]
+    LimitExceeded(String),
+    /// A request took longer than the configured limit.
+    #[error("request timed out")]
+    TimedOut,
+    /// No block has this hash or number.
+    #[error("header not found: {0}")]
+    UnknownBlock(String),
+    /// The block exists, but its state has been discarded.
+    #[error("missing trie node: state of block {number} is no longer available, the oldest kept state is that of block {oldest}")]
+    StatePruned {
+        /// The block asked for.
+        number: u64,
+        /// The oldest block whose state is kept.
+        oldest: u64,
+    },
+    /// No filter or subscription has this id.
+    #[error("filter not found")]
+    UnknownFilter,
+    /// The sender is neither a development account nor impersonated.
+    #[error("unknown account {0}: not a development account and not impersonated")]
+    UnknownAccount(Address),
+    /// The bytes are not a signed transaction that this chain accepts.
+    #[error("{0}")]
+    InvalidTransaction(String),
+    /// The nonce was used already.
+    #[error("nonce too low: address {sender}, tx: {nonce} state: {expected}")]
+    NonceTooLow {
+        /// The sender.
+        sender: Address,
+        /// The transaction's nonce.
+        nonce: u64,
+        /// The sender's next nonce.
+        expected: u64,
+    },
+    /// The sender cannot pay for value and gas.
+    #[error("insufficient funds for gas * price + value: address {sender} have {balance} want {cost}")]
+    InsufficientFunds {
+        /// The sender.
+        sender: Address,
+        /// Balance, in wei.
+        balance: U256,
+        /// Most that the transaction may cost, in wei.
+        cost: U256,
+    },
+    /// The offered fee is below the base fee of the next block.
+    #[error("max fee per gas less than block base fee: address {sender}, maxFeePerGas: {max_fee}, baseFee: {base_fee}")]
+    FeeTooLow {
+        /// The sender.
+        sender: Address,
+        /// Fee offered, in wei per gas.
+        max_fee: u128,
+        /// Base fee required, in wei per gas.
+        base_fee: u64,
+    },
+    /// A transaction with this hash is already in the pool or mined.
+    #[error("already known")]
+    AlreadyKnown,
+    /// A transaction with this nonce waits already and the new one does not pay 10 % more.
+    #[error("replacement transaction underpriced")]
+    ReplacementUnderpriced,
+    /// The transaction pool is full.
+    #[error("txpool is full")]
+    PoolFull,
+    /// The call reverted.
+    #[error("{message}")]
+    Reverted {
+        /// `execution reverted`, with the reason where it can be decoded.
+        message: String,
+        /// The returned data.
+        data: Bytes,
+    },
+    /// The call stopped without returning data (out of gas, invalid opcode and the like).
+    #[error("{0}")]
+    Halted(String),
+    /// The mnemonic, path or key of an account is not usable.
+    #[error("development accounts: {0}")]
+    Accounts(String),
+    /// A file of the data directory cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The server cannot listen on the configured address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The configured address.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Another process uses the data directory.
+    #[error("{0} is in use by another process")]
+    DataDirLocked(PathBuf),
+    /// The journal was written for different settings.
+    #[error("{path} belongs to a different chain: {reason}; use another data directory or remove it")]
+    JournalOfOtherChain {
+        /// The journal file.
+        path: PathBuf,
+        /// Which setting differs.
+        reason: String,
+    },
+    /// The journal is damaged before its end.
+    #[error("{path}, record {record}: {reason}")]
+    JournalCorrupt {
+        /// The journal file.
+        path: PathBuf,
+        /// Number of the damaged record, from 1.
+        record: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A block hash of the journal does not come out again.
+    #[error("executing block {number} of the journal gives hash {actual}, recorded was {recorded}")]
+    ReplayMismatch {
+        /// The block.
+        number: u64,
+        /// The recorded hash.
+        recorded: B256,
+        /// The recomputed hash.
+        actual: B256,
+    },
+    /// A bug in this crate: something believed impossible happened.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl NodeError {
+    /// Returns the JSON-RPC error code.
+    pub fn code(&self) -> i64 {
+        match self {
+            Self::Parse(_) => -32700,
+            Self::InvalidRequest(_) => -32600,
+            Self::MethodNotFound(_) => -32601,
+            Self::InvalidParams(_) => -32602,
+            Self::Internal(_) => -32603,
+            Self::TimedOut => -32002,
+            Self::LimitExceeded(_) => -32005,
+            Self::Reverted { .. } => 3,
+            _ => -32000,
+        }
+    }
+
+    /// Returns the JSON-RPC error data: what a reverted call returned.
+    pub fn data(&self) -> Option<&Bytes> {
+        match self {
+            Self::Reverted { data, .. } => Some(data),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the caller, rather than this process or its environment, must change something.
+    pub fn is_callers_fault(&self) -> bool {
+        !matches!(
+            self,
+            Self::TimedOut
+                | Self::PoolFull
+                | Self::Io { .. }
+                | Self::Listen { .. }
+                | Self::DataDirLocked(_)
+                | Self::JournalCorrupt { .. }
+                | Self::ReplayMismatch { .. }
+                | Self::Internal(_)
+        )
+    }
+
+    /// Tells whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::TimedOut | Self::PoolFull | Self::DataDirLocked(_) | Self::FeeTooLow { .. }
+        )
+    }
+}

@@ -1,0 +1,199 @@
+//! The standard methods: `web3_`, `net_`, `txpool_` and the `eth_` methods on state and transactions.
+//!
+//! Blocks, receipts, logs, filters and fees are in the modules below; each module answers the
+//! methods it knows and passes on the others.
+
+mod blocks;
+mod fees;
+mod logs;
+mod proof;
+
+use alloy::eips::{BlockId, Encodable2718};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy::rpc::types::state::StateOverride;
+use alloy::rpc::types::{BlockOverrides, TransactionRequest};
+use alloy::serde::storage::JsonStorageKey;
+use serde_json::{Value, json};
+
+use super::convert::{self, json, quantity};
+use super::params::Params;
+use super::sign;
+use crate::accounts::DevAccount;
+use crate::chain::DevChain;
+use crate::error::{NodeError, Result};
+
+/// Name and version that `web3_clientVersion` reports.
+const CLIENT_VERSION: &str = concat!("cipherloom-node/", env!("CARGO_PKG_VERSION"));
+
+/// Answers a standard method; `None` if it is not one.
+pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+    for answer in [
+        meta,
+        state,
+        transactions,
+        signatures,
+        blocks::dispatch,
+        logs::dispatch,
+        fees::dispatch,
+        proof::dispatch,
+    ] {
+        if let Some(value) = answer(chain, method, params)? {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+fn meta(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+    let value = match method {
+        "web3_clientVersion" => json!(CLIENT_VERSION),
+        "web3_sha3" => {
+            let data: Bytes = params.required("data")?;
+            json(keccak256(data))?
+        }
+        "net_version" => json!(chain.chain_id().to_string()),
+        "net_listening" => json!(true),
+        "net_peerCount" => quantity(0u64),
+        "eth_chainId" => quantity(chain.chain_id()),
+        "eth_protocolVersion" => json!("0x44"),
+        "eth_syncing" | "eth_mining" => json!(false),
+        "eth_hashrate" => quantity(0u64),
+        "eth_blockNumber" => quantity(chain.block_number()?),
+        "eth_coinbase" => json(chain.core()?.config.coinbase)?,
+        "eth_accounts" | "eth_requestAccounts" => json(chain.accounts().iter().map(DevAccount::address).collect::<Vec<_>>())?,
+        "txpool_status" => {
+            let core = chain.core()?;
+            let (pending, queued) = core.pool.status(core.head_state());
+            json!({ "pending": format!("{pending:#x}"), "queued": format!("{queued:#x}") })
+        }
+        "rpc_modules" => json!({ "eth": "1.0", "net": "1.0", "web3": "1.0", "evm": "1.0", "anvil": "1.0", "hardhat": "1.0" }),
+        _ => return Ok(None),
+    };
+    params.end()?;
+    Ok(Some(value))
+}
+
+fn state(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+    match method {
+        "eth_getBalance" | "eth_getTransactionCount" | "eth_getCode" => {
+            let address: Address = params.required("address")?;
+            let block = params.block()?;
+            params.end()?;
+            match method {
+                "eth_getBalance" => json(chain.balance(address, block)?),
+                "eth_getCode" => json(chain.code(address, block)?),
+                _ => Ok(quantity(chain.nonce(address, block)?)),
+            }
+            .map(Some)
+        }
+        "eth_getStorageAt" => {
+            let address: Address = params.required("address")?;
+            let slot: JsonStorageKey = params.required("slot")?;
+            let block = params.block()?;
+            params.end()?;
+            let value = chain.storage(address, U256::from_be_bytes(slot.as_b256().0), block)?;
+            json(B256::from(value)).map(Some)
+        }
+        "eth_call" => {
+            let request: TransactionRequest = params.required("transaction")?;
+            let block = params.block()?;
+            let state: Option<StateOverride> = params.optional("state overrides")?;
+            let overrides: Option<BlockOverrides> = params.optional("block overrides")?;
+            params.end()?;
+            json(chain.call_with(&request, block, state, overrides)?).map(Some)
+        }
+        "eth_estimateGas" => {
+            let request: TransactionRequest = params.required("transaction")?;
+            let block = params.optional("block")?.unwrap_or_else(BlockId::pending);
+            let state: Option<StateOverride> = params.optional("state overrides")?;
+            params.end()?;
+            Ok(Some(quantity(chain.estimate_gas_with(&request, block, state)?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+    match method {
+        "eth_sendRawTransaction" => {
+            let raw: Bytes = params.required("signed transaction")?;
+            params.end()?;
+            json(chain.send_raw_transaction(&raw)?).map(Some)
+        }
+        "eth_sendRawTransactionSync" => {
+            let raw: Bytes = params.required("signed transaction")?;
+            params.optional_quantity("timeout")?;
+            params.end()?;
+            let hash = chain.send_raw_transaction(&raw)?;
+            let mined = chain.mined_transaction(&hash)?.ok_or(NodeError::TimedOut)?;
+            json(convert::receipt(&mined.0, mined.1)).map(Some)
+        }
+        "eth_sendTransaction" => {
+            let request: TransactionRequest = params.required("transaction")?;
+            params.end()?;
+            json(chain.send_transaction(request)?).map(Some)
+        }
+        "eth_signTransaction" => {
+            let request: TransactionRequest = params.required("transaction")?;
+            params.end()?;
+            json(chain.sign_transaction(request)?).map(Some)
+        }
+        "eth_getTransactionByHash" => {
+            let hash: B256 = params.required("hash")?;
+            params.end()?;
+            let core = chain.core()?;
+            let found = match core.mined_transaction(&hash) {
+                Some((block, index)) => convert::transaction(&block, index),
+                None => core.pool.get(&hash).map(convert::pending_transaction),
+            };
+            json(found).map(Some)
+        }
+        "eth_getRawTransactionByHash" | "debug_getRawTransaction" => {
+            let hash: B256 = params.required("hash")?;
+            params.end()?;
+            let mined = chain.mined_transaction(&hash)?;
+            let raw = mined.and_then(|(block, index)| {
+                block
+                    .transactions
+                    .get(index)
+                    .map(|found| Bytes::from(found.envelope.encoded_2718()))
+            });
+            json(raw).map(Some)
+        }
+        "eth_getTransactionReceipt" => {
+            let hash: B256 = params.required("hash")?;
+            params.end()?;
+            json(
+                chain
+                    .mined_transaction(&hash)?
+                    .and_then(|(block, index)| convert::receipt(&block, index)),
+            )
+            .map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn signatures(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+    let signature = match method {
+        "eth_sign" => {
+            let (address, message) = (params.required("address")?, params.required("message")?);
+            params.end()?;
+            sign::message(chain, address, &message)?
+        }
+        // The historical order of arguments is the reverse of eth_sign's; a password may follow.
+        "personal_sign" => {
+            let (message, address) = (params.required("message")?, params.required("address")?);
+            params.optional::<String>("password")?;
+            params.end()?;
+            sign::message(chain, address, &message)?
+        }
+        "eth_signTypedData_v4" | "eth_signTypedData" => {
+            let (address, data) = (params.required("address")?, params.required("typed data")?);
+            params.end()?;
+            sign::typed_data(chain, address, data)?
+        }
+        _ => return Ok(None),
+    };
+    json(signature).map(Some)
+}

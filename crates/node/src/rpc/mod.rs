@@ -1,0 +1,205 @@
+//! JSON-RPC 2.0 over whatever carries bytes: single calls, batches, errors.
+//!
+//! Nothing here knows about HTTP or WebSocket; [`DevChain::rpc`] takes the bytes of a request and
+//! gives the bytes of the response. The methods are in [`eth`] (the standard ones) and [`dev`]
+//! (those of development chains).
+
+pub(crate) mod convert;
+mod dev;
+mod eth;
+pub(crate) mod filters;
+mod params;
+mod sign;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use self::params::Params;
+use crate::chain::DevChain;
+use crate::error::{NodeError, Result};
+
+/// One call, checked to be JSON-RPC 2.0.
+pub(crate) struct Call {
+    /// `None` for a notification, which gets no response.
+    pub(crate) id: Option<Value>,
+    pub(crate) method: String,
+    pub(crate) params: Value,
+}
+
+/// A request: one call or a batch, each element valid or an error to report.
+pub(crate) enum Request {
+    Single(Result<Call, (Value, NodeError)>),
+    Batch(Vec<Result<Call, (Value, NodeError)>>),
+}
+
+impl DevChain {
+    /// Answers a JSON-RPC request or batch; `None` if it holds only notifications.
+    ///
+    /// Subscriptions need a connection and are refused here.
+    pub fn rpc(&self, request: &[u8]) -> Option<Vec<u8>> {
+        self.rpc_with(request, &mut |_| None)
+    }
+
+    /// As [`Self::rpc`]; `first` may answer a call before the ordinary methods do.
+    pub(crate) fn rpc_with(&self, request: &[u8], first: &mut dyn FnMut(&Call) -> Option<Result<Value>>) -> Option<Vec<u8>> {
+        let limit = self.limits().response_size_bytes;
+        match parse_request(request, self.limits().batch_calls) {
+            Err(error) => Some(response(&Value::Null, Err(error), limit)),
+            Ok(Request::Single(call)) => self.answer(call, first, limit),
+            Ok(Request::Batch(calls)) => {
+                let mut out = Vec::new();
+                for call in calls {
+                    // What earlier answers left of the limit; the rest of the batch gets errors.
+                    let left = limit.saturating_sub(out.len());
+                    if let Some(answer) = self.answer(call, first, left) {
+                        out.push(if out.is_empty() { b'[' } else { b',' });
+                        out.extend_from_slice(&answer);
+                    }
+                }
+                (!out.is_empty()).then(|| {
+                    out.push(b']');
+                    out
+                })
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        call: Result<Call, (Value, NodeError)>,
+        first: &mut dyn FnMut(&Call) -> Option<Result<Value>>,
+        limit: usize,
+    ) -> Option<Vec<u8>> {
+        match call {
+            Err((id, error)) => Some(response(&id, Err(error), limit)),
+            Ok(call) if limit == 0 => call.id.map(|id| response(&id, Err(too_large()), 0)),
+            Ok(call) => {
+                let result = first(&call).unwrap_or_else(|| self.rpc_call(&call.method, call.params));
+                call.id.map(|id| response(&id, result, limit))
+            }
+        }
+    }
+
+    /// Calls one JSON-RPC method with its parameters (an array, or null for none).
+    ///
+    /// # Errors
+    ///
+    /// Whatever the method reports; [`NodeError::MethodNotFound`] for an unknown one.
+    pub fn rpc_call(&self, method: &str, params: Value) -> Result<Value> {
+        let mut params = Params::new(params)?;
+        let result = match eth::dispatch(self, method, &mut params)? {
+            Some(result) => result,
+            None => dev::dispatch(self, method, &mut params)?.ok_or_else(|| NodeError::MethodNotFound(printable(method)))?,
+        };
+        Ok(result)
+    }
+}
+
+/// Reads a request without running it.
+pub(crate) fn parse_request(request: &[u8], most_calls: usize) -> Result<Request> {
+    let first = request.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'[') {
+        let value = serde_json::from_slice(request).map_err(|error| NodeError::Parse(error.to_string()))?;
+        return Ok(Request::Single(parse_call(value)));
+    }
+    // Elements are kept as text first, so that a long batch is refused before it is parsed in full.
+    let elements: Vec<&RawValue> = serde_json::from_slice(request).map_err(|error| NodeError::Parse(error.to_string()))?;
+    if elements.is_empty() {
+        return Err(NodeError::InvalidRequest("empty batch".to_owned()));
+    }
+    if elements.len() > most_calls {
+        return Err(NodeError::InvalidRequest(format!(
+            "batch too large: {} calls, at most {most_calls} are allowed",
+            elements.len()
+        )));
+    }
+    let calls = elements.into_iter().map(|element| {
+        let value = serde_json::from_str(element.get()).map_err(|error| (Value::Null, NodeError::Parse(error.to_string())))?;
+        parse_call(value)
+    });
+    Ok(Request::Batch(calls.collect()))
+}
+
+fn parse_call(value: Value) -> Result<Call, (Value, NodeError)> {
+    let invalid = |id: &Value, reason: &str| (id.clone(), NodeError::InvalidRequest(reason.to_owned()));
+    let Value::Object(mut call) = value else {
+        return Err(invalid(&Value::Null, "a call must be a JSON object"));
+    };
+    let id = call.remove("id");
+    if !matches!(id, None | Some(Value::Null | Value::String(_) | Value::Number(_))) {
+        return Err(invalid(&Value::Null, "\"id\" must be a string, a number or null"));
+    }
+    let known = id.clone().unwrap_or(Value::Null);
+    if call.get("jsonrpc") != Some(&Value::from("2.0")) {
+        return Err(invalid(&known, "\"jsonrpc\" must be \"2.0\""));
+    }
+    let Some(Value::String(method)) = call.remove("method") else {
+        return Err(invalid(&known, "\"method\" must be a string"));
+    };
+    let params = call.remove("params").unwrap_or(Value::Null);
+    Ok(Call { id, method, params })
+}
+
+fn response(id: &Value, result: Result<Value>, limit: usize) -> Vec<u8> {
+    let body = match result {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(error) => error_response(id, &error),
+    };
+    let bytes = body.to_string().into_bytes();
+    if bytes.len() <= limit || limit == 0 {
+        return bytes;
+    }
+    error_response(id, &too_large()).to_string().into_bytes()
+}
+
+fn error_response(id: &Value, error: &NodeError) -> Value {
+    if let NodeError::Internal(reason) = error {
+        tracing::error!(reason, "internal error in a JSON-RPC call");
+    }
+    let mut object = json!({ "code": error.code(), "message": error.to_string() });
+    if let (Some(data), Some(fields)) = (error.data(), object.as_object_mut()) {
+        fields.insert("data".to_owned(), json!(data));
+    }
+    json!({ "jsonrpc": "2.0", "id": id, "error": object })
+}
+
+/// The response to a request whose calls are not known (it never finished, or was never read).
+pub(crate) fn anonymous_error(error: &NodeError) -> Vec<u8> {
+    error_response(&Value::Null, error).to_string().into_bytes()
+}
+
+fn too_large() -> NodeError {
+    NodeError::LimitExceeded("response too large".to_owned())
+}
+
+/// Cuts what a stranger sent to a length fit for an error message.
+fn printable(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(request: &str) -> Vec<i64> {
+        let one = |call: Result<Call, (Value, NodeError)>| call.map_or_else(|(_, error)| error.code(), |_| 0);
+        match parse_request(request.as_bytes(), 3) {
+            Err(error) => vec![error.code()],
+            Ok(Request::Single(call)) => vec![one(call)],
+            Ok(Request::Batch(calls)) => calls.into_iter().map(one).collect(),
+        }
+    }
+
+    #[test]
+    fn malformed_requests_get_the_codes_of_the_specification() {
+        assert_eq!(codes("{"), [-32700]);
+        assert_eq!(codes(""), [-32700]);
+        assert_eq!(codes("7"), [-32600]);
+        assert_eq!(codes("[]"), [-32600]);
+        assert_eq!(codes("[1,2,3,4]"), [-32600]);
+        assert_eq!(codes(r#"{"method":"x","id":1}"#), [-32600]);
+        assert_eq!(codes(r#"{"jsonrpc":"2.0","id":1}"#), [-32600]);
+        assert_eq!(codes(r#"{"jsonrpc":"2.0","id":[1],"method":"x"}"#), [-32600]);
+        assert_eq!(codes(r#"[7,{"jsonrpc":"2.0","id":1,"method":"x"}]"#), [-32600, 0]);
+    }
+}

@@ -1,0 +1,228 @@
+//! JSON-RPC over HTTP and WebSocket on one port.
+//!
+//! `POST /` takes a request or batch, `GET /` upgrades to a WebSocket. Execution runs on blocking
+//! threads, bounded in number; a request that takes too long gets an error while its thread, whose
+//! work is bounded by the gas limit, finishes on its own.
+
+mod socket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+
+use crate::accounts::DevAccount;
+use crate::chain::DevChain;
+use crate::config::DevChainConfig;
+use crate::error::{NodeError, Result};
+use crate::rpc::anonymous_error;
+
+/// How long open connections may take to finish at shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// What every connection shares.
+struct Shared {
+    chain: DevChain,
+    /// One permit per request that executes.
+    requests: Arc<Semaphore>,
+    /// One permit per WebSocket connection.
+    sockets: Arc<Semaphore>,
+    /// WebSocket connections, awaited at shutdown.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A running server and its chain. Dropping it stops the server without waiting.
+#[derive(Debug)]
+pub struct DevChainHandle {
+    chain: DevChain,
+    address: SocketAddr,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl DevChain {
+    /// Creates (or restores) a chain and serves it at [`DevChainConfig::listen`].
+    ///
+    /// # Errors
+    ///
+    /// As [`DevChain::new`], and [`NodeError::Listen`] if the address is not available.
+    pub async fn start(config: DevChainConfig) -> Result<DevChainHandle> {
+        let listen = config.listen;
+        // Restoring a long journal executes many transactions.
+        let chain = tokio::task::spawn_blocking(move || Self::new(config))
+            .await
+            .map_err(|error| NodeError::Internal(format!("opening the chain: {error}")))??;
+        chain.serve(listen).await
+    }
+
+    /// Serves this chain at `listen`.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Listen`] if the address is not available.
+    pub async fn serve(&self, listen: SocketAddr) -> Result<DevChainHandle> {
+        let cannot = |source| NodeError::Listen {
+            address: listen.to_string(),
+            source,
+        };
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let limits = self.limits();
+        let shared = Arc::new(Shared {
+            chain: self.clone(),
+            requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
+            sockets: Arc::new(Semaphore::new(limits.websocket_connections)),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let (tasks, stop) = (shared.tasks.clone(), shared.stop.clone());
+        let app = Router::new()
+            .route("/", post(answer_http).get(open_socket))
+            .layer(DefaultBodyLimit::max(limits.request_size_bytes))
+            .layer(CatchPanicLayer::new())
+            // Pages of a dApp under development come from anywhere; nothing of value is behind this.
+            .layer(CorsLayer::permissive().allow_private_network(true))
+            .with_state(shared);
+        let stopped = stop.clone().cancelled_owned();
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
+                tracing::error!(%error, "the development chain's server failed");
+            }
+        });
+        Ok(DevChainHandle {
+            chain: self.clone(),
+            address,
+            tasks,
+            stop,
+            server,
+        })
+    }
+}
+
+impl DevChainHandle {
+    /// Returns the chain itself, for use within the process.
+    pub fn chain(&self) -> &DevChain {
+        &self.chain
+    }
+
+    /// Returns the address the server listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the URL for JSON-RPC over HTTP.
+    pub fn rpc_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the URL for JSON-RPC over WebSocket.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// Returns the funded development accounts, without the deployer.
+    pub fn accounts(&self) -> &[DevAccount] {
+        self.chain.accounts()
+    }
+
+    /// Stops the server, waits for open connections to end and puts the journal on the disk.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let ended = async {
+            // A panic of the server task has been logged by the runtime; nothing is left to do.
+            let _ = (&mut self.server).await;
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(SHUTDOWN_GRACE, ended).await.is_err() {
+            tracing::debug!("some connections did not end in time and are cut");
+            self.server.abort();
+        }
+        if let Err(error) = self.chain.sync() {
+            tracing::error!(%error, "the journal could not be put on the disk");
+        }
+    }
+}
+
+impl Drop for DevChainHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Shared {
+    /// Runs `work` on a blocking thread within the limits on number and time.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(DevChain) -> T + Send + 'static) -> Result<T> {
+        let limit = Duration::from_millis(self.chain.limits().request_timeout_ms);
+        let chain = self.chain.clone();
+        let requests = Arc::clone(&self.requests);
+        let run = async {
+            let permit = requests
+                .acquire_owned()
+                .await
+                .map_err(|error| NodeError::Internal(error.to_string()))?;
+            tokio::task::spawn_blocking(move || {
+                // Held until the work is really over, even if nobody waits for it any more.
+                let _permit = permit;
+                work(chain)
+            })
+            .await
+            .map_err(|error| NodeError::Internal(error.to_string()))
+        };
+        tokio::time::timeout(limit, run).await.map_err(|_| NodeError::TimedOut)?
+    }
+}
+
+async fn answer_http(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            let error = NodeError::LimitExceeded(format!("request body: {}", rejection.body_text()));
+            return json_response(rejection.status(), anonymous_error(&error));
+        }
+    };
+    match shared.run(move |chain| chain.rpc(&body)).await {
+        Ok(Some(response)) => json_response(StatusCode::OK, response),
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => json_response(StatusCode::OK, anonymous_error(&error)),
+    }
+}
+
+fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn open_socket(State(shared): State<Arc<Shared>>, upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Response {
+    let Ok(upgrade) = upgrade else {
+        return (StatusCode::UPGRADE_REQUIRED, "POST JSON-RPC requests here, or open a WebSocket\n").into_response();
+    };
+    let Ok(permit) = Arc::clone(&shared.sockets).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections\n").into_response();
+    };
+    let limit = shared.chain.limits().request_size_bytes;
+    upgrade.max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| {
+        let tasks = shared.tasks.clone();
+        tasks.track_future(async move {
+            socket::serve(socket, &shared).await;
+            drop(permit);
+        })
+    })
+}

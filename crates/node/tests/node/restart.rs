@@ -1,0 +1,157 @@
+//! The chain across restarts, orderly and not.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use alloy::eips::BlockId;
+use alloy::primitives::{Address, B256, TxKind, U256};
+use alloy::rpc::types::{Filter, TransactionRequest};
+use cipherloom_node::{AccountsConfig, DevChain, DevChainConfig, ManualClock, NodeError};
+
+use crate::support::*;
+
+fn config(dir: &Path) -> DevChainConfig {
+    DevChainConfig {
+        data_dir: Some(dir.to_owned()),
+        clock: Arc::new(ManualClock::new(START)),
+        ..DevChainConfig::default()
+    }
+}
+
+fn hashes(chain: &DevChain) -> Vec<B256> {
+    (0..=chain.block_number().unwrap())
+        .map(|number| chain.block(number.into()).unwrap().unwrap().hash)
+        .collect()
+}
+
+/// A chain with everything the journal can hold.
+fn eventful(dir: &Path) -> (DevChain, Address) {
+    let chain = DevChain::new(config(dir)).unwrap();
+    let register = deploy(&chain, &REGISTER);
+    chain.send_transaction(call_to(register, word(1))).unwrap();
+    chain.set_storage(register, U256::from(9), U256::from(90)).unwrap();
+    let id = chain.snapshot().unwrap();
+    chain.increase_time(1000).unwrap();
+    chain.send_transaction(call_to(register, word(2))).unwrap();
+    chain.revert(id).unwrap();
+    chain.increase_time(50).unwrap();
+    chain.set_next_block_base_fee(77).unwrap();
+    chain.mine(2).unwrap();
+    chain.set_balance(register, U256::from(10u64.pow(18))).unwrap();
+    chain.set_nonce(Address::repeat_byte(8), 4).unwrap();
+    chain.set_code(Address::repeat_byte(8), TIMESTAMP).unwrap();
+    chain.impersonate(register, true).unwrap();
+    let impersonated = TransactionRequest {
+        from: Some(register),
+        value: Some(U256::from(3)),
+        ..call_to(Address::repeat_byte(6), "".parse().unwrap())
+    };
+    chain.send_transaction(impersonated).unwrap();
+    chain.set_next_block_timestamp(START + 5000).unwrap();
+    chain.send_transaction(call_to(register, word(3))).unwrap();
+    (chain, register)
+}
+
+#[test]
+fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, register) = eventful(dir.path());
+    let before = (hashes(&chain), chain.logs(&Filter::new().from_block(0u64)).unwrap());
+    drop(chain);
+    let chain = DevChain::new(config(dir.path())).unwrap();
+    assert_eq!((hashes(&chain), chain.logs(&Filter::new().from_block(0u64)).unwrap()), before);
+    assert_eq!(
+        chain.call(&call_to(register, "".parse().unwrap()), BlockId::latest()).unwrap(),
+        word(3)
+    );
+    assert_eq!(chain.call(&call_to(register, "".parse().unwrap()), 2.into()).unwrap(), word(1));
+    assert_eq!(chain.storage(register, U256::from(9), BlockId::latest()).unwrap(), U256::from(90));
+    assert_eq!(chain.balance(Address::repeat_byte(6), BlockId::latest()).unwrap(), U256::from(3));
+    chain.send_transaction(call_to(register, word(4))).unwrap();
+    assert_eq!(
+        chain.block(BlockId::latest()).unwrap().unwrap().header.timestamp,
+        START + 5000,
+        "time goes on where it was"
+    );
+}
+
+#[test]
+fn a_torn_write_loses_at_most_the_last_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, register) = eventful(dir.path());
+    let before = hashes(&chain);
+    drop(chain);
+    let path = dir.path().join("chain.journal");
+    let journal = fs::read(&path).unwrap();
+    for cut in [1, 2, 100] {
+        fs::write(&path, &journal[..journal.len() - cut]).unwrap();
+        let chain = DevChain::new(config(dir.path())).unwrap();
+        assert_eq!(hashes(&chain), before[..before.len() - 1], "cut by {cut}");
+        chain.send_transaction(call_to(register, word(9))).unwrap();
+        drop(chain);
+        let chain = DevChain::new(config(dir.path())).unwrap();
+        assert_eq!(
+            chain.call(&call_to(register, "".parse().unwrap()), BlockId::latest()).unwrap(),
+            word(9),
+            "writing goes on after the cut"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_refused_not_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(eventful(dir.path()));
+    let path = dir.path().join("chain.journal");
+    let mut journal = fs::read(&path).unwrap();
+    let middle = journal.len() / 2;
+    journal[middle] ^= 1;
+    fs::write(&path, &journal).unwrap();
+    assert!(matches!(DevChain::new(config(dir.path())), Err(NodeError::JournalCorrupt { .. })));
+    assert_eq!(fs::read(&path).unwrap(), journal);
+}
+
+#[test]
+fn other_settings_and_a_second_process_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = DevChain::new(config(dir.path())).unwrap();
+    assert!(matches!(DevChain::new(config(dir.path())), Err(NodeError::DataDirLocked(_))));
+    drop(chain);
+    let other_id = DevChainConfig {
+        chain_id: 5,
+        ..config(dir.path())
+    };
+    let other_accounts = DevChainConfig {
+        accounts: AccountsConfig {
+            count: 3,
+            ..AccountsConfig::default()
+        },
+        ..config(dir.path())
+    };
+    for other in [other_id, other_accounts] {
+        assert!(matches!(DevChain::new(other), Err(NodeError::JournalOfOtherChain { .. })));
+    }
+    assert!(DevChain::new(config(dir.path())).is_ok());
+}
+
+#[test]
+fn a_thousand_transactions_replay_quickly() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = DevChain::new(config(dir.path())).unwrap();
+    let register = deploy(&chain, &REGISTER);
+    for nonce in 1..1000 {
+        chain
+            .send_raw_transaction(&raw(&chain, 0, transaction(&chain, nonce, TxKind::Call(register), word(nonce))))
+            .unwrap();
+    }
+    let before = hashes(&chain);
+    drop(chain);
+    let begin = std::time::Instant::now();
+    let chain = DevChain::new(config(dir.path())).unwrap();
+    let took = begin.elapsed();
+    assert_eq!(hashes(&chain), before);
+    // A second is the aim on an idle machine; the bound leaves room for a busy one.
+    assert!(took.as_secs() < 20, "replay took {took:?}");
+    println!("replay of 1000 blocks took {took:?}");
+}
