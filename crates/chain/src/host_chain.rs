@@ -1,0 +1,359 @@
+//! One deployment of the host contracts behind a JSON-RPC URL.
+
+use std::{future::Future, time::Duration};
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    network::Ethereum,
+    providers::{Provider, RootProvider},
+    rpc::{
+        client::RpcClient,
+        types::{Filter, Header, Log, TransactionReceipt, TransactionRequest},
+    },
+    sol_types::SolCall,
+    transports::{RpcError, TransportErrorKind, http::Http, http::reqwest},
+};
+use cipherloom_contracts::{
+    HostAddresses,
+    bindings::{ACL, FHEVMExecutor, InputVerifier, KMSVerifier},
+};
+use cipherloom_primitives::{Address, B256, Handle, U256, eip712::SigningDomains};
+
+use crate::error::ChainError;
+
+/// How patient calls to the chain's node are.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// How often a call is tried, at least 1. Only failures that may pass are repeated.
+    pub attempts: u32,
+    /// The pause before the second attempt; it doubles each time.
+    pub first_pause: Duration,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            attempts: 4,
+            first_pause: Duration::from_millis(100),
+        }
+    }
+}
+
+/// The signers of a verifier contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignerSetOnChain {
+    /// Their addresses.
+    pub signers: Vec<Address>,
+    /// How many of them must sign.
+    pub threshold: U256,
+}
+
+/// A host chain and the host contracts on it. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct HostChain {
+    provider: RootProvider<Ethereum>,
+    addresses: HostAddresses,
+    limits: CallLimits,
+}
+
+impl HostChain {
+    /// Connects to a node; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ChainError::Url`] if this is not an HTTP URL.
+    pub fn new(url: &str, addresses: HostAddresses, limits: CallLimits) -> Result<Self, ChainError> {
+        let invalid = || ChainError::Url(url.to_owned());
+        let parsed: reqwest::Url = url.parse().map_err(|_| invalid())?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(invalid());
+        }
+        let local = matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let client = reqwest::Client::builder().timeout(limits.timeout);
+        // A proxy for the outside world cannot reach a node on this machine.
+        let client = if local { client.no_proxy() } else { client };
+        let client = client.build().map_err(|_| invalid())?;
+        let provider = RootProvider::new(RpcClient::new(Http::with_client(client, parsed), local));
+        Ok(Self {
+            provider,
+            addresses,
+            limits,
+        })
+    }
+
+    /// Returns the addresses of the host contracts.
+    #[must_use]
+    pub const fn addresses(&self) -> &HostAddresses {
+        &self.addresses
+    }
+
+    /// Returns the chain id the node reports.
+    ///
+    /// # Errors
+    /// As all reads: [`ChainError::Timeout`], [`ChainError::Transport`] or [`ChainError::Refused`].
+    pub async fn chain_id(&self) -> Result<u64, ChainError> {
+        self.rpc("eth_chainId", || async { self.provider.get_chain_id().await }).await
+    }
+
+    /// Returns the header of a block, or `None` if the node does not have it.
+    ///
+    /// # Errors
+    /// As [`Self::chain_id`].
+    pub async fn header(&self, block: BlockNumberOrTag) -> Result<Option<Header>, ChainError> {
+        let block = self
+            .rpc("eth_getBlockByNumber", || async { self.provider.get_block_by_number(block).await })
+            .await?;
+        Ok(block.map(|block| block.header))
+    }
+
+    /// Returns the logs of the executor and the ACL in one block, exactly this one.
+    pub(crate) async fn logs_of_block(&self, hash: B256) -> Result<Vec<Log>, ChainError> {
+        self.logs(&self.filter().at_block_hash(hash)).await
+    }
+
+    /// Returns the logs of the executor and the ACL in a range of blocks, both ends included.
+    pub(crate) async fn logs_of_range(&self, first: u64, last: u64) -> Result<Vec<Log>, ChainError> {
+        self.logs(&self.filter().from_block(first).to_block(last)).await
+    }
+
+    fn filter(&self) -> Filter {
+        Filter::new().address(vec![self.addresses.executor, self.addresses.acl])
+    }
+
+    async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, ChainError> {
+        self.rpc("eth_getLogs", || async { self.provider.get_logs(filter).await }).await
+    }
+
+    /// Says whether anyone may decrypt a handle.
+    ///
+    /// # Errors
+    /// As [`Self::chain_id`], and [`ChainError::Contract`] if no ACL answers at the configured address.
+    pub async fn is_allowed_for_decryption(&self, handle: Handle) -> Result<bool, ChainError> {
+        self.read(self.addresses.acl, ACL::isAllowedForDecryptionCall { handle: handle.as_b256() })
+            .await
+    }
+
+    /// Says whether an account was allowed a handle for good; rights for one transaction do not count.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn persist_allowed(&self, handle: Handle, account: Address) -> Result<bool, ChainError> {
+        self.read(
+            self.addresses.acl,
+            ACL::persistAllowedCall {
+                handle: handle.as_b256(),
+                account,
+            },
+        )
+        .await
+    }
+
+    /// Says whether a delegate may decrypt a handle of a delegator in a contract now.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn is_handle_delegated_for_user_decryption(
+        &self,
+        delegator: Address,
+        delegate: Address,
+        contract: Address,
+        handle: Handle,
+    ) -> Result<bool, ChainError> {
+        let call = ACL::isHandleDelegatedForUserDecryptionCall {
+            delegator,
+            delegate,
+            contractAddress: contract,
+            handle: handle.as_b256(),
+        };
+        self.read(self.addresses.acl, call).await
+    }
+
+    /// Returns the time before which an account's decryption signatures are void, in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn decryption_signatures_invalidated_before(&self, account: Address) -> Result<U256, ChainError> {
+        self.read(self.addresses.acl, ACL::decryptionSignatureInvalidatedBeforeCall { account })
+            .await
+    }
+
+    /// Says whether an account is on the ACL's deny list.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn is_account_denied(&self, account: Address) -> Result<bool, ChainError> {
+        self.read(self.addresses.acl, ACL::isAccountDeniedCall { account }).await
+    }
+
+    /// Returns the coprocessors whose signatures over inputs the chain accepts.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn coprocessor_signers(&self) -> Result<SignerSetOnChain, ChainError> {
+        let contract = self.addresses.input_verifier;
+        let signers = self.read(contract, InputVerifier::getCoprocessorSignersCall {}).await?;
+        let threshold = self.read(contract, InputVerifier::getThresholdCall {}).await?;
+        Ok(SignerSetOnChain { signers, threshold })
+    }
+
+    /// Returns the KMS nodes whose signatures over decryptions the chain accepts.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn kms_signers(&self) -> Result<SignerSetOnChain, ChainError> {
+        let contract = self.addresses.kms_verifier;
+        let signers = self.read(contract, KMSVerifier::getKmsSignersCall {}).await?;
+        let threshold = self.read(contract, KMSVerifier::getThresholdCall {}).await?;
+        Ok(SignerSetOnChain { signers, threshold })
+    }
+
+    /// Returns the id of the current KMS context.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn kms_context_id(&self) -> Result<U256, ChainError> {
+        self.read(self.addresses.kms_verifier, KMSVerifier::getCurrentKmsContextIdCall {})
+            .await
+    }
+
+    /// Reads where signatures are valid from the verifiers' EIP-712 domains.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`], and [`ChainError::Inconsistent`] if the two verifiers contradict each other.
+    pub async fn signing_domains(&self) -> Result<SigningDomains, ChainError> {
+        let input = self.read(self.addresses.input_verifier, InputVerifier::eip712DomainCall {}).await?;
+        let decryption = self.read(self.addresses.kms_verifier, KMSVerifier::eip712DomainCall {}).await?;
+        expect_equal(
+            "the name of the InputVerifier's domain",
+            &"InputVerification".to_owned(),
+            &input.name,
+        )?;
+        expect_equal("the name of the KMSVerifier's domain", &"Decryption".to_owned(), &decryption.name)?;
+        expect_equal("the gateway chain id of the KMSVerifier", &input.chainId, &decryption.chainId)?;
+        let gateway_chain_id = u64::try_from(input.chainId).map_err(|_| ChainError::Inconsistent {
+            what: "the gateway chain id",
+            expected: "at most 64 bits".to_owned(),
+            found: input.chainId.to_string(),
+        })?;
+        Ok(SigningDomains {
+            host_chain_id: self.chain_id().await?,
+            gateway_chain_id,
+            decryption: decryption.verifyingContract,
+            input_verification: input.verifyingContract,
+        })
+    }
+
+    /// Checks that the node serves the expected chain and that the host contracts at the configured addresses know each other.
+    ///
+    /// # Errors
+    /// As all reads, and [`ChainError::WrongChain`] or [`ChainError::Inconsistent`] if a check fails.
+    pub async fn check_deployment(&self, chain_id: u64) -> Result<(), ChainError> {
+        let found = self.chain_id().await?;
+        if found != chain_id {
+            return Err(ChainError::WrongChain { expected: chain_id, found });
+        }
+        let host = &self.addresses;
+        let executor = host.executor;
+        let knows = self.read(host.acl, ACL::getFHEVMExecutorAddressCall {}).await?;
+        expect_equal("the executor that the ACL knows", &executor, &knows)?;
+        let knows = self.read(executor, FHEVMExecutor::getACLAddressCall {}).await?;
+        expect_equal("the ACL that the executor knows", &host.acl, &knows)?;
+        let knows = self.read(executor, FHEVMExecutor::getInputVerifierAddressCall {}).await?;
+        expect_equal("the InputVerifier that the executor knows", &host.input_verifier, &knows)?;
+        let knows = self.read(executor, FHEVMExecutor::getHCULimitAddressCall {}).await?;
+        expect_equal("the HCULimit that the executor knows", &host.hcu_limit, &knows)
+    }
+
+    /// Says whether there is code at an address.
+    pub(crate) async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
+        let code = self
+            .rpc("eth_getCode", || async { self.provider.get_code_at(address).await })
+            .await?;
+        Ok(!code.is_empty())
+    }
+
+    /// Returns how many transactions of an account are included.
+    pub(crate) async fn nonce(&self, account: Address) -> Result<u64, ChainError> {
+        self.rpc("eth_getTransactionCount", || async {
+            self.provider.get_transaction_count(account).await
+        })
+        .await
+    }
+
+    pub(crate) async fn gas_price(&self) -> Result<u128, ChainError> {
+        self.rpc("eth_gasPrice", || async { self.provider.get_gas_price().await }).await
+    }
+
+    pub(crate) async fn estimate_gas(&self, request: &TransactionRequest) -> Result<u64, ChainError> {
+        self.rpc("eth_estimateGas", || async { self.provider.estimate_gas(request.clone()).await })
+            .await
+    }
+
+    /// Sends a signed transaction. Sending the same one again changes nothing, so it may be repeated.
+    pub(crate) async fn send_raw(&self, encoded: &[u8]) -> Result<(), ChainError> {
+        self.rpc("eth_sendRawTransaction", || async {
+            self.provider.send_raw_transaction(encoded).await.map(|pending| *pending.tx_hash())
+        })
+        .await
+        .map(|_| ())
+    }
+
+    pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<TransactionReceipt>, ChainError> {
+        self.rpc("eth_getTransactionReceipt", || async {
+            self.provider.get_transaction_receipt(hash).await
+        })
+        .await
+    }
+
+    async fn read<C: SolCall>(&self, contract: Address, call: C) -> Result<C::Return, ChainError> {
+        let request = TransactionRequest::default().to(contract).input(call.abi_encode().into());
+        let answer = self
+            .rpc(C::SIGNATURE, || async { self.provider.call(request.clone()).await })
+            .await?;
+        C::abi_decode_returns(&answer).map_err(|error| ChainError::Contract {
+            method: C::SIGNATURE,
+            contract,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Calls the node with time limit and retries.
+    async fn rpc<T, F>(&self, method: &'static str, call: impl Fn() -> F) -> Result<T, ChainError>
+    where
+        F: Future<Output = Result<T, RpcError<TransportErrorKind>>>,
+    {
+        let mut pause = self.limits.first_pause;
+        let mut attempt = 1;
+        loop {
+            let result = match tokio::time::timeout(self.limits.timeout, call()).await {
+                Ok(result) => result.map_err(|error| ChainError::rpc(method, error)),
+                Err(_) => Err(ChainError::Timeout {
+                    method,
+                    limit: self.limits.timeout,
+                }),
+            };
+            match result {
+                Err(error) if error.is_retryable() && attempt < self.limits.attempts => {
+                    tracing::debug!(%error, attempt, "trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+fn expect_equal<T: PartialEq + ToString>(what: &'static str, expected: &T, found: &T) -> Result<(), ChainError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ChainError::Inconsistent {
+        what,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    })
+}

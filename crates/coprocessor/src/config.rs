@@ -1,0 +1,80 @@
+//! How a coprocessor is set up.
+
+use std::{sync::Arc, time::Duration};
+
+use cipherloom_primitives::{Address, B256, eip712::SigningDomains};
+
+/// Tells the time in milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Returns the clock of the machine.
+#[must_use]
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since_epoch = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// What one coprocessor serves, and with how much of the machine.
+#[derive(Clone)]
+pub struct CoprocessorConfig {
+    /// Where its signatures are valid; names the host chain too.
+    pub domains: SigningDomains,
+    /// The access-control contract of the host chain.
+    pub acl: Address,
+    /// The id of the key set the backend computes under.
+    pub key_set_id: B256,
+    /// The name of this process among those that share a store; its workers are numbered under it.
+    pub owner: String,
+    /// How many transactions are computed at the same time, at least 1.
+    pub workers: usize,
+    /// How long a lease lasts between renewals; a crashed worker's transactions wait this long on a shared store.
+    pub lease_duration: Duration,
+    /// How often idle workers look for work that another process recorded.
+    pub idle_poll: Duration,
+    /// How often a transaction is tried before it is given up, at least 1.
+    pub max_attempts: u32,
+    /// How many input proofs are checked at the same time, at least 1.
+    pub concurrent_proofs: usize,
+    /// How many input proofs may wait beyond that before [`crate::CoprocessorError::Busy`].
+    pub waiting_proofs: usize,
+    /// The clock that leases are measured with.
+    pub clock: Clock,
+}
+
+impl CoprocessorConfig {
+    /// Builds the configuration of a coprocessor that has the machine for itself.
+    #[must_use]
+    pub fn new(domains: SigningDomains, acl: Address, key_set_id: B256) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            domains,
+            acl,
+            key_set_id,
+            owner: format!("process-{}", std::process::id()),
+            // One operation already uses several cores; more transactions at once only fill the gaps.
+            workers: cores.div_ceil(4),
+            lease_duration: Duration::from_secs(60),
+            idle_poll: Duration::from_millis(500),
+            max_attempts: 5,
+            concurrent_proofs: cores.div_ceil(4),
+            waiting_proofs: 64,
+            clock: system_clock(),
+        }
+    }
+}
+
+impl std::fmt::Debug for CoprocessorConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CoprocessorConfig")
+            .field("domains", &self.domains)
+            .field("acl", &self.acl)
+            .field("key_set_id", &self.key_set_id)
+            .field("owner", &self.owner)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}

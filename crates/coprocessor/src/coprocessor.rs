@@ -1,0 +1,124 @@
+//! The parts of a coprocessor, put together.
+
+use std::sync::Arc;
+
+use alloy::signers::local::PrivateKeySigner;
+use cipherloom_fhe::FheBackend;
+use cipherloom_primitives::Address;
+use cipherloom_store::Store;
+use tokio::sync::{Semaphore, broadcast, watch};
+
+use crate::{CoprocessorConfig, Progress};
+
+/// How many progress messages a slow listener may be behind before it misses some.
+const PROGRESS_BACKLOG: usize = 1024;
+
+/// One coprocessor: a backend with its key set, a store, a signing key, for one host chain. Clones are the same one.
+///
+/// Nothing runs by itself: the owner spawns [`Coprocessor::record`] and [`Coprocessor::work`] and awaits them after
+/// cancelling their token.
+#[derive(Clone)]
+pub struct Coprocessor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: CoprocessorConfig,
+    backend: Arc<dyn FheBackend>,
+    store: Arc<dyn Store>,
+    signer: PrivateKeySigner,
+    /// One permit per proof that may be checked now.
+    checking: Arc<Semaphore>,
+    /// One permit per proof that may be here at all.
+    admitted: Arc<Semaphore>,
+    progress: broadcast::Sender<Progress>,
+    /// Counts changes of what the store knows that happened in this process.
+    changes: watch::Sender<u64>,
+}
+
+impl Coprocessor {
+    /// Puts a coprocessor together. The backend's key set must be the one named in the configuration.
+    #[must_use]
+    pub fn new(config: CoprocessorConfig, backend: Arc<dyn FheBackend>, store: Arc<dyn Store>, signer: PrivateKeySigner) -> Self {
+        let concurrent = config.concurrent_proofs.max(1);
+        let inner = Inner {
+            checking: Arc::new(Semaphore::new(concurrent)),
+            admitted: Arc::new(Semaphore::new(
+                concurrent.saturating_add(config.waiting_proofs).min(Semaphore::MAX_PERMITS),
+            )),
+            progress: broadcast::Sender::new(PROGRESS_BACKLOG),
+            changes: watch::Sender::new(0),
+            config,
+            backend,
+            store,
+            signer,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the address the coprocessor signs with.
+    #[must_use]
+    pub fn signer_address(&self) -> Address {
+        self.inner.signer.address()
+    }
+
+    /// Returns the id of the host chain it serves.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.inner.config.domains.host_chain_id
+    }
+
+    /// Subscribes to what is finished from now on. A listener that falls behind misses messages; the work does not wait.
+    #[must_use]
+    pub fn progress(&self) -> broadcast::Receiver<Progress> {
+        self.inner.progress.subscribe()
+    }
+
+    /// Subscribes to changes: the value counts recordings, publications and admissions in this process.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    pub(crate) fn config(&self) -> &CoprocessorConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn FheBackend> {
+        &self.inner.backend
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn signer(&self) -> &PrivateKeySigner {
+        &self.inner.signer
+    }
+
+    pub(crate) fn checking(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.inner.checking)
+    }
+
+    pub(crate) fn admitted(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.inner.admitted)
+    }
+
+    pub(crate) fn report(&self, progress: Progress) {
+        // Nobody listening is fine.
+        let _ = self.inner.progress.send(progress);
+    }
+
+    pub(crate) fn notify_change(&self) {
+        self.inner.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl std::fmt::Debug for Coprocessor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coprocessor")
+            .field("config", &self.inner.config)
+            .field("signer", &self.signer_address())
+            .finish_non_exhaustive()
+    }
+}

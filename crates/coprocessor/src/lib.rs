@@ -1,0 +1,42 @@
+//! The coprocessor: admits encrypted inputs, records what the host chain asks for, computes it, and vouches for results.
+//!
+//! **Roles.** Clients hand in input lists with zero-knowledge proofs ([`Coprocessor::admit_input`]). The recorder follows
+//! the chain into the store ([`Coprocessor::record`]). Workers lease recorded transactions and compute them
+//! ([`Coprocessor::work`]). KMS nodes and the gateway ask for results ([`Coprocessor::handle_status`],
+//! [`Coprocessor::wait_for`], [`Coprocessor::signed_ciphertext`]).
+//!
+//! **Flow.** A transaction is the unit of work. Its computations form a graph; only handles that it granted to someone
+//! leave it, because no later transaction may use any other. The worker drops computations that feed nothing that
+//! leaves, loads ciphertexts of earlier transactions in their stored form, expands input lists on first use,
+//! evaluates in event order in memory, and publishes what leaves in one step.
+//!
+//! **Same bytes every time.** Values that cross a transaction are always read in stored form and inputs always from
+//! their list, so results do not depend on which worker computed what, or on restarts.
+//!
+//! **Restart.** Recording resumes after the newest stored block. A killed worker's lease ends (at once with the embedded
+//! store, by expiry otherwise) and the transaction is computed again; publication is idempotent on the handle.
+//!
+//! **Failures.** A computation that can never succeed (an operand nobody published, an input nobody admitted) marks its
+//! outputs failed with the reason, and what depends on them fails with that reason in turn. Other outputs, of the same
+//! transaction too, are not held up. Two rules for repetition: a handle recorded twice is computed by whoever comes first
+//! and kept; a handle made for another chain is refused. When the chain reorganises, grants and unfinished
+//! transactions of removed blocks are withdrawn and computed ciphertexts are kept.
+
+mod admission;
+mod config;
+mod coprocessor;
+mod error;
+mod evaluation;
+mod graph;
+mod loading;
+mod progress;
+mod recording;
+mod results;
+mod worker;
+
+pub use admission::{AdmittedInput, MAX_EXTRA_DATA_BYTES};
+pub use config::{Clock, CoprocessorConfig, system_clock};
+pub use coprocessor::Coprocessor;
+pub use error::{CoprocessorError, Fault};
+pub use progress::{ComputationFinished, Progress};
+pub use results::{HandleStatus, SignedCiphertext};

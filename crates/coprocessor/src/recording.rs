@@ -1,0 +1,157 @@
+//! From the chain into the store.
+
+use std::time::Duration;
+
+use cipherloom_chain::{BlockEvents, BlockId, FollowUpdate, Follower, GrantEvent, TransactionEvents};
+use cipherloom_primitives::Handle;
+use cipherloom_store::{BlockRef, Delegation, Grant, Grantee, RecordedBlock, RecordedTransaction};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Coprocessor, CoprocessorError, graph::Plan};
+
+/// How many recorded blocks are compared with the chain to find where it reorganised.
+const COMPARED_BLOCKS: u32 = 64;
+
+/// The longest pause after failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+impl Coprocessor {
+    /// Follows the chain into the store until told to stop. Failures of the chain's node or the store are logged and
+    /// retried with growing pauses.
+    pub async fn record(&self, mut follower: Follower, stop: CancellationToken) {
+        let interval = follower.poll_interval();
+        let mut backoff = interval;
+        while !stop.is_cancelled() {
+            let pause = match self.record_next(&mut follower).await {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => interval,
+                Err(error) => {
+                    tracing::warn!(%error, "following the chain failed, trying again");
+                    backoff = (backoff * 2).clamp(interval, MAX_BACKOFF);
+                    backoff
+                }
+            };
+            if pause <= interval {
+                backoff = interval;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Takes one step; says whether there may be more to do at once.
+    async fn record_next(&self, follower: &mut Follower) -> Result<bool, RecordError> {
+        let recent = self.store().recent_blocks(self.chain_id(), COMPARED_BLOCKS).await?;
+        let recent: Vec<BlockId> = recent
+            .iter()
+            .map(|block| BlockId {
+                number: block.number,
+                hash: block.hash,
+            })
+            .collect();
+        match follower.poll(&recent).await? {
+            FollowUpdate::UpToDate => Ok(false),
+            FollowUpdate::Blocks(blocks) => {
+                self.record_blocks(&blocks).await?;
+                Ok(true)
+            }
+            FollowUpdate::Reorganised { first_removed } => {
+                self.remove_blocks_from(first_removed).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Records blocks, all or nothing, and wakes the workers.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Store`], also if the blocks do not continue the recorded ones.
+    pub async fn record_blocks(&self, blocks: &[BlockEvents]) -> Result<(), CoprocessorError> {
+        let recorded: Vec<RecordedBlock> = blocks.iter().map(recorded_block).collect();
+        self.store().record_blocks(self.chain_id(), &recorded).await?;
+        self.notify_change();
+        Ok(())
+    }
+
+    /// Withdraws blocks that the chain removed, with their grants and unfinished transactions.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Store`].
+    pub async fn remove_blocks_from(&self, first_removed: u64) -> Result<(), CoprocessorError> {
+        tracing::warn!(first_removed, "the chain reorganised");
+        self.store().remove_blocks_from(self.chain_id(), first_removed).await?;
+        self.notify_change();
+        Ok(())
+    }
+}
+
+/// Why a step of following failed; only for the log.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Chain(#[from] cipherloom_chain::ChainError),
+    #[error(transparent)]
+    Store(#[from] cipherloom_store::StoreError),
+    #[error(transparent)]
+    Coprocessor(#[from] CoprocessorError),
+}
+
+fn recorded_block(block: &BlockEvents) -> RecordedBlock {
+    RecordedBlock {
+        block: BlockRef {
+            number: block.number,
+            hash: block.hash,
+            parent_hash: block.parent_hash,
+            timestamp: block.timestamp,
+        },
+        transactions: block.transactions.iter().map(recorded_transaction).collect(),
+    }
+}
+
+fn recorded_transaction(transaction: &TransactionEvents) -> RecordedTransaction {
+    let grants: Vec<Grant> = transaction.grants.iter().map(grant).collect();
+    let outputs = outputs(transaction, &grants);
+    let boundary = Plan::new(&transaction.computations, &outputs).boundary.into_iter().collect();
+    let delegation = |event: &cipherloom_chain::DelegationEvent| Delegation {
+        delegator: event.delegator,
+        delegate: event.delegate,
+        contract: event.contract,
+        expires_at: event.expires_at,
+    };
+    RecordedTransaction {
+        hash: transaction.hash,
+        index: transaction.index,
+        computations: transaction.computations.clone(),
+        boundary,
+        outputs,
+        grants,
+        delegations: transaction.delegations.iter().map(delegation).collect(),
+    }
+}
+
+fn grant(event: &GrantEvent) -> Grant {
+    match event {
+        GrantEvent::Account { handle, account } => Grant {
+            handle: *handle,
+            grantee: Grantee::Account(*account),
+        },
+        GrantEvent::PublicDecryption { handle } => Grant {
+            handle: *handle,
+            grantee: Grantee::PublicDecryption,
+        },
+    }
+}
+
+/// Finds what leaves the transaction: what it computed and granted, in event order and without repetition.
+fn outputs(transaction: &TransactionEvents, grants: &[Grant]) -> Vec<Handle> {
+    let granted: std::collections::BTreeSet<Handle> = grants.iter().map(|grant| grant.handle).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    transaction
+        .computations
+        .iter()
+        .map(|computation| computation.result)
+        .filter(|result| granted.contains(result) && seen.insert(*result))
+        .collect()
+}

@@ -1,0 +1,134 @@
+//! What became of a handle.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::signers::{Signature, SignerSync};
+use cipherloom_primitives::{B256, Handle, eip712::ciphertext_attestation_digest};
+use cipherloom_store::{HandleState, InputKey, StoredCiphertext};
+
+use crate::{
+    Coprocessor, CoprocessorError,
+    evaluation::{stored_form, value_of_list},
+};
+
+/// What is known about the ciphertext of a handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandleStatus {
+    /// No followed transaction published it and it is no admitted input. The chain may be ahead of us.
+    Unknown,
+    /// A recorded transaction will publish it.
+    Pending,
+    /// It can be had with [`Coprocessor::signed_ciphertext`].
+    Computed,
+    /// It can never be computed, for this reason.
+    Failed(String),
+}
+
+/// A ciphertext and this coprocessor's word for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedCiphertext {
+    /// What it is the value of.
+    pub handle: Handle,
+    /// The ciphertext in its stored form.
+    pub bytes: Vec<u8>,
+    /// The Keccak hash of `bytes`.
+    pub digest: B256,
+    /// The key set it is encrypted under.
+    pub key_set_id: B256,
+    /// The signature over [`ciphertext_attestation_digest`].
+    pub signature: Signature,
+}
+
+impl Coprocessor {
+    /// Says what became of a handle.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Store`].
+    pub async fn handle_status(&self, handle: Handle) -> Result<HandleStatus, CoprocessorError> {
+        if handle.chain_id() != self.chain_id() {
+            return Ok(HandleStatus::Unknown);
+        }
+        Ok(match self.store().handle_state(handle).await? {
+            HandleState::Unknown => HandleStatus::Unknown,
+            HandleState::Pending => HandleStatus::Pending,
+            // An admitted input is computed by expanding its list, which always succeeds.
+            HandleState::Stored | HandleState::Admitted => HandleStatus::Computed,
+            HandleState::Failed(reason) => HandleStatus::Failed(reason),
+        })
+    }
+
+    /// Waits until a handle is computed or failed, at most this long, and says what became of it. An unknown handle is
+    /// waited for too, since its block may not be followed yet.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Store`].
+    pub async fn wait_for(&self, handle: Handle, at_most: Duration) -> Result<HandleStatus, CoprocessorError> {
+        let deadline = tokio::time::Instant::now() + at_most;
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let status = self.handle_status(handle).await?;
+            if matches!(status, HandleStatus::Computed | HandleStatus::Failed(_)) {
+                return Ok(status);
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return Ok(status),
+                _ = changes.changed() => {}
+                // For what other processes on the same store publish.
+                () = tokio::time::sleep(self.config().idle_poll) => {}
+            }
+        }
+    }
+
+    /// Returns the ciphertext of a handle, signed.
+    ///
+    /// Whether anyone may see it is not asked here: ciphertexts are no secret, and who may decrypt is checked by the KMS.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::UnknownHandle`], [`CoprocessorError::NotComputed`] or [`CoprocessorError::Failed`] if there is
+    /// none; [`CoprocessorError::WrongChain`] for a handle of another chain.
+    pub async fn signed_ciphertext(&self, handle: Handle) -> Result<SignedCiphertext, CoprocessorError> {
+        if handle.chain_id() != self.chain_id() {
+            return Err(CoprocessorError::WrongChain {
+                expected: self.chain_id(),
+                found: handle.chain_id(),
+            });
+        }
+        let stored = match self.store().ciphertext(handle).await? {
+            Some(stored) => stored,
+            None => self.expand_stored(handle).await?,
+        };
+        let attested = ciphertext_attestation_digest(handle, stored.key_set_id, stored.digest);
+        let signature = self.signer().sign_hash_sync(&attested)?;
+        Ok(SignedCiphertext {
+            handle,
+            bytes: stored.bytes,
+            digest: stored.digest,
+            key_set_id: stored.key_set_id,
+            signature,
+        })
+    }
+
+    /// Expands an admitted input that was not stored yet, and stores it.
+    async fn expand_stored(&self, handle: Handle) -> Result<StoredCiphertext, CoprocessorError> {
+        let Some(list) = self.store().admitted_input(InputKey::Handle(handle)).await? else {
+            return Err(match self.store().handle_state(handle).await? {
+                HandleState::Failed(reason) => CoprocessorError::Failed { handle, reason },
+                HandleState::Unknown => CoprocessorError::UnknownHandle(handle),
+                _ => CoprocessorError::NotComputed(handle),
+            });
+        };
+        let backend = Arc::clone(self.backend());
+        let key_set_id = self.config().key_set_id;
+        let expanded = tokio::task::spawn_blocking(move || {
+            let ciphertexts = backend
+                .expand_input(&list.list)
+                .map_err(|source| CoprocessorError::Ciphertext { handle, source })?;
+            let ciphertext = value_of_list(handle, &ciphertexts).map_err(|reason| CoprocessorError::Failed { handle, reason })?;
+            stored_form(backend.as_ref(), key_set_id, handle, &ciphertext).map_err(|source| CoprocessorError::Ciphertext { handle, source })
+        });
+        let stored = expanded.await.map_err(|_| CoprocessorError::ThreadLost)??;
+        self.store().add_ciphertext(&stored).await?;
+        Ok(stored)
+    }
+}

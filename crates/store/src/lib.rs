@@ -1,0 +1,103 @@
+//! What the coprocessor must not forget: followed blocks, recorded transactions, leases, inputs and ciphertexts.
+//!
+//! [`Store`] is the seam. [`SqliteStore`] is the embedded implementation; the trait names no database, so that a shared
+//! one can stand behind it. All methods are named by what the coprocessor does, and each is one atomic step: after a
+//! crash at any instant it has happened or it has not.
+//!
+//! **Flow.** The recorder writes blocks ([`Store::record_blocks`]) and withdraws them when the chain reorganises
+//! ([`Store::remove_blocks_from`]). Workers lease transactions ([`Store::lease_transactions`]), read what they need,
+//! compute *without* holding anything of the store, and publish with [`Store::finish_transaction`].
+//!
+//! **Two promises every implementation keeps**, and the behaviour suite checks:
+//!
+//! * There are never two live leases on one transaction. A lease ends when it is finished or released or when its time
+//!   is up; from the moment another worker has it, everything the former owner tries fails with
+//!   [`StoreError::LeaseLost`].
+//! * Ciphertexts are written once. A second result for a handle is ignored, whoever computed it.
+//!
+//! **Restart.** [`SqliteStore::open`] takes the data file for itself and ends the leases of the process that had it
+//! before, so recorded work continues at once. Implementations shared between processes rely on expiry instead.
+//!
+//! Time is an argument everywhere: milliseconds since the Unix epoch.
+
+pub mod error;
+pub mod model;
+mod sqlite;
+
+use cipherloom_primitives::Handle;
+use futures_util::future::BoxFuture;
+
+pub use error::StoreError;
+pub use model::{
+    AdmittedInput, BlockRef, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction,
+    OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
+};
+pub use sqlite::SqliteStore;
+
+/// What a [`Store`] method returns.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The memory of a coprocessor; see the module's documentation for the flow and the promises.
+///
+/// Every method fails with [`StoreError::Database`] if the database does; other errors are listed per method.
+pub trait Store: Send + Sync + 'static {
+    /// Returns the newest recorded blocks of a chain, newest first, at most `limit`. The first is where following resumes.
+    fn recent_blocks(&self, chain_id: u64, limit: u32) -> StoreFuture<'_, Vec<BlockRef>>;
+
+    /// Records blocks with everything their transactions asked for, all or nothing.
+    ///
+    /// Blocks come in ascending order. Numbers may be skipped (blocks in which nothing happened), but a block directly
+    /// after a recorded one must name it as its parent. Transactions with nothing to compute are recorded as done.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAChild`] if a block does not continue what is recorded; [`StoreError::OutOfRange`] for numbers a
+    /// database integer cannot hold.
+    fn record_blocks<'a>(&'a self, chain_id: u64, blocks: &'a [RecordedBlock]) -> StoreFuture<'a, ()>;
+
+    /// Withdraws the blocks from this number on: their grants, delegations and transactions. Leases on those are lost.
+    /// Ciphertexts stay, because a handle determines its value.
+    fn remove_blocks_from(&self, chain_id: u64, first_removed: u64) -> StoreFuture<'_, ()>;
+
+    /// Leases transactions that can run now, oldest first.
+    ///
+    /// A transaction can run if no earlier transaction that is still pending produces a ciphertext it needs. Whether
+    /// the ciphertext then exists is for the worker to find out: if not, it never will.
+    fn lease_transactions<'a>(&'a self, request: &'a LeaseRequest) -> StoreFuture<'a, Vec<LeasedTransaction>>;
+
+    /// Extends a lease.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] if it is no longer this one.
+    fn renew_lease<'a>(&'a self, lease: &'a Lease, expires_at_ms: u64) -> StoreFuture<'a, ()>;
+
+    /// Gives a transaction back unfinished, as an orderly shutdown does; the attempt is not counted. A lost lease is
+    /// not an error.
+    fn release_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, ()>;
+
+    /// Publishes the results of a transaction and ends its lease, in one step.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] if the lease is no longer this one; then nothing is written.
+    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, ()>;
+
+    /// Remembers an input list whose proof was verified, with the handles of its values. Repeating it changes nothing.
+    fn admit_input<'a>(&'a self, input: &'a AdmittedInput, handles: &'a [Handle], now_ms: u64) -> StoreFuture<'a, ()>;
+
+    /// Finds an admitted input list.
+    fn admitted_input(&self, key: InputKey) -> StoreFuture<'_, Option<AdmittedInput>>;
+
+    /// Returns the stored ciphertext of a handle.
+    fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>>;
+
+    /// Stores a ciphertext outside of a transaction (an input that was expanded); ignored if the handle has one.
+    fn add_ciphertext<'a>(&'a self, ciphertext: &'a StoredCiphertext) -> StoreFuture<'a, ()>;
+
+    /// Says what is known about a handle.
+    fn handle_state(&self, handle: Handle) -> StoreFuture<'_, HandleState>;
+
+    /// Lists who may use or decrypt a handle, as the recorded blocks say.
+    fn grants_of(&self, handle: Handle) -> StoreFuture<'_, Vec<Grantee>>;
+
+    /// Counts the transactions of a chain that are recorded and not finished.
+    fn pending_transactions(&self, chain_id: u64) -> StoreFuture<'_, u64>;
+}

@@ -1,0 +1,221 @@
+//! The records a store keeps.
+
+use cipherloom_primitives::{Address, B256, Computation, FheType, Handle, input::InputMetadata};
+
+/// A block of a host chain that was followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRef {
+    /// The block number.
+    pub number: u64,
+    /// The block hash.
+    pub hash: B256,
+    /// The hash of the block before it.
+    pub parent_hash: B256,
+    /// When the block says it was made, in seconds since the Unix epoch.
+    pub timestamp: u64,
+}
+
+/// A block and what its transactions asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedBlock {
+    /// The block itself.
+    pub block: BlockRef,
+    /// Its transactions that concern the host contracts, in block order.
+    pub transactions: Vec<RecordedTransaction>,
+}
+
+/// A transaction of a recorded block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedTransaction {
+    /// The transaction hash.
+    pub hash: B256,
+    /// The position in the block.
+    pub index: u64,
+    /// All computations it asked for, in event order.
+    pub computations: Vec<Computation>,
+    /// Computed handles of earlier transactions that the computations behind `outputs` need.
+    pub boundary: Vec<Handle>,
+    /// Handles computed here that are granted to someone, and so leave the transaction.
+    pub outputs: Vec<Handle>,
+    /// What it granted.
+    pub grants: Vec<Grant>,
+    /// The delegations it changed.
+    pub delegations: Vec<Delegation>,
+}
+
+/// A right to a handle, given by a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The handle.
+    pub handle: Handle,
+    /// Who got the right.
+    pub grantee: Grantee,
+}
+
+/// Who may use a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grantee {
+    /// An account may compute with it and ask for its decryption.
+    Account(Address),
+    /// Anyone may ask for its decryption.
+    PublicDecryption,
+}
+
+/// A change of a delegation of user decryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// Whose values.
+    pub delegator: Address,
+    /// Who may decrypt them.
+    pub delegate: Address,
+    /// The contract whose values are meant.
+    pub contract: Address,
+    /// Until when, in seconds since the Unix epoch; zero if the delegation was revoked.
+    pub expires_at: u64,
+}
+
+/// What a worker asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// The chain whose transactions it computes.
+    pub chain_id: u64,
+    /// The name of the worker, unique among workers of all processes.
+    pub owner: String,
+    /// The time now, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// How long the leases last, in milliseconds.
+    pub duration_ms: u64,
+    /// The most transactions to lease.
+    pub limit: u32,
+}
+
+/// The time-limited right of one worker to one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The store's number of the transaction.
+    pub(crate) transaction: i64,
+    /// Distinguishes this lease from earlier ones on the transaction, those of the same owner included.
+    pub(crate) generation: i64,
+}
+
+impl Lease {
+    /// Returns the store's number of the transaction, for logs.
+    #[must_use]
+    pub const fn transaction(&self) -> i64 {
+        self.transaction
+    }
+}
+
+/// A transaction and the lease on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedTransaction {
+    /// The lease.
+    pub lease: Lease,
+    /// The number of its block.
+    pub block_number: u64,
+    /// The transaction hash.
+    pub hash: B256,
+    /// All computations it asked for, in event order.
+    pub computations: Vec<Computation>,
+    /// The handles to publish.
+    pub outputs: Vec<Handle>,
+    /// How often it was leased and neither finished nor released, this time included.
+    pub attempts: u32,
+}
+
+/// What a worker publishes for a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// The results.
+    pub ciphertexts: Vec<StoredCiphertext>,
+    /// The outputs that can never be computed. A transaction with one is marked poisoned.
+    pub failures: Vec<OutputFailure>,
+}
+
+/// An output that can never be computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputFailure {
+    /// The handle.
+    pub handle: Handle,
+    /// Why, for operators and users.
+    pub reason: String,
+}
+
+/// A ciphertext in its canonical stored form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredCiphertext {
+    /// What it is the value of. The type and the chain are part of the handle.
+    pub handle: Handle,
+    /// The key set it is encrypted under.
+    pub key_set_id: B256,
+    /// The Keccak hash of `bytes`.
+    pub digest: B256,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for StoredCiphertext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The bytes are left out: they are large, and on the clear backend they are the plaintext.
+        f.debug_struct("StoredCiphertext")
+            .field("handle", &self.handle)
+            .field("key_set_id", &self.key_set_id)
+            .field("digest", &self.digest)
+            .field("size_bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
+/// An input list whose proof was verified.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdmittedInput {
+    /// The hash of the list, [`cipherloom_primitives::input::list_digest`].
+    pub digest: B256,
+    /// What the proof is bound to.
+    pub metadata: InputMetadata,
+    /// The types of the values, in order.
+    pub types: Vec<FheType>,
+    /// The list as it was received.
+    pub list: Vec<u8>,
+}
+
+impl std::fmt::Debug for AdmittedInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The list is left out for the reason given at `StoredCiphertext`.
+        f.debug_struct("AdmittedInput")
+            .field("digest", &self.digest)
+            .field("metadata", &self.metadata)
+            .field("types", &self.types)
+            .field("size_bytes", &self.list.len())
+            .finish()
+    }
+}
+
+/// How to find an admitted input list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputKey {
+    /// By the handle of one of its values.
+    Handle(Handle),
+    /// By chain and the hash of the list.
+    Digest {
+        /// The chain.
+        chain_id: u64,
+        /// The hash of the list.
+        digest: B256,
+    },
+}
+
+/// What a store knows about a handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandleState {
+    /// Nothing: no recorded transaction publishes it and no admitted list contains it.
+    Unknown,
+    /// It is a value of an admitted input list whose ciphertext was not needed yet.
+    Admitted,
+    /// A recorded transaction will publish it.
+    Pending,
+    /// Its ciphertext is stored.
+    Stored,
+    /// It can never be computed, for this reason.
+    Failed(String),
+}

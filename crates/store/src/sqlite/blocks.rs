@@ -1,0 +1,169 @@
+//! Blocks and what their transactions asked for.
+
+use sqlx::{Row, SqlitePool, sqlite::SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    begin,
+    columns::{hash, integer, number},
+};
+use crate::{BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError};
+
+const RECENT: &str = "SELECT number, hash, parent_hash, timestamp_s FROM blocks WHERE chain_id = ? ORDER BY number DESC LIMIT ?";
+
+pub(super) async fn recent(readers: &SqlitePool, chain_id: u64, limit: u32) -> Result<Vec<BlockRef>, StoreError> {
+    let rows = sqlx::query(RECENT)
+        .bind(integer("chain id", chain_id)?)
+        .bind(i64::from(limit))
+        .fetch_all(readers)
+        .await?;
+    rows.iter().map(block).collect()
+}
+
+fn block(row: &SqliteRow) -> Result<BlockRef, StoreError> {
+    Ok(BlockRef {
+        number: number("block number", row.try_get("number")?)?,
+        hash: hash("block hash", row.try_get("hash")?)?,
+        parent_hash: hash("parent hash", row.try_get("parent_hash")?)?,
+        timestamp: number("timestamp", row.try_get("timestamp_s")?)?,
+    })
+}
+
+pub(super) async fn record(writer: &SqlitePool, chain_id: u64, blocks: &[RecordedBlock]) -> Result<(), StoreError> {
+    let chain = integer("chain id", chain_id)?;
+    let mut transaction = begin(writer).await?;
+    let mut newest = sqlx::query(RECENT)
+        .bind(chain)
+        .bind(1i64)
+        .fetch_optional(&mut *transaction)
+        .await?
+        .as_ref()
+        .map(block)
+        .transpose()?;
+    for recorded in blocks {
+        if newest.is_some_and(|newest| !continues(&newest, &recorded.block)) {
+            return Err(StoreError::NotAChild {
+                chain_id,
+                number: recorded.block.number,
+            });
+        }
+        record_one(&mut transaction, chain, recorded).await?;
+        newest = Some(recorded.block);
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn continues(newest: &BlockRef, next: &BlockRef) -> bool {
+    next.number > newest.number && (next.number - newest.number > 1 || next.parent_hash == newest.hash)
+}
+
+async fn record_one(connection: &mut SqliteConnection, chain: i64, recorded: &RecordedBlock) -> Result<(), StoreError> {
+    let block = &recorded.block;
+    let block_number = integer("block number", block.number)?;
+    sqlx::query("INSERT INTO blocks (chain_id, number, hash, parent_hash, timestamp_s) VALUES (?, ?, ?, ?, ?)")
+        .bind(chain)
+        .bind(block_number)
+        .bind(block.hash.as_slice())
+        .bind(block.parent_hash.as_slice())
+        .bind(integer("timestamp", block.timestamp)?)
+        .execute(&mut *connection)
+        .await?;
+    for transaction in &recorded.transactions {
+        if !transaction.computations.is_empty() {
+            record_work(&mut *connection, chain, block_number, transaction).await?;
+        }
+        record_rights(&mut *connection, chain, block_number, transaction).await?;
+    }
+    Ok(())
+}
+
+async fn record_work(
+    connection: &mut SqliteConnection,
+    chain: i64,
+    block_number: i64,
+    transaction: &RecordedTransaction,
+) -> Result<(), StoreError> {
+    let computations =
+        serde_json::to_string(&transaction.computations).map_err(|error| StoreError::corrupt("computations to record", error))?;
+    let id = sqlx::query(
+        "INSERT INTO transactions (chain_id, block_number, transaction_index, hash, computations, state) VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(chain)
+    .bind(block_number)
+    .bind(integer("transaction index", transaction.index)?)
+    .bind(transaction.hash.as_slice())
+    .bind(computations)
+    .bind(if transaction.outputs.is_empty() { "done" } else { "pending" })
+    .execute(&mut *connection)
+    .await?
+    .last_insert_rowid();
+    for handle in &transaction.boundary {
+        sqlx::query("INSERT INTO transaction_boundary (transaction_id, handle) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .bind(handle.as_slice())
+            .execute(&mut *connection)
+            .await?;
+    }
+    for handle in &transaction.outputs {
+        sqlx::query("INSERT INTO transaction_outputs (transaction_id, handle) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .bind(handle.as_slice())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn record_rights(
+    connection: &mut SqliteConnection,
+    chain: i64,
+    block_number: i64,
+    transaction: &RecordedTransaction,
+) -> Result<(), StoreError> {
+    for grant in &transaction.grants {
+        let account: &[u8] = match &grant.grantee {
+            Grantee::Account(account) => account.as_slice(),
+            Grantee::PublicDecryption => &[],
+        };
+        sqlx::query("INSERT INTO grants (chain_id, handle, account, block_number) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(chain)
+            .bind(grant.handle.as_slice())
+            .bind(account)
+            .bind(block_number)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for delegation in &transaction.delegations {
+        sqlx::query(
+            "INSERT INTO delegations (chain_id, delegator, delegate, contract, block_number, expires_at_s) VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET expires_at_s = excluded.expires_at_s",
+        )
+        .bind(chain)
+        .bind(delegation.delegator.as_slice())
+        .bind(delegation.delegate.as_slice())
+        .bind(delegation.contract.as_slice())
+        .bind(block_number)
+        .bind(delegation.expires_at.to_be_bytes().as_slice())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn remove_from(writer: &SqlitePool, chain_id: u64, first_removed: u64) -> Result<(), StoreError> {
+    // Transactions, grants and delegations go with their block.
+    sqlx::query("DELETE FROM blocks WHERE chain_id = ? AND number >= ?")
+        .bind(integer("chain id", chain_id)?)
+        .bind(integer("block number", first_removed)?)
+        .execute(writer)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn count_pending(readers: &SqlitePool, chain_id: u64) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM transactions WHERE chain_id = ? AND state = 'pending'")
+        .bind(integer("chain id", chain_id)?)
+        .fetch_one(readers)
+        .await?;
+    number("count", count)
+}
