@@ -51,7 +51,11 @@ fn check(fixture: &Fixture, case: &Case, public: u64) {
         .collect();
     let result = fixture.evaluate(&case.operation, &inputs.iter().collect::<Vec<_>>());
     let expected = expected(&case.operation, &case.inputs).unwrap();
-    assert_eq!(result.fhe_type(), case.operation.result_type(), "{case:?}, public inputs {public:#b}");
+    assert_eq!(
+        result.fhe_type(),
+        case.operation.result_type(),
+        "{case:?}, public inputs {public:#b}"
+    );
     assert_eq!(fixture.decrypt(&result), expected, "{case:?}, public inputs {public:#b}");
 }
 
@@ -113,17 +117,41 @@ fn every_mix_of_public_and_secret_inputs() {
 /// Shift amounts beyond the width, for every width and every amount around it.
 #[test]
 fn amounts_count_modulo_the_width() {
-    let shifts = TABLE.iter().filter(|spec| ["shl", "shr", "rotl", "rotr"].contains(&spec.library_name));
+    let shifts = TABLE
+        .iter()
+        .filter(|spec| ["shl", "shr", "rotl", "rotr"].contains(&spec.library_name));
     for spec in shifts {
         for ty in spec.types.iter() {
             let value = ty.truncate(U256::from_be_bytes([0x9d; 32]));
             let width = ty.bits();
             let amounts = [0, 1, width - 1, width, width + 1, 2 * width - 1, 2 * width + 3, 255];
             for amount in amounts.map(U256::from).into_iter().filter(|amount| *amount <= ty.max_value()) {
-                let operation = TypedOperation::Binary { operation: spec.operation, ty, rhs: Operand::Encrypted };
-                check(&TOY, &Case { operation, inputs: vec![value, amount] }, 0);
-                let operation = TypedOperation::Binary { operation: spec.operation, ty, rhs: Operand::Scalar(amount) };
-                check(&TOY, &Case { operation, inputs: vec![value] }, 0);
+                let operation = TypedOperation::Binary {
+                    operation: spec.operation,
+                    ty,
+                    rhs: Operand::Encrypted,
+                };
+                check(
+                    &TOY,
+                    &Case {
+                        operation,
+                        inputs: vec![value, amount],
+                    },
+                    0,
+                );
+                let operation = TypedOperation::Binary {
+                    operation: spec.operation,
+                    ty,
+                    rhs: Operand::Scalar(amount),
+                };
+                check(
+                    &TOY,
+                    &Case {
+                        operation,
+                        inputs: vec![value],
+                    },
+                    0,
+                );
             }
         }
     }
@@ -145,7 +173,12 @@ fn any_result_is_an_input_of_any_operation() {
     }
     let operations: Vec<TypedOperation> = (TABLE.iter())
         .filter(|spec| !matches!(spec.shape, Shape::Random { .. } | Shape::Input | Shape::Trivial))
-        .flat_map(|spec| types.into_iter().filter(|ty| spec.types.contains(*ty)).flat_map(move |ty| cases(spec, ty, size)))
+        .flat_map(|spec| {
+            types
+                .into_iter()
+                .filter(|ty| spec.types.contains(*ty))
+                .flat_map(move |ty| cases(spec, ty, size))
+        })
         .map(|case| case.operation)
         .filter(|operation| types.contains(&operation.result_type()))
         .collect();
@@ -165,7 +198,27 @@ fn any_result_is_an_input_of_any_operation() {
             result = TOY.backend.deserialize(operation.result_type(), &stored).unwrap();
         }
         let expected = clear::evaluate(operation, &plaintexts);
-        assert_eq!(TOY.decrypt(&result), expected, "seed {seed}, step {step}: {operation:?} of {plaintexts:?}");
+        assert_eq!(
+            TOY.decrypt(&result),
+            expected,
+            "seed {seed}, step {step}: {operation:?} of {plaintexts:?}"
+        );
         values.push((result, expected));
+    }
+}
+
+/// What the other tests rest on: their secret inputs are not plaintexts in disguise, which would take another path.
+#[test]
+fn secret_inputs_of_the_tests_are_encrypted() {
+    for ty in FheType::ALL {
+        let value = ty.truncate(U256::from_be_bytes([0x5a; 32]));
+        let (secret, public) = (TOY.secret(ty, value), TOY.public(ty, value));
+        assert_eq!(TOY.decrypt(&secret), TOY.decrypt(&public));
+        // The stored form has a byte with the noise level of each block, after the header and the block's degree.
+        let first_noise_level = |ciphertext: &Ciphertext| TOY.backend.serialize(ciphertext).unwrap()[17];
+        assert_eq!((first_noise_level(&secret), first_noise_level(&public)), (1, 0), "{ty}");
+        // A mask of zeros would be a plaintext too. Some zeros are normal: the transform rounds the lowest bits of each word away.
+        let stored = TOY.backend.serialize(&secret).unwrap();
+        assert!(stored.iter().filter(|byte| **byte == 0).count() < stored.len() / 2, "{ty}");
     }
 }

@@ -5,15 +5,18 @@ use std::{
     process::Command,
 };
 
-use cipherloom_fhe::{Ciphertext, FheBackend, KeySet, ParameterSet};
+use cipherloom_fhe::{Ciphertext, FheBackend};
 use cipherloom_primitives::{FheType, Operand, Operation, TypedOperation, U256};
 use rayon::ThreadPoolBuilder;
 use sha3::{Digest, Sha3_256};
 
-use crate::fixture::Fixture;
+use crate::fixture::TOY;
 
-/// Names the directory with keys and inputs that a child process works on.
+/// Names the directory with the inputs that a child process works on. Its keys are those all tests share.
 const DIRECTORY: &str = "CIPHERLOOM_TEST_DETERMINISM_DIRECTORY";
+
+/// Where the test below leaves what it computed.
+const DIGEST_FILE: &str = "digest";
 
 /// Operations whose algorithms differ: carries, comparisons, choices, shifts, products, random values, lists.
 fn operations() -> Vec<TypedOperation> {
@@ -30,10 +33,24 @@ fn operations() -> Vec<TypedOperation> {
         binary(Operation::Shl, FheType::Uint32, Operand::Encrypted),
         TypedOperation::Neg { ty: FheType::Uint256 },
         TypedOperation::IfThenElse { ty: FheType::Uint64 },
-        TypedOperation::Rand { ty: FheType::Uint64, seed: [9; 16], random_bits: 64 },
-        TypedOperation::Sum { ty: FheType::Uint32, count: 7 },
-        TypedOperation::IsIn { ty: FheType::Uint16, count: 3 },
-        TypedOperation::MulDiv { ty: FheType::Uint16, factor: Operand::Encrypted, divisor: U256::from(7) },
+        TypedOperation::Rand {
+            ty: FheType::Uint64,
+            seed: [9; 16],
+            random_bits: 64,
+        },
+        TypedOperation::Sum {
+            ty: FheType::Uint32,
+            count: 7,
+        },
+        TypedOperation::IsIn {
+            ty: FheType::Uint16,
+            count: 3,
+        },
+        TypedOperation::MulDiv {
+            ty: FheType::Uint16,
+            factor: Operand::Encrypted,
+            divisor: U256::from(7),
+        },
     ]
 }
 
@@ -42,7 +59,8 @@ fn input_file(directory: &Path, ty: FheType) -> PathBuf {
 }
 
 /// Hashes the results of all operations on the inputs stored in the directory.
-fn digest(backend: &dyn FheBackend, directory: &Path) -> String {
+fn digest(directory: &Path) -> String {
+    let backend: &dyn FheBackend = &*TOY.backend;
     let input = |ty: FheType| -> Ciphertext {
         let stored = std::fs::read(input_file(directory, ty)).unwrap();
         backend.deserialize(ty, &stored).unwrap()
@@ -60,58 +78,61 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes keys and inputs in a directory.
-fn prepare(directory: &Path) -> KeySet {
-    let keys = KeySet::generate(&directory.join("keys"), ParameterSet::InsecureToy, &()).unwrap();
-    let fixture = Fixture::new(&keys);
+/// Makes inputs in a directory.
+fn write_inputs(directory: &Path) {
     for ty in FheType::ALL {
-        let secret = fixture.secret(ty, ty.truncate(U256::from_be_bytes([0x35; 32])));
-        std::fs::write(input_file(directory, ty), fixture.backend.serialize(&secret).unwrap()).unwrap();
+        let secret = TOY.secret(ty, ty.truncate(U256::from_be_bytes([0x35; 32])));
+        std::fs::write(input_file(directory, ty), TOY.backend.serialize(&secret).unwrap()).unwrap();
     }
-    keys
 }
 
 /// Also the body of the child process of the test below, which gives it a directory and reads the digest it leaves there.
 #[test]
 fn the_bytes_of_results_do_not_depend_on_repetition_or_surrounding_threads() {
     let own = tempfile::tempdir().unwrap();
-    let (keys, directory) = match std::env::var_os(DIRECTORY) {
-        Some(given) => (KeySet::open(&Path::new(&given).join("keys")).unwrap(), PathBuf::from(given)),
-        None => (prepare(own.path()), own.path().to_owned()),
-    };
-    let backend = keys.evaluation().unwrap();
-    let first = digest(&*backend, &directory);
-    assert_eq!(digest(&*backend, &directory), first, "again");
+    let directory = std::env::var_os(DIRECTORY).map_or_else(
+        || {
+            write_inputs(own.path());
+            own.path().to_owned()
+        },
+        PathBuf::from,
+    );
+    let first = digest(&directory);
+    assert_eq!(digest(&directory), first, "again");
     for threads in [1, 2, 8, 33] {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(pool.install(|| digest(&*backend, &directory)), first, "called from a pool of {threads} threads");
+        assert_eq!(
+            pool.install(|| digest(&directory)),
+            first,
+            "called from a pool of {threads} threads"
+        );
     }
     let (left, right) = std::thread::scope(|scope| {
-        let left = scope.spawn(|| digest(&*backend, &directory));
-        let right = scope.spawn(|| digest(&*backend, &directory));
+        let left = scope.spawn(|| digest(&directory));
+        let right = scope.spawn(|| digest(&directory));
         (left.join().unwrap(), right.join().unwrap())
     });
     assert_eq!((&left, &right), (&first, &first), "two at a time");
-    std::fs::write(directory.join(format!("digest-{}", std::process::id())), first).unwrap();
+    std::fs::write(directory.join(DIGEST_FILE), first).unwrap();
 }
 
 #[test]
 fn the_bytes_of_results_do_not_depend_on_the_process() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = prepare(directory.path()).evaluation().unwrap();
-    let here = digest(&*backend, directory.path());
+    write_inputs(directory.path());
+    let here = digest(directory.path());
     let name = "determinism::the_bytes_of_results_do_not_depend_on_repetition_or_surrounding_threads";
     for global_threads in ["1", "13"] {
         let child = Command::new(std::env::current_exe().unwrap())
             .args([name, "--exact"])
             .env(DIRECTORY, directory.path())
             .env("RAYON_NUM_THREADS", global_threads)
-            .spawn()
+            .output()
             .unwrap();
-        let id = child.id();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "the child failed");
-        let there = std::fs::read_to_string(directory.path().join(format!("digest-{id}"))).unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        let file = directory.path().join(DIGEST_FILE);
+        let there = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(file).unwrap();
         assert_eq!(there, here, "with {global_threads} threads in the process");
     }
 }

@@ -21,11 +21,24 @@ pub(crate) static PRODUCTION: LazyLock<Fixture> = LazyLock::new(|| Fixture::new(
 
 impl Fixture {
     pub(crate) fn new(keys: &KeySet) -> Self {
-        let metadata = InputMetadata { contract: Address::ZERO, user: Address::ZERO, acl: Address::ZERO, chain_id: 31337 };
-        let list = keys.encryptor().unwrap().encrypt(&FheType::ALL.map(|ty| (ty, U256::ZERO)), &metadata).unwrap();
+        let metadata = InputMetadata {
+            contract: Address::ZERO,
+            user: Address::ZERO,
+            acl: Address::ZERO,
+            chain_id: 31337,
+        };
+        let list = keys
+            .encryptor()
+            .unwrap()
+            .encrypt(&FheType::ALL.map(|ty| (ty, U256::ZERO)), &metadata)
+            .unwrap();
         let backend = keys.evaluation().unwrap();
         let zeros = backend.expand_input(&list).unwrap();
-        Self { backend, decryptor: keys.decryptor().unwrap(), zeros }
+        Self {
+            backend,
+            decryptor: keys.decryptor().unwrap(),
+            zeros,
+        }
     }
 
     /// Makes a secret ciphertext without a proof of its own, which would take a second: a secret zero, shifted by the value.
@@ -36,7 +49,14 @@ impl Fixture {
             let never = self.zeros.iter().find(|zero| zero.fhe_type() == FheType::Bool).unwrap();
             return self.evaluate(&TypedOperation::IfThenElse { ty }, &[never, zero, &self.public(ty, value)]);
         }
-        self.evaluate(&TypedOperation::Binary { operation: Operation::BitXor, ty, rhs: Operand::Scalar(value) }, &[zero])
+        self.evaluate(
+            &TypedOperation::Binary {
+                operation: Operation::BitXor,
+                ty,
+                rhs: Operand::Scalar(value),
+            },
+            &[zero],
+        )
     }
 
     /// Makes a ciphertext of a public value.

@@ -98,9 +98,22 @@ pub(crate) fn cases(spec: &OperationSpec, ty: FheType, size: Size) -> Vec<Case> 
         Shape::Binary(rule) => pairs
             .into_iter()
             .flat_map(|(left, right)| {
-                let scalar = Case { operation: TypedOperation::Binary { operation, ty, rhs: Operand::Scalar(right) }, inputs: vec![left] };
-                let encrypted =
-                    Case { operation: TypedOperation::Binary { operation, ty, rhs: Operand::Encrypted }, inputs: vec![left, right] };
+                let scalar = Case {
+                    operation: TypedOperation::Binary {
+                        operation,
+                        ty,
+                        rhs: Operand::Scalar(right),
+                    },
+                    inputs: vec![left],
+                };
+                let encrypted = Case {
+                    operation: TypedOperation::Binary {
+                        operation,
+                        ty,
+                        rhs: Operand::Encrypted,
+                    },
+                    inputs: vec![left, right],
+                };
                 match rule {
                     ScalarRule::Either => vec![scalar, encrypted],
                     ScalarRule::NonZeroScalarOnly if right.is_zero() => vec![],
@@ -116,7 +129,10 @@ pub(crate) fn cases(spec: &OperationSpec, ty: FheType, size: Size) -> Vec<Case> 
                     Operation::Not => TypedOperation::Not { ty },
                     other => panic!("add {other} to the matrix"),
                 };
-                Case { operation, inputs: vec![value] }
+                Case {
+                    operation,
+                    inputs: vec![value],
+                }
             })
             .collect(),
         Shape::Cast => CAST_TARGETS
@@ -124,23 +140,37 @@ pub(crate) fn cases(spec: &OperationSpec, ty: FheType, size: Size) -> Vec<Case> 
             .filter(|to| *to != ty)
             .flat_map(|to| {
                 let operation = TypedOperation::Cast { from: ty, to };
-                distinct(values.clone()).into_iter().map(move |value| Case { operation: operation.clone(), inputs: vec![value] })
+                distinct(values.clone()).into_iter().map(move |value| Case {
+                    operation: operation.clone(),
+                    inputs: vec![value],
+                })
             })
             .collect(),
         Shape::Trivial => distinct(values)
             .into_iter()
-            .map(|value| Case { operation: TypedOperation::TrivialEncrypt { value, ty }, inputs: vec![] })
+            .map(|value| Case {
+                operation: TypedOperation::TrivialEncrypt { value, ty },
+                inputs: vec![],
+            })
             .collect(),
         Shape::Select => pairs
             .into_iter()
             .flat_map(|(if_true, if_false)| {
-                [U256::ZERO, U256::ONE]
-                    .map(|condition| Case { operation: TypedOperation::IfThenElse { ty }, inputs: vec![condition, if_true, if_false] })
+                [U256::ZERO, U256::ONE].map(|condition| Case {
+                    operation: TypedOperation::IfThenElse { ty },
+                    inputs: vec![condition, if_true, if_false],
+                })
             })
             .collect(),
         Shape::List => lists(ty, size, spec.list_limit(ty).unwrap(), &mut random)
             .into_iter()
-            .map(|inputs| Case { operation: TypedOperation::Sum { ty, count: inputs.len() as u8 }, inputs })
+            .map(|inputs| Case {
+                operation: TypedOperation::Sum {
+                    ty,
+                    count: inputs.len() as u8,
+                },
+                inputs,
+            })
             .collect(),
         Shape::Membership => lists(ty, size, spec.list_limit(ty).unwrap(), &mut random)
             .into_iter()
@@ -148,7 +178,10 @@ pub(crate) fn cases(spec: &OperationSpec, ty: FheType, size: Size) -> Vec<Case> 
                 // A value of the list in half of the cases, if there is one.
                 let inside = list.last().copied().unwrap_or_default();
                 [inside, random.value(ty)].map(|value| Case {
-                    operation: TypedOperation::IsIn { ty, count: list.len() as u8 },
+                    operation: TypedOperation::IsIn {
+                        ty,
+                        count: list.len() as u8,
+                    },
                     inputs: [&[value][..], &list].concat(),
                 })
             })
@@ -156,11 +189,29 @@ pub(crate) fn cases(spec: &OperationSpec, ty: FheType, size: Size) -> Vec<Case> 
         Shape::MulDiv => pairs
             .into_iter()
             .flat_map(|(left, right)| {
-                let divisor = [U256::ONE, U256::from(7), U256::from(8), ty.max_value(), random.value(ty).max(U256::ONE)][random.below(5)];
-                let scalar =
-                    Case { operation: TypedOperation::MulDiv { ty, factor: Operand::Scalar(right), divisor }, inputs: vec![left] };
-                let encrypted =
-                    Case { operation: TypedOperation::MulDiv { ty, factor: Operand::Encrypted, divisor }, inputs: vec![left, right] };
+                let divisor = [
+                    U256::ONE,
+                    U256::from(7),
+                    U256::from(8),
+                    ty.max_value(),
+                    random.value(ty).max(U256::ONE),
+                ][random.below(5)];
+                let scalar = Case {
+                    operation: TypedOperation::MulDiv {
+                        ty,
+                        factor: Operand::Scalar(right),
+                        divisor,
+                    },
+                    inputs: vec![left],
+                };
+                let encrypted = Case {
+                    operation: TypedOperation::MulDiv {
+                        ty,
+                        factor: Operand::Encrypted,
+                        divisor,
+                    },
+                    inputs: vec![left, right],
+                };
                 [scalar, encrypted]
             })
             .collect(),
@@ -171,7 +222,13 @@ pub(crate) fn cases(spec: &OperationSpec, ty: FheType, size: Size) -> Vec<Case> 
 /// Lists of several lengths, the empty one among them.
 fn lists(ty: FheType, size: Size, limit: usize, random: &mut Random) -> Vec<Vec<U256>> {
     let edges = edges(ty);
-    let mut lists = vec![vec![], vec![ty.max_value()], vec![ty.max_value(); 2], edges.clone(), vec![U256::ZERO; 3]];
+    let mut lists = vec![
+        vec![],
+        vec![ty.max_value()],
+        vec![ty.max_value(); 2],
+        edges.clone(),
+        vec![U256::ZERO; 3],
+    ];
     lists.extend((0..size.random).map(|_| (0..random.below(9)).map(|_| random.value(ty)).collect()));
     if size.edges > 6 {
         lists.push((0..limit).map(|_| random.value(ty)).collect());

@@ -30,7 +30,13 @@ pub(crate) fn expected(operation: &TypedOperation, inputs: &[U256]) -> Option<U2
         TypedOperation::Not { ty } => wide::not(*ty, inputs[0]),
         TypedOperation::Cast { to, .. } => wide::resized(*to, inputs[0]),
         TypedOperation::TrivialEncrypt { value, .. } => *value,
-        TypedOperation::IfThenElse { .. } => if inputs[0] == U256::ONE { inputs[1] } else { inputs[2] },
+        TypedOperation::IfThenElse { .. } => {
+            if inputs[0] == U256::ONE {
+                inputs[1]
+            } else {
+                inputs[2]
+            }
+        }
         TypedOperation::Rand { .. } => return None,
         TypedOperation::Sum { ty, .. } => match ty {
             FheType::Uint8 => narrow::u8::sum(inputs),
@@ -142,13 +148,28 @@ mod wide {
     pub(super) fn binary(operation: Operation, ty: FheType, left: U256, right: U256) -> U256 {
         let width = ty.bits() as usize;
         // The widths with shifts are powers of two: the amount is in the low bits.
-        let amount = bits(ty, right).iter().take(8).rev().fold(0, |amount, bit| amount * 2 + usize::from(*bit)) % width;
+        let amount = bits(ty, right)
+            .iter()
+            .take(8)
+            .rev()
+            .fold(0, |amount, bit| amount * 2 + usize::from(*bit))
+            % width;
         let (left, right) = (bits(ty, left), bits(ty, right));
         let each = |combine: fn(bool, bool) -> bool| {
-            number(&left.iter().zip(&right).map(|(left, right)| combine(*left, *right)).collect::<Vec<_>>())
+            number(
+                &left
+                    .iter()
+                    .zip(&right)
+                    .map(|(left, right)| combine(*left, *right))
+                    .collect::<Vec<_>>(),
+            )
         };
         let from = |source: &dyn Fn(usize) -> Option<usize>| {
-            number(&(0..width).map(|bit| source(bit).is_some_and(|bit| left.get(bit).is_some_and(|set| *set))).collect::<Vec<_>>())
+            number(
+                &(0..width)
+                    .map(|bit| source(bit).is_some_and(|bit| left.get(bit).is_some_and(|set| *set)))
+                    .collect::<Vec<_>>(),
+            )
         };
         match operation {
             Operation::BitAnd => each(|left, right| left && right),
