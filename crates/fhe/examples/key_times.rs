@@ -7,7 +7,7 @@
 
 use std::{path::Path, time::Instant};
 
-use cipherloom_fhe::{FheError, GenerationProgress, KeySet, ParameterSet};
+use cipherloom_fhe::{FheError, GenerationProgress, KeySet, ParameterSet, encryptor_from_bytes};
 use cipherloom_primitives::{Address, FheType, U256, input::InputMetadata};
 
 /// Prints when each stage begins.
@@ -53,7 +53,10 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
         println!("            {} {} bytes", part.file, part.size_bytes);
     }
     let backend = time("evaluation key: read, check, decompress", || keys.evaluation())?;
-    let encryptor = time("encryptor: read public key and CRS, check", || keys.encryptor())?;
+    let encryptor = time("encryptor of the key set", || keys.encryptor())?;
+    time("encryptor from bytes of unknown origin", || {
+        encryptor_from_bytes(&keys.public_key(), &keys.crs())
+    })?;
     let decryptor = time("decryptor: read secret key", || keys.decryptor())?;
 
     let metadata = InputMetadata {

@@ -17,9 +17,16 @@ pub(crate) use self::{
     clear::{clear_expand, clear_verify},
     cpu::{InputKeys, MAX_CRS_BYTES, cpu_expand, cpu_verify, write_public_key},
 };
-use crate::{backend::EncryptInputs, error::FheError, keys::ClearKey};
+use crate::{
+    backend::EncryptInputs,
+    error::FheError,
+    keys::{ClearKey, KeySetId},
+    parameters::ParameterSet,
+};
 
-/// Makes an encryptor from the key material a gateway serves. Which backend it belongs to follows from the bytes.
+/// Makes an encryptor from key material of unknown origin, such as a gateway serves. Which backend it belongs to follows from
+/// the bytes. Every point of the reference string is checked, which takes seconds of CPU with real parameters; who knows the
+/// key set's id uses [`encryptor_for_key_set`].
 ///
 /// # Errors
 /// [`FheError::KeyMaterial`] if the bytes are not a public key and a reference string of one known parameter set.
@@ -27,7 +34,24 @@ pub fn encryptor_from_bytes(public_key: &[u8], crs: &[u8]) -> Result<Box<dyn Enc
     if ClearKey::is_public_key(public_key) {
         return Ok(Box::new(clear::ClearEncryptor::new(ClearKey::from_public(public_key, crs)?)));
     }
-    Ok(Box::new(cpu::CpuEncryptor::new(InputKeys::read(public_key, crs)?)))
+    Ok(Box::new(cpu::CpuEncryptor::new(InputKeys::read_foreign(public_key, crs)?)))
+}
+
+/// Makes an encryptor for one key set. The id is a digest of the material, so that it takes the place of the lengthy checks.
+///
+/// # Errors
+/// [`FheError::KeyMaterial`] if the bytes are not the public key and the reference string of this key set.
+pub fn encryptor_for_key_set(id: KeySetId, public_key: &[u8], crs: &[u8]) -> Result<Box<dyn EncryptInputs>, FheError> {
+    if !ParameterSet::ALL
+        .iter()
+        .any(|parameters| KeySetId::of(*parameters, public_key, crs) == id)
+    {
+        return Err(FheError::key("public key or CRS", format!("is not that of key set {id}")));
+    }
+    if ClearKey::is_public_key(public_key) {
+        return Ok(Box::new(clear::ClearEncryptor::new(ClearKey::from_public(public_key, crs)?)));
+    }
+    Ok(Box::new(cpu::CpuEncryptor::new(InputKeys::read_authentic(public_key, crs)?)))
 }
 
 /// Checks the limits of a list before anything is encrypted.

@@ -35,7 +35,7 @@ use crate::{
     cpu::CpuBackend,
     decrypt::{ClearDecryptor, CpuDecryptor},
     error::FheError,
-    input::{InputKeys, encryptor_from_bytes},
+    input::{InputKeys, encryptor_for_key_set},
     parameters::ParameterSet,
     stored::StoredFormat,
 };
@@ -180,14 +180,8 @@ impl KeySet {
                     shape: parameters.block_shape(),
                     key_set: self.manifest.id,
                 };
-                // The two halves are independent, and each spends its time on one core at most for most of it.
-                let (input, keys) = std::thread::scope(|scope| {
-                    let input = scope.spawn(|| InputKeys::read(&self.public_key, &self.crs));
-                    let keys = evaluation::Decompressed::read(&parameters, &bytes);
-                    (input.join(), keys)
-                });
-                let input = input.map_err(|_| FheError::key("CRS", "could not be read: the reader panicked"))??;
-                Arc::new(CpuBackend::new(Arc::new(keys?.into_keys(input, stored))))
+                let input = InputKeys::read_authentic(&self.public_key, &self.crs)?;
+                Arc::new(CpuBackend::new(Arc::new(EvaluationKeys::read(&parameters, &bytes, input, stored)?)))
             }
             None => Arc::new(ClearBackend::insecure_new(ClearKey::from_evaluation(&bytes, self.manifest.id)?)),
         };
@@ -200,7 +194,7 @@ impl KeySet {
     /// # Errors
     /// [`FheError::KeyMaterial`] if public key or reference string cannot be used.
     pub fn encryptor(&self) -> Result<Box<dyn EncryptInputs>, FheError> {
-        encryptor_from_bytes(&self.public_key, &self.crs)
+        encryptor_for_key_set(self.manifest.id, &self.public_key, &self.crs)
     }
 
     /// Says whether the directory holds the secret key.

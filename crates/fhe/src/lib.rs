@@ -25,7 +25,7 @@ pub use ciphertext::Ciphertext;
 pub use clear::ClearBackend;
 pub use cpu::CpuBackend;
 pub use error::FheError;
-pub use input::encryptor_from_bytes;
+pub use input::{encryptor_for_key_set, encryptor_from_bytes};
 pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetId, Manifest};
 pub use parameters::ParameterSet;
 #[cfg(feature = "insecure-toy-parameters")]

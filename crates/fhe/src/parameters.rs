@@ -15,7 +15,7 @@ use tfhe::{
             v1_8::meta::cpu::V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
         },
     },
-    zk::{CompactPkeCrs, new_compact_pke_crs_conformance_params},
+    zk::{CompactPkeCrs, CompactPkeCrsConformanceParams, new_compact_pke_crs_conformance_params},
 };
 
 use crate::{backend::BackendKind, error::FheError};
@@ -166,10 +166,14 @@ impl CpuParameters {
     }
 
     /// What a reference string of these parameters must look like.
-    pub(crate) fn crs_conformance(&self) -> Result<tfhe::zk::CompactPkeCrsConformanceParams, FheError> {
+    pub(crate) fn crs_conformance(&self) -> Result<CompactPkeCrsConformanceParams, FheError> {
+        new_compact_pke_crs_conformance_params(self.public_key, self.crs_messages()).map_err(|e| FheError::key("CRS", e))
+    }
+
+    /// How many packed blocks a proof covers at most.
+    pub(crate) fn crs_messages(&self) -> LweCiphertextCount {
         let bits_per_message = (self.public_key.message_modulus.0 * self.public_key.carry_modulus.0).ilog2();
-        let messages = LweCiphertextCount(MAX_INPUT_BITS.div_ceil(bits_per_message) as usize);
-        new_compact_pke_crs_conformance_params(self.public_key, messages).map_err(|e| FheError::key("CRS", e))
+        LweCiphertextCount(MAX_INPUT_BITS.div_ceil(bits_per_message) as usize)
     }
 }
 

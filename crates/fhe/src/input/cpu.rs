@@ -22,7 +22,7 @@ use crate::{
     ciphertext::{Ciphertext, Value},
     error::FheError,
     keys::EvaluationKeys,
-    parameters::ParameterSet,
+    parameters::{CpuParameters, ParameterSet},
     stored::block_count,
 };
 
@@ -43,19 +43,35 @@ pub(crate) struct InputKeys {
 }
 
 impl InputKeys {
-    /// Reads both, and checks that they belong to one known parameter set. The reference string's points are checked to be
-    /// on the curve and in the right subgroup, which makes up nearly all of the time.
-    pub(crate) fn read(public_key: &[u8], crs: &[u8]) -> Result<Self, FheError> {
+    /// Reads material of unknown origin: besides everything [`Self::read_authentic`] checks, that all points of the reference
+    /// string are on the curve and in the right subgroup, without which proofs made with it could give the plaintext away. Takes
+    /// seconds of CPU.
+    pub(crate) fn read_foreign(public_key: &[u8], crs: &[u8]) -> Result<Self, FheError> {
+        let keys = Self::read_authentic(public_key, crs)?;
+        let parameters = known_parameters(&keys.public_key)?;
+        if !keys.crs.is_conformant(&parameters.crs_conformance()?) {
+            return Err(FheError::key(
+                "CRS",
+                "does not match the public key's parameters, or has invalid points",
+            ));
+        }
+        Ok(keys)
+    }
+
+    /// Reads material that is known to be what the key set's owner generated, and checks that it belongs to one known parameter
+    /// set.
+    pub(crate) fn read_authentic(public_key: &[u8], crs: &[u8]) -> Result<Self, FheError> {
         let public_key = read_public_key(public_key)?;
-        let parameters = ParameterSet::for_public_key(public_key.parameters())
-            .ok_or_else(|| FheError::key("public key", "is of a parameter set this build does not know"))?;
+        let parameters = known_parameters(&public_key)?;
         if !public_key.is_conformant(&parameters.public_key) {
             return Err(FheError::key("public key", "does not match its parameters"));
         }
         let mut reader = limited("CRS", crs, MAX_CRS_BYTES)?;
-        let crs = safe_deserialize_conformant(&mut reader, MAX_CRS_BYTES, &parameters.crs_conformance()?)
-            .map_err(|reason| FheError::key("CRS", reason))?;
+        let crs: CompactPkeCrs = safe_deserialize(&mut reader, MAX_CRS_BYTES).map_err(|reason| FheError::key("CRS", reason))?;
         ended("CRS", reader)?;
+        if crs.lwe_dimension() != parameters.public_key.encryption_lwe_dimension || crs.max_num_messages() != parameters.crs_messages() {
+            return Err(FheError::key("CRS", "is of another parameter set than the public key"));
+        }
         let (integer_public_key, _) = public_key.clone().into_raw_parts();
         Ok(Self {
             public_key,
@@ -175,6 +191,11 @@ fn into_integer_list(list: &ProvenCompactCiphertextList) -> Result<integer::Prov
     let bytes = bincode::serialize(list).map_err(malformed)?;
     let (list, _): (integer::ProvenCompactCiphertextList, Tag) = bincode::deserialize(&bytes).map_err(malformed)?;
     Ok(list)
+}
+
+fn known_parameters(public_key: &CompactPublicKey) -> Result<CpuParameters, FheError> {
+    ParameterSet::for_public_key(public_key.parameters())
+        .ok_or_else(|| FheError::key("public key", "is of a parameter set this build does not know"))
 }
 
 /// Reads a public key written by any tfhe since 1.3.

@@ -30,16 +30,9 @@ pub struct EvaluationKeys {
     pub(crate) stored: StoredFormat,
 }
 
-/// The parts of [`EvaluationKeys`] that come out of the evaluation key's file.
-pub(super) struct Decompressed {
-    integer: ServerKey,
-    casting: KeySwitchingKeyMaterial,
-    oprf: OprfServerKey,
-}
-
-impl Decompressed {
+impl EvaluationKeys {
     /// Reads the compressed form and decompresses it, which takes about a second of CPU with production parameters.
-    pub(super) fn read(parameters: &CpuParameters, compressed: &[u8]) -> Result<Self, FheError> {
+    pub(crate) fn read(parameters: &CpuParameters, compressed: &[u8], input: InputKeys, stored: StoredFormat) -> Result<Self, FheError> {
         // Decompression goes to the Fourier domain, where the plan decides the bits.
         fft_plan::fix();
         let conformance = parameters.evaluation_config().into();
@@ -47,24 +40,17 @@ impl Decompressed {
             .map_err(|reason| FheError::key("evaluation key", reason))?;
         let (integer, casting, .., oprf, _transciphering, _tag) = key.decompress().into_raw_parts();
         match (casting, oprf) {
-            (Some(casting), Some(oprf)) => Ok(Self { integer, casting, oprf }),
+            (Some(casting), Some(oprf)) => Ok(Self {
+                integer,
+                casting,
+                oprf,
+                input,
+                stored,
+            }),
             _ => Err(FheError::key("evaluation key", "has no casting or random key")),
         }
     }
 
-    pub(super) fn into_keys(self, input: InputKeys, stored: StoredFormat) -> EvaluationKeys {
-        let Self { integer, casting, oprf } = self;
-        EvaluationKeys {
-            integer,
-            casting,
-            oprf,
-            input,
-            stored,
-        }
-    }
-}
-
-impl EvaluationKeys {
     /// Returns the casting key bound to the computation key, as list expansion takes it.
     pub(crate) fn casting_key(&self) -> KeySwitchingKeyView<'_> {
         KeySwitchingKeyView::from_keyswitching_key_material(self.casting.as_view(), &self.integer, None)
