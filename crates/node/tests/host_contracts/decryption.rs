@@ -134,16 +134,16 @@ fn extra_data_must_fit_their_version() {
     ] {
         assert_reverts(read(&bad).map(|_| ()), KMSVerifier::DeserializingExtraDataFail {});
     }
-    for contextId in [U256::ZERO, U256::ONE, tagged(7, 0), tagged(7, 2)] {
+    for context_id in [U256::ZERO, U256::ONE, tagged(7, 0), tagged(7, 2)] {
         assert_reverts(
-            read(&extra_data(1, &[contextId])).map(|_| ()),
-            KMSVerifier::InvalidKMSContext { contextId },
+            read(&extra_data(1, &[context_id])).map(|_| ()),
+            KMSVerifier::InvalidKMSContext { contextId: context_id },
         );
     }
-    let epochId = tagged(8, 2);
+    let epoch_id = tagged(8, 2);
     assert_reverts(
-        read(&extra_data(2, &[context, epochId])).map(|_| ()),
-        KMSVerifier::InvalidKMSEpoch { epochId },
+        read(&extra_data(2, &[context, epoch_id])).map(|_| ()),
+        KMSVerifier::InvalidKMSEpoch { epochId: epoch_id },
     );
 }
 
@@ -186,7 +186,7 @@ fn a_former_context_is_accepted_until_it_is_destroyed() {
     let (old_context, new_context) = (tagged(7, 1), tagged(7, 2));
     assert_eq!(stage.read(verifier, &KMSVerifier::getCurrentKmsContextIdCall {}), new_context);
     assert_eq!(stage.read(verifier, &KMSVerifier::getKmsSignersCall {}), [new_key.address()]);
-    let of = |contextId| stage.call(sender, verifier, &KMSVerifier::getSignersForKmsContextCall { contextId });
+    let of = |id| stage.call(sender, verifier, &KMSVerifier::getSignersForKmsContextCall { contextId: id });
     assert_eq!(of(old_context), Ok(vec![stage.kms[0].address()]));
 
     let old_proof = proof(&domains, &[&stage.kms[0]], RESULT, &extra_data(1, &[old_context]));
@@ -195,7 +195,7 @@ fn a_former_context_is_accepted_until_it_is_destroyed() {
     let unversioned = proof(&domains, &[&stage.kms[0]], RESULT, &[]);
     verify(&stage, &unversioned).unwrap_err().is_some::<KMSVerifier::KMSInvalidSigner>();
 
-    let destroy = |contextId| stage.send(stage.owner(), verifier, &KMSVerifier::destroyKmsContextCall { contextId });
+    let destroy = |id| stage.send(stage.owner(), verifier, &KMSVerifier::destroyKmsContextCall { contextId: id });
     let current = KMSVerifier::CurrentKmsContextCannotBeDestroyed { contextId: new_context };
     assert_reverts(destroy(new_context), current);
     destroy(old_context).unwrap();
