@@ -60,11 +60,19 @@ pub struct HostChain {
 }
 
 impl HostChain {
-    /// Connects to a node; nothing is sent yet.
+    /// Sets up calls to a node with the usual limits; nothing is sent yet.
     ///
     /// # Errors
     /// [`ChainError::Url`] if this is not an HTTP URL.
-    pub fn new(url: &str, addresses: HostAddresses, limits: CallLimits) -> Result<Self, ChainError> {
+    pub fn connect(url: &str, addresses: HostAddresses) -> Result<Self, ChainError> {
+        Self::with_limits(url, addresses, CallLimits::default())
+    }
+
+    /// Sets up calls to a node with these limits; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ChainError::Url`] if this is not an HTTP URL.
+    pub fn with_limits(url: &str, addresses: HostAddresses, limits: CallLimits) -> Result<Self, ChainError> {
         let invalid = || ChainError::Url(url.to_owned());
         let parsed: reqwest::Url = url.parse().map_err(|_| invalid())?;
         if !matches!(parsed.scheme(), "http" | "https") {
@@ -216,6 +224,17 @@ impl HostChain {
     pub async fn kms_context_id(&self) -> Result<U256, ChainError> {
         self.read(self.addresses.kms_verifier, KMSVerifier::getCurrentKmsContextIdCall {})
             .await
+    }
+
+    /// Returns the ids of the current KMS context and of its current epoch.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn kms_context_and_epoch(&self) -> Result<(U256, U256), ChainError> {
+        let current = self
+            .read(self.addresses.kms_verifier, KMSVerifier::getCurrentKmsContextAndEpochCall {})
+            .await?;
+        Ok((current.contextId, current.epochId))
     }
 
     /// Reads where signatures are valid from the verifiers' EIP-712 domains.

@@ -29,6 +29,7 @@
 pub mod audit;
 mod checks;
 pub mod error;
+mod host_chain;
 pub mod node;
 pub mod ports;
 mod provenance;

@@ -50,6 +50,12 @@ impl NodeKey {
         node_address(&self.0)
     }
 
+    /// Returns the key's 32 bytes, for signers of other kinds. They are wiped when dropped.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes().into())
+    }
+
     pub(crate) const fn signing_key(&self) -> &SigningKey {
         &self.0
     }
