@@ -1,0 +1,163 @@
+//! The JSON of the gateway's routes (public protocol, section 4.2).
+//!
+//! Where a `0x` stands and where it does not is part of the format when writing; reading accepts both.
+
+use cipherloom_primitives::{
+    Address, Handle,
+    decryption::{UserDecryptionRequest, UserDecryptionShare},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::FieldIssue;
+
+/// The answer to a submitted job, and to asking for it.
+#[derive(Deserialize)]
+pub(crate) struct Envelope<T> {
+    pub(crate) result: Option<T>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Submitted {
+    pub(crate) job_id: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) error: FailureBody,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct FailureBody {
+    pub(crate) label: String,
+    pub(crate) message: String,
+    #[serde(default)]
+    pub(crate) details: Vec<FieldIssue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InputResult {
+    pub(crate) accepted: bool,
+    #[serde(default)]
+    pub(crate) handles: Vec<String>,
+    #[serde(default)]
+    pub(crate) signatures: Vec<String>,
+    pub(crate) extra_data: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PublicResult {
+    pub(crate) decrypted_value: String,
+    pub(crate) signatures: Vec<String>,
+    pub(crate) extra_data: String,
+}
+
+/// The list stands one level deeper than other results.
+#[derive(Deserialize)]
+pub(crate) struct UserResult {
+    pub(crate) result: Vec<ShareResult>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShareResult {
+    pub(crate) payload: String,
+    pub(crate) signature: String,
+    pub(crate) extra_data: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct KeyUrl {
+    pub(crate) response: KeyUrlResponse,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyUrlResponse {
+    pub(crate) fhe_key_info: Vec<KeyInfo>,
+    pub(crate) crs: std::collections::BTreeMap<String, Located>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeyInfo {
+    pub(crate) fhe_public_key: Located,
+}
+
+/// Where a file is, by its id.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Located {
+    pub(crate) data_id: String,
+    pub(crate) urls: Vec<String>,
+}
+
+pub(crate) fn input_body(contract: Address, user: Address, chain_id: u64, list: &[u8], extra_data: &[u8]) -> Value {
+    json!({
+        "contractAddress": contract.to_checksum(None),
+        "userAddress": user.to_checksum(None),
+        "ciphertextWithInputVerification": hex::encode(list),
+        "contractChainId": format!("{chain_id:#x}"),
+        "extraData": prefixed(extra_data),
+    })
+}
+
+pub(crate) fn public_body(handles: &[Handle], extra_data: &[u8]) -> Value {
+    json!({
+        "ciphertextHandles": handles.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "extraData": prefixed(extra_data),
+    })
+}
+
+/// The two kinds of user decryption differ in where accounts and validity stand.
+pub(crate) fn user_body(request: &UserDecryptionRequest, chain_id: u64) -> Value {
+    let pair = |pair: &cipherloom_primitives::decryption::HandleContractPair| json!({ "handle": pair.handle.to_string(), "contractAddress": pair.contract_address.to_checksum(None) });
+    let start = request.start_timestamp.to_string();
+    let days = request.duration_days.to_string();
+    let mut body = json!({
+        "handleContractPairs": request.pairs.iter().map(pair).collect::<Vec<_>>(),
+        "contractsChainId": chain_id.to_string(),
+        "contractAddresses": request.contracts.iter().map(|contract| contract.to_checksum(None)).collect::<Vec<_>>(),
+        "signature": hex::encode(&request.signature),
+        "publicKey": hex::encode(&request.public_key),
+        "extraData": prefixed(&request.extra_data),
+    });
+    let own = match request.delegator {
+        None => json!({
+            "userAddress": request.user.to_checksum(None),
+            "requestValidity": { "startTimestamp": start, "durationDays": days },
+        }),
+        Some(delegator) => json!({
+            "delegatorAddress": delegator.to_checksum(None),
+            "delegateAddress": request.user.to_checksum(None),
+            "startTimestamp": start,
+            "durationDays": days,
+        }),
+    };
+    if let (Value::Object(body), Value::Object(own)) = (&mut body, own) {
+        body.extend(own);
+    }
+    body
+}
+
+impl ShareResult {
+    pub(crate) fn into_share(self) -> Result<UserDecryptionShare, String> {
+        Ok(UserDecryptionShare {
+            payload: bytes("payload", &self.payload)?.into(),
+            signature: bytes("signature", &self.signature)?.into(),
+            extra_data: bytes("extraData", &self.extra_data)?.into(),
+        })
+    }
+}
+
+/// Reads hexadecimal digits with or without `0x`.
+pub(crate) fn bytes(field: &str, text: &str) -> Result<Vec<u8>, String> {
+    hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|error| format!("{field} is not hexadecimal: {error}"))
+}
+
+pub(crate) fn prefixed(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode(bytes))
+}
