@@ -33,6 +33,31 @@ fn independent_operations_are_limited_by_their_sum() {
 }
 
 #[test]
+fn a_transaction_may_cost_exactly_its_limits() {
+    let stage = Stage::new();
+    let limit = stage.host.hcu_limit;
+    let mut script = stage.script();
+    let a = script.value(1, FheType::Uint128);
+    multiply(&mut script, a, 3);
+    let cost = MUL_HCU as u64 + 32;
+    let set_both = |depth: u64, sum: u64| {
+        stage.administer(limit, &HCULimit::setMaxHCUDepthPerTxCall { maxHCUDepthPerTx: Uint::from(1) });
+        stage.administer(limit, &HCULimit::setMaxHCUPerTxCall { maxHCUPerTx: Uint::from(sum) });
+        stage.administer(limit, &HCULimit::setMaxHCUDepthPerTxCall { maxHCUDepthPerTx: Uint::from(depth) });
+    };
+    set_both(cost, cost);
+    stage.run(&script).unwrap();
+    set_both(cost - 1, cost);
+    assert_reverts(stage.run(&script), HCULimit::HCUTransactionDepthLimitExceeded {});
+    set_both(cost - 1, cost - 1);
+    assert_reverts(stage.run(&script), HCULimit::HCUTransactionLimitExceeded {});
+
+    set_both(cost, cost);
+    stage.administer(limit, &HCULimit::setHCUPerBlockCall { hcuPerBlock: Uint::from(cost) });
+    stage.run(&script).unwrap();
+}
+
+#[test]
 fn dependent_operations_are_limited_by_their_depth() {
     let stage = Stage::new();
     let mut script = stage.script();
