@@ -72,25 +72,33 @@ library FHE {
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint16.
     function add(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.add(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint32.
     function add(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.add(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function add(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.add(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function add(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.add(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
@@ -107,19 +115,25 @@ library FHE {
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint32.
     function add(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.add(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function add(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.add(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function add(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.add(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
@@ -142,13 +156,17 @@ library FHE {
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function add(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.add(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function add(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.add(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
@@ -177,7 +195,9 @@ library FHE {
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function add(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.add(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.add(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Adds `a` and `b`, modulo two to the number of bits.
@@ -267,25 +287,33 @@ library FHE {
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint16.
     function sub(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.sub(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint32.
     function sub(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.sub(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function sub(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.sub(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function sub(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.sub(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
@@ -302,19 +330,25 @@ library FHE {
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint32.
     function sub(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.sub(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function sub(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.sub(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function sub(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.sub(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
@@ -337,13 +371,17 @@ library FHE {
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function sub(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.sub(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function sub(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.sub(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
@@ -372,7 +410,9 @@ library FHE {
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function sub(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.sub(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.sub(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Subtracts `b` from `a`, modulo two to the number of bits.
@@ -467,25 +507,33 @@ library FHE {
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint16.
     function mul(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.mul(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint32.
     function mul(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.mul(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function mul(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.mul(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function mul(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.mul(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
@@ -502,19 +550,25 @@ library FHE {
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint32.
     function mul(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.mul(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function mul(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.mul(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function mul(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.mul(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
@@ -537,13 +591,17 @@ library FHE {
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint64.
     function mul(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.mul(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function mul(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.mul(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
@@ -572,7 +630,9 @@ library FHE {
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
     /// @dev `a` is first widened to euint128.
     function mul(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.mul(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.mul(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Multiplies `a` and `b`, modulo two to the number of bits.
@@ -717,31 +777,41 @@ library FHE {
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint16.
     function and(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.and(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint32.
     function and(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.and(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function and(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.and(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function and(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.and(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function and(euint8 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.and(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
@@ -758,25 +828,33 @@ library FHE {
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint32.
     function and(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.and(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function and(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.and(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function and(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.and(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function and(euint16 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.and(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
@@ -799,19 +877,25 @@ library FHE {
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function and(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.and(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function and(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.and(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function and(euint32 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.and(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
@@ -840,13 +924,17 @@ library FHE {
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function and(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.and(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function and(euint64 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.and(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
@@ -881,7 +969,9 @@ library FHE {
     /// @notice Computes the bitwise and of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function and(euint128 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.and(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.and(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise and of `a` and `b`.
@@ -1002,31 +1092,41 @@ library FHE {
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint16.
     function or(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.or(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint32.
     function or(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.or(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function or(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.or(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function or(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.or(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function or(euint8 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.or(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
@@ -1043,25 +1143,33 @@ library FHE {
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint32.
     function or(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.or(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function or(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.or(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function or(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.or(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function or(euint16 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.or(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
@@ -1084,19 +1192,25 @@ library FHE {
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function or(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.or(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function or(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.or(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function or(euint32 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.or(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
@@ -1125,13 +1239,17 @@ library FHE {
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function or(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.or(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function or(euint64 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.or(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
@@ -1166,7 +1284,9 @@ library FHE {
     /// @notice Computes the bitwise or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function or(euint128 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.or(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.or(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise or of `a` and `b`.
@@ -1287,31 +1407,41 @@ library FHE {
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint16.
     function xor(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.xor(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint32.
     function xor(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.xor(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function xor(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.xor(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function xor(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.xor(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function xor(euint8 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.xor(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
@@ -1328,25 +1458,33 @@ library FHE {
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint32.
     function xor(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.xor(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function xor(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.xor(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function xor(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.xor(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function xor(euint16 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.xor(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
@@ -1369,19 +1507,25 @@ library FHE {
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint64.
     function xor(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.xor(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function xor(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.xor(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function xor(euint32 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.xor(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
@@ -1410,13 +1554,17 @@ library FHE {
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint128.
     function xor(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.xor(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function xor(euint64 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.xor(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
@@ -1451,7 +1599,9 @@ library FHE {
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
     /// @dev `a` is first widened to euint256.
     function xor(euint128 a, euint256 b) internal returns (euint256) {
-        return euint256.wrap(Impl.xor(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint256.wrap(Impl.xor(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes the bitwise exclusive or of `a` and `b`.
@@ -1832,31 +1982,41 @@ library FHE {
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint16.
     function eq(euint8 a, euint16 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint32.
     function eq(euint8 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint64.
     function eq(euint8 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint128.
     function eq(euint8 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint256.
     function eq(euint8 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
@@ -1873,25 +2033,33 @@ library FHE {
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint32.
     function eq(euint16 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint64.
     function eq(euint16 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint128.
     function eq(euint16 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint256.
     function eq(euint16 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
@@ -1914,19 +2082,25 @@ library FHE {
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint64.
     function eq(euint32 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint128.
     function eq(euint32 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint256.
     function eq(euint32 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
@@ -1955,13 +2129,17 @@ library FHE {
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint128.
     function eq(euint64 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint256.
     function eq(euint64 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
@@ -1996,7 +2174,9 @@ library FHE {
     /// @notice Computes whether `a` and `b` are equal.
     /// @dev `a` is first widened to euint256.
     function eq(euint128 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.eq(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.eq(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` are equal.
@@ -2132,31 +2312,41 @@ library FHE {
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint16.
     function ne(euint8 a, euint16 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint32.
     function ne(euint8 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint64.
     function ne(euint8 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint128.
     function ne(euint8 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint256.
     function ne(euint8 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
@@ -2173,25 +2363,33 @@ library FHE {
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint32.
     function ne(euint16 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint64.
     function ne(euint16 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint128.
     function ne(euint16 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint256.
     function ne(euint16 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
@@ -2214,19 +2412,25 @@ library FHE {
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint64.
     function ne(euint32 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint128.
     function ne(euint32 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint256.
     function ne(euint32 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
@@ -2255,13 +2459,17 @@ library FHE {
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint128.
     function ne(euint64 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint256.
     function ne(euint64 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
@@ -2296,7 +2504,9 @@ library FHE {
     /// @notice Computes whether `a` and `b` differ.
     /// @dev `a` is first widened to euint256.
     function ne(euint128 a, euint256 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ne(Impl.cast(_handle(a), FheType.Uint256), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ne(Impl.cast(left, FheType.Uint256), right, false));
     }
 
     /// @notice Computes whether `a` and `b` differ.
@@ -2427,25 +2637,33 @@ library FHE {
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint16.
     function ge(euint8 a, euint16 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function ge(euint8 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function ge(euint8 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function ge(euint8 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
@@ -2462,19 +2680,25 @@ library FHE {
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function ge(euint16 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function ge(euint16 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function ge(euint16 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
@@ -2497,13 +2721,17 @@ library FHE {
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function ge(euint32 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function ge(euint32 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
@@ -2532,7 +2760,9 @@ library FHE {
     /// @notice Computes whether `a` is at least `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function ge(euint64 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.ge(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.ge(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at least `b` (unsigned).
@@ -2627,25 +2857,33 @@ library FHE {
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint16.
     function gt(euint8 a, euint16 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function gt(euint8 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function gt(euint8 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function gt(euint8 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
@@ -2662,19 +2900,25 @@ library FHE {
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function gt(euint16 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function gt(euint16 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function gt(euint16 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
@@ -2697,13 +2941,17 @@ library FHE {
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function gt(euint32 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function gt(euint32 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
@@ -2732,7 +2980,9 @@ library FHE {
     /// @notice Computes whether `a` is above `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function gt(euint64 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.gt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.gt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is above `b` (unsigned).
@@ -2827,25 +3077,33 @@ library FHE {
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint16.
     function le(euint8 a, euint16 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function le(euint8 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function le(euint8 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function le(euint8 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
@@ -2862,19 +3120,25 @@ library FHE {
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function le(euint16 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function le(euint16 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function le(euint16 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
@@ -2897,13 +3161,17 @@ library FHE {
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function le(euint32 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function le(euint32 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
@@ -2932,7 +3200,9 @@ library FHE {
     /// @notice Computes whether `a` is at most `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function le(euint64 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.le(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.le(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is at most `b` (unsigned).
@@ -3027,25 +3297,33 @@ library FHE {
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint16.
     function lt(euint8 a, euint16 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function lt(euint8 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function lt(euint8 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function lt(euint8 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
@@ -3062,19 +3340,25 @@ library FHE {
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function lt(euint16 a, euint32 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function lt(euint16 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function lt(euint16 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
@@ -3097,13 +3381,17 @@ library FHE {
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function lt(euint32 a, euint64 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function lt(euint32 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
@@ -3132,7 +3420,9 @@ library FHE {
     /// @notice Computes whether `a` is below `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function lt(euint64 a, euint128 b) internal returns (ebool) {
-        return ebool.wrap(Impl.lt(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return ebool.wrap(Impl.lt(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes whether `a` is below `b` (unsigned).
@@ -3227,25 +3517,33 @@ library FHE {
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint16.
     function min(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.min(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function min(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.min(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function min(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.min(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function min(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.min(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
@@ -3262,19 +3560,25 @@ library FHE {
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function min(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.min(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function min(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.min(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function min(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.min(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
@@ -3297,13 +3601,17 @@ library FHE {
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function min(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.min(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function min(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.min(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
@@ -3332,7 +3640,9 @@ library FHE {
     /// @notice Computes the smaller of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function min(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.min(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.min(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the smaller of `a` and `b` (unsigned).
@@ -3422,25 +3732,33 @@ library FHE {
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint16.
     function max(euint8 a, euint16 b) internal returns (euint16) {
-        return euint16.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint16), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint16.wrap(Impl.max(Impl.cast(left, FheType.Uint16), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function max(euint8 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.max(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function max(euint8 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.max(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function max(euint8 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.max(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
@@ -3457,19 +3775,25 @@ library FHE {
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint32.
     function max(euint16 a, euint32 b) internal returns (euint32) {
-        return euint32.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint32), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint32.wrap(Impl.max(Impl.cast(left, FheType.Uint32), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function max(euint16 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.max(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function max(euint16 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.max(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
@@ -3492,13 +3816,17 @@ library FHE {
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint64.
     function max(euint32 a, euint64 b) internal returns (euint64) {
-        return euint64.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint64), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint64.wrap(Impl.max(Impl.cast(left, FheType.Uint64), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function max(euint32 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.max(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
@@ -3527,7 +3855,9 @@ library FHE {
     /// @notice Computes the larger of `a` and `b` (unsigned).
     /// @dev `a` is first widened to euint128.
     function max(euint64 a, euint128 b) internal returns (euint128) {
-        return euint128.wrap(Impl.max(Impl.cast(_handle(a), FheType.Uint128), _handle(b), false));
+        bytes32 left = _handle(a);
+        bytes32 right = _handle(b);
+        return euint128.wrap(Impl.max(Impl.cast(left, FheType.Uint128), right, false));
     }
 
     /// @notice Computes the larger of `a` and `b` (unsigned).
@@ -4156,78 +4486,85 @@ library FHE {
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 100 values.
     function isIn(euint8 value, euint8[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint8);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint8));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint8));
     }
 
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 100 values.
     function isIn(euint16 value, euint16[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint16);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint16));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint16));
     }
 
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 100 values.
     function isIn(euint32 value, euint32[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint32);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint32));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint32));
     }
 
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 60 values.
     function isIn(euint64 value, euint64[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint64);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint64));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint64));
     }
 
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 60 values.
     function isIn(euint128 value, euint128[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint128);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint128));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint128));
     }
 
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 60 values.
     function isIn(eaddress value, eaddress[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint160);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint160));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint160));
     }
 
     /// @notice Computes whether `value` is in a list.
     /// @dev The list has at most 60 values.
     function isIn(euint256 value, euint256[] memory values) internal returns (ebool) {
+        bytes32 handle = _handle(value);
         bytes32[] memory handles;
         assembly ("memory-safe") {
             handles := values
         }
         handles = Impl.initialized(handles, FheType.Uint256);
-        return ebool.wrap(Impl.isIn(_handle(value), handles, FheType.Uint256));
+        return ebool.wrap(Impl.isIn(handle, handles, FheType.Uint256));
     }
 
     /// @notice Multiplies `a` and `b` without overflow, divides by the plaintext `divisor`, rounding down, and keeps the low bits; reverts if `divisor` is zero.

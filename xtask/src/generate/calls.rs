@@ -78,20 +78,28 @@ fn parameters(shape: Shape) -> &'static str {
 fn call(spec: &OperationSpec) -> String {
     let function = spec.function;
     let (name, parameters, arguments) = match spec.shape {
-        Shape::Binary(_) => {
-            (spec.library_name, "bytes32 lhs, bytes32 rhs, bool scalar", "lhs, rhs, scalar ? bytes1(0x01) : bytes1(0x00)")
-        }
+        Shape::Binary(_) => (
+            spec.library_name,
+            "bytes32 lhs, bytes32 rhs, bool scalar",
+            "lhs, rhs, scalar ? bytes1(0x01) : bytes1(0x00)",
+        ),
         Shape::Unary => (spec.library_name, "bytes32 value", "value"),
         Shape::Input => return verify(spec),
         Shape::Cast => ("cast", "bytes32 value, FheType toType", "value, toType"),
         Shape::Trivial => ("trivialEncrypt", "uint256 plaintext, FheType toType", "plaintext, toType"),
-        Shape::Select => ("select", "bytes32 control, bytes32 ifTrue, bytes32 ifFalse", "control, ifTrue, ifFalse"),
+        Shape::Select => (
+            "select",
+            "bytes32 control, bytes32 ifTrue, bytes32 ifFalse",
+            "control, ifTrue, ifFalse",
+        ),
         Shape::Random { bounded: false } => ("rand", "FheType randType", "randType"),
         Shape::Random { bounded: true } => ("randBounded", "uint256 upperBound, FheType randType", "upperBound, randType"),
         Shape::List => ("sum", "bytes32[] memory values, FheType listType", "values, listType"),
-        Shape::Membership => {
-            ("isIn", "bytes32 value, bytes32[] memory values, FheType listType", "value, values, listType")
-        }
+        Shape::Membership => (
+            "isIn",
+            "bytes32 value, bytes32[] memory values, FheType listType",
+            "value, values, listType",
+        ),
         Shape::MulDiv => (
             "mulDiv",
             "bytes32 factor1, bytes32 factor2, bytes32 divisor, bool scalar",

@@ -66,7 +66,10 @@ fn section(spec: &OperationSpec) -> String {
     fact("Operation number", &spec.operation.id().to_string());
     fact("Library", &words::library_functions(spec));
     fact("Event", &format!("`{}`", spec.event()));
-    fact(if matches!(spec.shape, Shape::Cast) { "From" } else { "Types" }, &words::names(spec.types.iter()));
+    fact(
+        if matches!(spec.shape, Shape::Cast) { "From" } else { "Types" },
+        &words::names(spec.types.iter()),
+    );
     if matches!(spec.shape, Shape::Cast) {
         fact("To", &format!("{}; not the same type", words::names(CAST_TARGETS.iter())));
     }
@@ -175,7 +178,11 @@ fn with_operand(scalar: &CostPerType, encrypted: &CostPerType) -> Vec<CostLine> 
 }
 
 fn present(costs: &CostPerType) -> Vec<(FheType, u64)> {
-    FheType::ALL.into_iter().zip(costs.iter().copied()).filter(|(_, cost)| *cost > 0).collect()
+    FheType::ALL
+        .into_iter()
+        .zip(costs.iter().copied())
+        .filter(|(_, cost)| *cost > 0)
+        .collect()
 }
 
 /// One line per bound of the length that any type has; a type without a step of its own at a bound costs what its next step costs.
@@ -186,8 +193,17 @@ fn by_length(table: &[CostByLength]) -> Vec<CostLine> {
     bounds
         .into_iter()
         .map(|bound| {
-            let label = if bound == u8::MAX { "longer".to_owned() } else { format!("up to {bound} values") };
-            let at = |line: &CostByLength| line.steps.iter().find(|(limit, _)| bound <= *limit).map(|(_, cost)| (line.ty, *cost));
+            let label = if bound == u8::MAX {
+                "longer".to_owned()
+            } else {
+                format!("up to {bound} values")
+            };
+            let at = |line: &CostByLength| {
+                line.steps
+                    .iter()
+                    .find(|(limit, _)| bound <= *limit)
+                    .map(|(_, cost)| (line.ty, *cost))
+            };
             (label, table.iter().filter_map(at).collect())
         })
         .collect()
@@ -253,7 +269,9 @@ fn costs_json(spec: &OperationSpec) -> Value {
     };
     if let Some(table) = table {
         let step = |(bound, cost): &(u8, u64)| json!([(*bound != u8::MAX).then_some(*bound), cost]);
-        let lines = table.iter().map(|line| (line.ty.solidity_name().to_owned(), line.steps.iter().map(step).collect()));
+        let lines = table
+            .iter()
+            .map(|line| (line.ty.solidity_name().to_owned(), line.steps.iter().map(step).collect()));
         return json!({ "by_length": lines.collect::<Map<_, Value>>() });
     }
     let lines = costs(spec).into_iter().map(|(label, costs)| {

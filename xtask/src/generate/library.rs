@@ -16,8 +16,11 @@ const FIXED: &str = include_str!("fhe_fixed.sol.in");
 /// Writes the file.
 pub(super) fn fhe() -> String {
     let mut text = HEADER.to_owned();
-    let types: Vec<String> =
-        FheType::ALL.iter().map(|ty| ty.solidity_name().to_owned()).chain(FheType::ALL.map(external)).collect();
+    let types: Vec<String> = FheType::ALL
+        .iter()
+        .map(|ty| ty.solidity_name().to_owned())
+        .chain(FheType::ALL.map(external))
+        .collect();
     let _ = write!(
         text,
         "import {{\n    {}\n}} from \"./EncryptedTypes.sol\";
@@ -118,9 +121,7 @@ fn per_type(ty: FheType) -> String {
     ];
     functions
         .into_iter()
-        .map(|(notice, signature, body)| {
-            format!("    /// @notice {notice}\n    function {signature} {{\n        {body}\n    }}\n\n")
-        })
+        .map(|(notice, signature, body)| format!("    /// @notice {notice}\n    function {signature} {{\n        {body}\n    }}\n\n"))
         .collect()
 }
 

@@ -91,13 +91,21 @@ fn plain(ty: FheType, name: &'static str) -> (String, &'static str) {
 
 /// The handle of a parameter, converted to `to` if its type is another one.
 fn operand(name: &str, from: FheType, to: FheType) -> String {
-    if from == to { format!("_handle({name})") } else { format!("Impl.cast(_handle({name}), FheType.{})", member(to)) }
+    if from == to {
+        format!("_handle({name})")
+    } else {
+        format!("Impl.cast(_handle({name}), FheType.{})", member(to))
+    }
 }
 
 fn binary(spec: &OperationSpec, rule: ScalarRule, list: &mut Vec<Overload>) {
     if rule == ScalarRule::Either {
         for left in spec.types.iter() {
-            for right in spec.types.iter().filter(|right| left == *right || (is_uint(left) && is_uint(*right))) {
+            for right in spec
+                .types
+                .iter()
+                .filter(|right| left == *right || (is_uint(left) && is_uint(*right)))
+            {
                 list.push(both_encrypted(spec, left, right));
             }
         }
@@ -112,16 +120,24 @@ fn binary(spec: &OperationSpec, rule: ScalarRule, list: &mut Vec<Overload>) {
 
 fn both_encrypted(spec: &OperationSpec, left: FheType, right: FheType) -> Overload {
     let wide = if left.bits() >= right.bits() { left } else { right };
-    let name = spec.library_name;
-    let call = format!("Impl.{name}({}, {}, false)", operand("a", left, wide), operand("b", right, wide));
+    let (name, result) = (spec.library_name, result(spec, wide));
+    let body = if left == wide {
+        wrapped(result, &format!("Impl.{name}(_handle(a), {}, false)", operand("b", right, wide)))
+    } else {
+        // Zeros are made of both operands before the left one is widened, which is the order of the published library.
+        let mut body = vec!["bytes32 left = _handle(a);".to_owned(), "bytes32 right = _handle(b);".to_owned()];
+        let widened = format!("Impl.cast(left, FheType.{})", member(wide));
+        body.extend(wrapped(result, &format!("Impl.{name}({widened}, right, false)")));
+        body
+    };
     let narrow = if left == wide { "b" } else { "a" };
     Overload {
         notice: words::sentence(spec.operation).to_owned(),
         dev: (left != right).then(|| format!("`{narrow}` is first widened to {}.", wide.solidity_name())),
         name: name.to_owned(),
         parameters: vec![parameter(left, "a"), parameter(right, "b")],
-        result: result(spec, wide).solidity_name().to_owned(),
-        body: wrapped(result(spec, wide), &call),
+        result: result.solidity_name().to_owned(),
+        body,
     }
 }
 
@@ -229,7 +245,10 @@ fn casts(spec: &OperationSpec, list: &mut Vec<Overload>) {
         }));
     }
     list.extend(spec.types.iter().filter(|from| is_uint(*from)).map(|from| Overload {
-        notice: format!("Converts {} to ebool: false for zero, true for everything else.", from.solidity_name()),
+        notice: format!(
+            "Converts {} to ebool: false for zero, true for everything else.",
+            from.solidity_name()
+        ),
         dev: Some("Computed as `ne(value, 0)`.".to_owned()),
         name: "asEbool".to_owned(),
         parameters: vec![parameter(from, "value")],
@@ -245,7 +264,10 @@ fn trivial(spec: &OperationSpec, list: &mut Vec<Overload>) {
         name: format!("as{}", capitalised(ty.solidity_name())),
         parameters: vec![plain(ty, "value")],
         result: ty.solidity_name().to_owned(),
-        body: wrapped(ty, &format!("Impl.trivialEncrypt({}, FheType.{})", integer(ty, "value"), member(ty))),
+        body: wrapped(
+            ty,
+            &format!("Impl.trivialEncrypt({}, FheType.{})", integer(ty, "value"), member(ty)),
+        ),
     }));
 }
 
@@ -254,7 +276,11 @@ fn select(spec: &OperationSpec, list: &mut Vec<Overload>) {
         notice: words::sentence(spec.operation).to_owned(),
         dev: None,
         name: spec.library_name.to_owned(),
-        parameters: vec![parameter(FheType::Bool, "control"), parameter(ty, "ifTrue"), parameter(ty, "ifFalse")],
+        parameters: vec![
+            parameter(FheType::Bool, "control"),
+            parameter(ty, "ifTrue"),
+            parameter(ty, "ifFalse"),
+        ],
         result: ty.solidity_name().to_owned(),
         body: wrapped(ty, "Impl.select(_handle(control), _handle(ifTrue), _handle(ifFalse))"),
     }));
@@ -311,8 +337,12 @@ fn sums(spec: &OperationSpec, list: &mut Vec<Overload>) {
 
 fn membership(spec: &OperationSpec, list: &mut Vec<Overload>) {
     list.extend(spec.types.iter().map(|ty| {
-        let mut body = handles_of_list(ty);
-        body.extend(wrapped(FheType::Bool, &format!("Impl.isIn(_handle(value), handles, FheType.{})", member(ty))));
+        let mut body = vec!["bytes32 handle = _handle(value);".to_owned()];
+        body.extend(handles_of_list(ty));
+        body.extend(wrapped(
+            FheType::Bool,
+            &format!("Impl.isIn(handle, handles, FheType.{})", member(ty)),
+        ));
         Overload {
             notice: words::sentence(spec.operation).to_owned(),
             dev: list_limit(spec, ty),
@@ -326,9 +356,10 @@ fn membership(spec: &OperationSpec, list: &mut Vec<Overload>) {
 
 fn mul_div(spec: &OperationSpec, list: &mut Vec<Overload>) {
     for ty in spec.types.iter() {
-        for (second, factor, is_scalar) in
-            [(parameter(ty, "b"), "_handle(b)".to_owned(), false), (plain(ty, "b"), scalar(ty, "b"), true)]
-        {
+        for (second, factor, is_scalar) in [
+            (parameter(ty, "b"), "_handle(b)".to_owned(), false),
+            (plain(ty, "b"), scalar(ty, "b"), true),
+        ] {
             let call = format!("Impl.mulDiv(_handle(a), {factor}, {}, {is_scalar})", scalar(ty, "divisor"));
             list.push(Overload {
                 notice: words::sentence(spec.operation).to_owned(),

@@ -18,7 +18,12 @@ pub(super) fn external(ty: FheType) -> String {
 /// Returns the text with a capital first letter.
 pub(super) fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+    letters
+        .next()
+        .map(|first| first.to_ascii_uppercase())
+        .into_iter()
+        .chain(letters)
+        .collect()
 }
 
 /// Returns whether the type is an unsigned integer, so that it converts to and from the other ones.

@@ -14,7 +14,10 @@ pub(super) fn encrypted_types() -> String {
     let mut text = HEADER.to_owned();
     for ty in FheType::ALL {
         let (name, plain) = (ty.solidity_name(), ty.plain_solidity_name());
-        let _ = write!(text, "/// @notice The handle of an encrypted `{plain}`; zero if nothing was stored yet.\ntype {name} is bytes32;\n\n");
+        let _ = write!(
+            text,
+            "/// @notice The handle of an encrypted `{plain}`; zero if nothing was stored yet.\ntype {name} is bytes32;\n\n"
+        );
     }
     for ty in FheType::ALL {
         let (name, plain) = (external(ty), ty.plain_solidity_name());
