@@ -145,6 +145,12 @@ impl KeySet {
         &self.manifest
     }
 
+    /// Returns the directory the set was opened from.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Returns the parameter set.
     #[must_use]
     pub const fn parameters(&self) -> ParameterSet {

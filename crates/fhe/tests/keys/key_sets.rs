@@ -1,0 +1,338 @@
+//! Directories of key sets.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use cipherloom_fhe::{FheError, GenerationProgress, KeySet, Manifest, ParameterSet, insecure_test_keys};
+use cipherloom_primitives::FheType;
+use tempfile::TempDir;
+
+use crate::fixture::{Fixture, TOY, metadata, values};
+
+const PARTS: [&str; 4] = ["public_key.bin", "crs.bin", "evaluation_key.bin", "secret_key.bin"];
+
+/// Writes a clear key set, which takes a moment where a toy one takes seconds.
+fn clear_set() -> (TempDir, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("keys");
+    KeySet::generate(&directory, ParameterSet::InsecureClear, &()).unwrap();
+    (parent, directory)
+}
+
+/// Copies the cached toy key set, to be tampered with.
+fn toy_set() -> (TempDir, PathBuf) {
+    let cached = insecure_test_keys().unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("keys");
+    fs::create_dir(&directory).unwrap();
+    for file in PARTS.into_iter().chain(["manifest.json"]) {
+        fs::copy(cached.directory().join(file), directory.join(file)).unwrap();
+    }
+    (parent, directory)
+}
+
+/// Opens a key set and reads all of it.
+fn use_all(directory: &Path) -> Result<(), FheError> {
+    let keys = KeySet::open(directory)?;
+    keys.evaluation()?;
+    keys.decryptor()?;
+    keys.encryptor()?;
+    Ok(())
+}
+
+fn edit_manifest(directory: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
+    let path = directory.join("manifest.json");
+    let mut manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    edit(&mut manifest);
+    fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+}
+
+fn is_key_error(result: &Result<(), FheError>) -> bool {
+    matches!(result, Err(FheError::KeyMaterial { .. } | FheError::KeyFile { .. }))
+}
+
+#[test]
+fn a_key_set_computes_the_same_after_it_was_opened_again() {
+    for (_parent, directory) in [clear_set(), toy_set()] {
+        let first = Fixture::new("first", Arc::new(KeySet::open(&directory).unwrap()));
+        let second = Fixture::new("second", Arc::new(KeySet::open(&directory).unwrap()));
+        assert_eq!(second.through_everything(&first.list, &metadata()), values());
+        assert_eq!(first.keys.manifest(), second.keys.manifest());
+    }
+}
+
+#[test]
+fn the_manifest_says_what_is_there() {
+    let (_parent, directory) = toy_set();
+    let keys = KeySet::open(&directory).unwrap();
+    let manifest = keys.manifest();
+    assert_eq!(keys.parameters(), ParameterSet::InsecureToy);
+    assert_eq!(manifest.parameters, "insecure-toy");
+    assert!(manifest.capabilities.dedicated_random_key && !manifest.capabilities.noise_squashing);
+    let parts = &manifest.parts;
+    for part in [&parts.public_key, &parts.crs, &parts.evaluation_key, &parts.secret_key] {
+        assert_eq!(
+            fs::metadata(directory.join(&part.file)).unwrap().len(),
+            part.size_bytes,
+            "{}",
+            part.file
+        );
+    }
+    assert_eq!(&*keys.public_key(), fs::read(directory.join("public_key.bin")).unwrap());
+    assert_eq!(&*keys.crs(), fs::read(directory.join("crs.bin")).unwrap());
+}
+
+#[test]
+fn two_key_sets_have_different_ids() {
+    let (_a, first) = clear_set();
+    let (_b, second) = clear_set();
+    assert_ne!(
+        KeySet::open(&first).unwrap().manifest().id,
+        KeySet::open(&second).unwrap().manifest().id
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_can_read_the_secret_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_parent, directory) = clear_set();
+    let secret = directory.join("secret_key.bin");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&secret), 0o600);
+    assert_eq!(mode(&directory), 0o700);
+
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = KeySet::open(&directory).unwrap().decryptor().map(|_| ());
+    assert!(
+        matches!(&refused, Err(FheError::KeyMaterial { reason, .. }) if reason.contains("640")),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_directory_without_the_secret_key_computes_but_does_not_decrypt() {
+    for (_parent, directory) in [clear_set(), toy_set()] {
+        fs::remove_file(directory.join("secret_key.bin")).unwrap();
+        let keys = KeySet::open(&directory).unwrap();
+        assert!(!keys.has_secret_key());
+        let backend = keys.evaluation().unwrap();
+        let list = keys.encryptor().unwrap().encrypt(&[values()[0]], &metadata()).unwrap();
+        assert_eq!(backend.verify_input(&list, &metadata()).unwrap().types, [FheType::Bool]);
+        assert!(matches!(keys.decryptor(), Err(FheError::KeyFile { .. })));
+    }
+}
+
+#[test]
+fn a_part_with_one_flipped_bit_is_refused() {
+    for (_parent, directory) in [clear_set(), toy_set()] {
+        for part in PARTS {
+            let path = directory.join(part);
+            let good = fs::read(&path).unwrap();
+            for at in [0, good.len() / 2, good.len() - 1] {
+                let mut bad = good.clone();
+                bad[at] ^= 0x10;
+                fs::write(&path, bad).unwrap();
+                let result = use_all(&directory);
+                assert!(
+                    matches!(result, Err(FheError::KeyMaterial { .. })),
+                    "{part} with byte {at} changed: {result:?}"
+                );
+            }
+            fs::write(&path, good).unwrap();
+        }
+        use_all(&directory).unwrap();
+    }
+}
+
+#[test]
+fn a_part_that_is_cut_short_extended_swapped_or_gone_is_refused() {
+    for (_parent, directory) in [clear_set(), toy_set()] {
+        for part in PARTS {
+            let path = directory.join(part);
+            let good = fs::read(&path).unwrap();
+            let other = fs::read(directory.join(PARTS[usize::from(part == PARTS[0])])).unwrap();
+            for bad in [&good[..good.len() - 1], &[], &[&good[..], &[0]].concat(), &other] {
+                fs::write(&path, bad).unwrap();
+                let result = use_all(&directory);
+                assert!(is_key_error(&result), "{part} of {} bytes: {result:?}", bad.len());
+            }
+            fs::remove_file(&path).unwrap();
+            assert!(matches!(use_all(&directory), Err(FheError::KeyFile { .. })), "{part} missing");
+            fs::write(&path, &good).unwrap();
+            #[cfg(unix)]
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        use_all(&directory).unwrap();
+    }
+}
+
+/// A tampered part with a manifest that was tampered with to match.
+#[test]
+fn a_part_that_matches_its_digest_but_is_no_key_is_refused() {
+    use sha3::{Digest, Sha3_256};
+    let (_parent, directory) = toy_set();
+    for (field, part) in [("evaluation_key", "evaluation_key.bin"), ("secret_key", "secret_key.bin")] {
+        let path = directory.join(part);
+        let good = fs::read(&path).unwrap();
+        let manifest = fs::read(directory.join("manifest.json")).unwrap();
+        for at in [0, 60, good.len() / 2, good.len() - 5] {
+            let mut bad = good.clone();
+            bad.truncate(at);
+            fs::write(&path, &bad).unwrap();
+            edit_manifest(&directory, |manifest| {
+                manifest["parts"][field]["size_bytes"] = bad.len().into();
+                let digest: String = Sha3_256::digest(&bad).iter().map(|byte| format!("{byte:02x}")).collect();
+                manifest["parts"][field]["sha3_256"] = digest.into();
+            });
+            let result = use_all(&directory);
+            assert!(
+                matches!(result, Err(FheError::KeyMaterial { .. })),
+                "{part} of {at} bytes: {result:?}"
+            );
+            fs::write(directory.join("manifest.json"), &manifest).unwrap();
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    use_all(&directory).unwrap();
+}
+
+#[test]
+fn a_tampered_manifest_is_refused() {
+    type Edit = fn(&mut serde_json::Value);
+    let edits: [(&str, Edit); 12] = [
+        ("another id", |m| m["id"] = "00".repeat(32).into()),
+        ("an id that is none", |m| m["id"] = "xyz".into()),
+        ("another parameter set", |m| {
+            m["parameters"] = ParameterSet::Production.name().into()
+        }),
+        ("an unknown parameter set", |m| m["parameters"] = "best".into()),
+        ("a future format", |m| m["format"] = 2.into()),
+        ("an unknown field", |m| m["extra"] = true.into()),
+        ("a missing field", |m| drop(m.as_object_mut().unwrap().remove("capabilities"))),
+        ("a path as file name", |m| m["parts"]["crs"]["file"] = "../keys/crs.bin".into()),
+        ("an absolute file name", |m| m["parts"]["secret_key"]["file"] = "/etc/passwd".into()),
+        ("an empty file name", |m| m["parts"]["public_key"]["file"] = "".into()),
+        ("a giant size", |m| m["parts"]["evaluation_key"]["size_bytes"] = u64::MAX.into()),
+        ("another digest", |m| m["parts"]["crs"]["sha3_256"] = "00".repeat(32).into()),
+    ];
+    for (what, edit) in edits {
+        for (_parent, directory) in [clear_set(), toy_set()] {
+            edit_manifest(&directory, edit);
+            let result = use_all(&directory);
+            assert!(matches!(result, Err(FheError::KeyMaterial { .. })), "{what}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_manifest_is_refused() {
+    let (_parent, directory) = clear_set();
+    for bad in [&b""[..], b"{}", b"null", b"[1,2", &[0xff; 40], &vec![b' '; 1 << 17]] {
+        fs::write(directory.join("manifest.json"), bad).unwrap();
+        assert!(matches!(use_all(&directory), Err(FheError::KeyMaterial { .. })));
+        assert!(bad.len() > 1 << 16 || Manifest::parse(bad).is_err());
+    }
+}
+
+#[test]
+fn a_generation_that_was_killed_leaves_no_key_set_and_is_cleaned_up() {
+    let (parent, directory) = clear_set();
+    // What a kill in the middle of writing leaves: some files under the other name, the lock file, no directory.
+    let partial = parent.path().join(".keys.partial-0123456789abcdef");
+    fs::rename(&directory, &partial).unwrap();
+    fs::remove_file(partial.join("manifest.json")).unwrap();
+    assert!(matches!(KeySet::open(&directory), Err(FheError::KeyFile { .. })));
+
+    let keys = KeySet::open_or_generate(&directory, ParameterSet::InsecureClear, &()).unwrap();
+    assert!(!partial.exists());
+    keys.evaluation().unwrap();
+    let mut names: Vec<_> = fs::read_dir(parent.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, [".keys.lock", "keys"]);
+}
+
+#[test]
+fn generation_does_not_overwrite_anything() {
+    let (_parent, directory) = clear_set();
+    let before = fs::read(directory.join("manifest.json")).unwrap();
+    assert!(matches!(
+        KeySet::generate(&directory, ParameterSet::InsecureClear, &()),
+        Err(FheError::KeyMaterial { .. })
+    ));
+    assert_eq!(fs::read(directory.join("manifest.json")).unwrap(), before);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("letter.txt"), "dear").unwrap();
+    assert!(KeySet::open_or_generate(elsewhere.path(), ParameterSet::InsecureClear, &()).is_err());
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_existing_set_of_other_parameters_is_not_taken_for_the_one_asked_for() {
+    let (_parent, directory) = clear_set();
+    let result = KeySet::open_or_generate(&directory, ParameterSet::InsecureToy, &()).map(|_| ());
+    assert!(
+        matches!(&result, Err(FheError::KeyMaterial { reason, .. }) if reason.contains("insecure-clear")),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn processes_that_start_at_once_share_one_key_set() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("deep/down/keys");
+    let ids: Vec<_> = std::thread::scope(|scope| {
+        let open = || {
+            KeySet::open_or_generate(&directory, ParameterSet::InsecureClear, &())
+                .unwrap()
+                .manifest()
+                .id
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]));
+}
+
+#[test]
+fn generation_reports_every_stage_in_order() {
+    #[derive(Default)]
+    struct Stages(Mutex<Vec<(usize, usize, f32)>>, Mutex<bool>);
+    impl GenerationProgress for Stages {
+        fn stage(&self, name: &str, index: usize, total: usize, estimated_share: f32) {
+            assert!(!name.is_empty());
+            self.0.lock().unwrap().push((index, total, estimated_share));
+        }
+        fn finished(&self) {
+            *self.1.lock().unwrap() = true;
+        }
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let stages = Stages::default();
+    KeySet::generate(&parent.path().join("keys"), ParameterSet::InsecureToy, &stages).unwrap();
+    let seen = stages.0.into_inner().unwrap();
+    assert!(
+        seen.iter()
+            .enumerate()
+            .all(|(at, (index, total, _))| at == *index && *total == seen.len()),
+        "{seen:?}"
+    );
+    assert!(
+        (seen.iter().map(|(_, _, share)| share).sum::<f32>() - 1.0).abs() < 0.001,
+        "{seen:?}"
+    );
+    assert!(stages.1.into_inner().unwrap());
+}
+
+#[test]
+fn the_evaluation_key_is_read_once() {
+    let keys = &TOY.keys;
+    assert!(Arc::ptr_eq(&keys.evaluation().unwrap(), &keys.evaluation().unwrap()));
+}
