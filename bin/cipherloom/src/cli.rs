@@ -1,0 +1,189 @@
+//! The command line: what can be asked for, with help that teaches.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// An FHE coprocessor for EVM chains: contracts compute on encrypted values, real TFHE runs off chain.
+///
+/// Try `cipherloom demo` first: it runs the whole stack in one process and carries an encrypted token transfer through it.
+/// Then `cipherloom dev` gives you the same stack to build on.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Log more: -v what happens, -vv details, -vvv everything. `RUST_LOG` overrides it.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+
+    /// Write log lines as JSON objects.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Carry an encrypted token transfer through the whole stack, and check every value.
+    #[command(long_about = DEMO_HELP)]
+    Demo(DemoOptions),
+    /// Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.
+    #[command(long_about = DEV_HELP)]
+    Dev(DevOptions),
+    /// Generate and inspect key sets.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Print the table of encrypted operations: types, scalar rules, costs.
+    Operations(OperationsOptions),
+    /// Print a completion script for a shell, for example `cipherloom completions bash`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one per command, into a directory.
+    Man {
+        /// The directory; it is created if it is missing.
+        directory: PathBuf,
+    },
+}
+
+const DEMO_HELP: &str = "\
+Carry an encrypted token transfer through the whole stack, and check every value.
+
+Starts chain, coprocessor, KMS and gateway in this process on free ports, deploys the host contracts and a confidential token, mints, encrypts a transfer \
+amount with a zero-knowledge proof, transfers, lets the receiver decrypt her balance, makes the total supply public and verifies it on chain. \
+Exits 0 only if every value is right.
+
+The first run generates keys, which takes some ten seconds to a minute; they are kept in the data directory, and later runs start in seconds.";
+
+const DEV_HELP: &str = "\
+Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.
+
+The chain has id 31337 and the host contracts stand at the addresses that the published Solidity libraries know for it, so that dApps work unchanged. \
+Everything is kept in the data directory: stop it, or kill it, and the next start carries on where it was.
+
+This is for development. The KMS holds the whole secret key in this process and the chain's accounts are publicly known.";
+
+/// Options that `demo` and `dev` share.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StackOptions {
+    /// Where keys, chain and ciphertexts are kept [default: the user's data directory, such as ~/.local/share/cipherloom].
+    #[arg(long, value_name = "DIR", env = "CIPHERLOOM_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// INSECURE: compute on plaintext instead of ciphertexts. Same results in milliseconds, nothing is hidden.
+    #[arg(long)]
+    pub(crate) insecure_clear: bool,
+
+    /// How many transactions are computed at the same time [default: one per processor, at most 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) workers: Option<u8>,
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoOptions {
+    #[command(flatten)]
+    pub(crate) stack: StackOptions,
+
+    /// Print one JSON object at the end instead of the story.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Use this compiled token (a JSON artifact with `abi` and `bytecode`) instead of the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_artifact: Option<PathBuf>,
+}
+
+/// Options of `dev`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DevOptions {
+    #[command(flatten)]
+    pub(crate) stack: StackOptions,
+
+    /// Port of the chain's JSON-RPC, HTTP and WebSocket; 0 picks a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    pub(crate) rpc_port: u16,
+
+    /// Port of the gateway; 0 picks a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8546)]
+    pub(crate) gateway_port: u16,
+
+    /// Print one JSON object with URLs, addresses and accounts once everything runs, instead of the summary.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do with key sets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Generate a key set into a directory (ten seconds to a minute; a progress bar shows it).
+    Generate {
+        /// The directory; it must not exist yet.
+        directory: PathBuf,
+    },
+    /// Show what a key set is and can do, and check every part against its digest.
+    Show {
+        /// The key set's directory [default: the one `demo` and `dev` use].
+        directory: Option<PathBuf>,
+        /// Print the manifest as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of `operations`.
+#[derive(Debug, Args)]
+pub(crate) struct OperationsOptions {
+    /// Print the table as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Sends log lines to standard error, so that standard output stays what a command prints.
+pub(crate) fn start_logging(verbose: u8, json: bool) {
+    let default = match verbose {
+        0 => "warn",
+        1 => {
+            "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info"
+        }
+        2 => {
+            "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug"
+        }
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        lines.json().init();
+    } else {
+        lines.init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_needs_an_option() {
+        for command in ["demo", "dev", "operations"] {
+            Arguments::try_parse_from(["cipherloom", command]).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_impossible_number_of_workers_is_refused() {
+        assert!(Arguments::try_parse_from(["cipherloom", "dev", "--workers", "0"]).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Where everything is kept on disk.
+//!
+//! ```text
+//! DIR/keys/production/      the key set of the development stack
+//! DIR/cpu/ or DIR/clear/    one stack: chain/ (journal), store.sqlite, kms/ and coprocessor/ (signing keys, audit log)
+//! ```
+//!
+//! Real and clear stacks are apart because a ciphertext of one means nothing to the other.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cli::StackOptions;
+
+/// The directories of one stack.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    /// The key set.
+    pub(crate) keys: PathBuf,
+    /// Chain, store and signing keys.
+    pub(crate) state: PathBuf,
+}
+
+impl DataDir {
+    /// Lays out a stack in the directory of the options, or the user's.
+    ///
+    /// # Errors
+    /// If the user has no home directory and none was given.
+    pub(crate) fn new(options: &StackOptions) -> Result<Self> {
+        let root = root(options.data_dir.as_deref())?;
+        Ok(Self {
+            keys: root.join("keys").join(kind(options)),
+            state: root.join(if options.insecure_clear { "clear" } else { "cpu" }),
+        })
+    }
+
+    /// Keeps the keys, and puts everything else into another directory.
+    pub(crate) fn with_state(self, state: &Path) -> Self {
+        Self {
+            state: state.to_path_buf(),
+            ..self
+        }
+    }
+}
+
+/// Returns the key set that `demo` and `dev` use by default.
+///
+/// # Errors
+/// If the user has no home directory.
+pub(crate) fn default_keys() -> Result<PathBuf> {
+    Ok(root(None)?.join("keys").join("production"))
+}
+
+const fn kind(options: &StackOptions) -> &'static str {
+    if options.insecure_clear { "insecure-clear" } else { "production" }
+}
+
+fn root(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given {
+        return std::path::absolute(given).with_context(|| format!("cannot resolve {}", given.display()));
+    }
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local").join("share")))
+        .context("there is no home directory to keep data in; give one with --data-dir")?;
+    Ok(base.join("cipherloom"))
+}

@@ -1,0 +1,292 @@
+//! `cipherloom demo`: an encrypted token transfer through the whole stack, told as it goes, every value checked.
+
+use std::sync::Arc;
+
+use alloy::{
+    network::EthereumWallet,
+    primitives::{Address, Bytes},
+    providers::{DynProvider, PendingTransactionBuilder, Provider, ProviderBuilder},
+    rpc::types::{TransactionReceipt, TransactionRequest},
+    signers::local::PrivateKeySigner,
+};
+use anyhow::{Context, Result, bail, ensure};
+use cipherloom_client::{Client, ClientConfig, ClientError, EncryptedInput, PermitTerms, Plaintext, PublicDecryption};
+use cipherloom_contracts::development;
+use cipherloom_coprocessor::Progress;
+use cipherloom_fhe::KeySet;
+use cipherloom_primitives::{B256, Handle};
+use serde_json::json;
+use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
+
+use crate::{
+    cli::DemoOptions,
+    data_dir::DataDir,
+    narrator::Narrator,
+    stack::{self, Listen, Stack},
+    token::{self, ConfidentialToken, ConfidentialToken::ConfidentialTokenInstance},
+};
+
+/// What Alice gets at first.
+const MINTED: u64 = 1_000;
+/// What Alice sends to Bob.
+const SENT: u64 = 250;
+
+/// What the demo found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Balances {
+    alice: u64,
+    bob: u64,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// If a step fails or a value is wrong.
+pub(crate) async fn run(options: DemoOptions) -> Result<()> {
+    let mut narrator = Narrator::new(options.json);
+    let result = tell(&options, &mut narrator).await;
+    let backend = if options.stack.insecure_clear { "clear" } else { "cpu" };
+    if options.json {
+        let (balances, error) = match &result {
+            Ok(balances) => (json!({ "alice": balances.alice, "bob": balances.bob }), None),
+            Err(error) => (serde_json::Value::Null, Some(format!("{error:#}"))),
+        };
+        let mut summary = json!({ "ok": result.is_ok(), "backend": backend, "balances": balances, "steps": narrator.steps() });
+        if let (Some(error), Some(fields)) = (error, summary.as_object_mut()) {
+            fields.insert("error".to_owned(), error.into());
+        }
+        println!("{summary}");
+    }
+    result.map(|_| ())
+}
+
+async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances> {
+    let bytecode = token::bytecode(options.token_artifact.as_deref())?;
+    let data = DataDir::new(&options.stack)?;
+    // Without a directory of its own the demo leaves nothing behind but the keys.
+    let scratch = if options.stack.data_dir.is_none() {
+        Some(tempfile::tempdir().context("cannot make a temporary directory")?)
+    } else {
+        None
+    };
+    let data = match &scratch {
+        Some(scratch) => data.with_state(scratch.path()),
+        None => data,
+    };
+    if options.stack.insecure_clear {
+        narrator.say("INSECURE: this demo computes on plaintext. Leave out --insecure-clear for real encryption.\n");
+    } else {
+        narrator.say("An encrypted token transfer, on TFHE with 128 bits of security. Nobody but Alice and Bob will learn an amount.\n");
+    }
+    let keys = narrator
+        .step(
+            "open the keys (generated at the first run)",
+            stack::open_keys(&data, &options.stack),
+        )
+        .await?;
+    let stack = narrator
+        .step(
+            "start the chain, the coprocessor, the KMS and the gateway",
+            start(keys, &data, options),
+        )
+        .await?;
+    narrator.remark(&format!(
+        "chain {} at {}, gateway at {}",
+        development::HOST_CHAIN_ID,
+        stack.rpc_url(),
+        stack.gateway_url()
+    ));
+    let watcher = watch_progress(&stack, options.json);
+    let result = transfer(&stack, bytecode, narrator).await;
+    stack.shutdown().await;
+    watcher.abort();
+    let balances = result?;
+    narrator.say(&format!(
+        "\nEvery value is right: Alice has {}, Bob has {}, and the chain has verified a total of {MINTED}.",
+        balances.alice, balances.bob
+    ));
+    Ok(balances)
+}
+
+async fn start(keys: Arc<KeySet>, data: &DataDir, options: &DemoOptions) -> Result<Stack> {
+    Stack::start(keys, data, &options.stack, Listen::local(0, 0)).await
+}
+
+/// One of the two people of the story.
+struct Person {
+    signer: PrivateKeySigner,
+    token: ConfidentialTokenInstance<DynProvider>,
+}
+
+impl Person {
+    fn address(&self) -> Address {
+        self.signer.address()
+    }
+}
+
+async fn transfer(stack: &Stack, bytecode: Bytes, narrator: &mut Narrator) -> Result<Balances> {
+    let config = ClientConfig::new(*stack.addresses(), development::signing_domains());
+    let client = Client::connect(&stack.gateway_url(), &stack.rpc_url(), config).await?;
+
+    let alice_wallet = wallet(stack, 0)?;
+    let token = narrator
+        .step("deploy the confidential token", deploy(stack, &alice_wallet, bytecode))
+        .await?;
+    narrator.remark(&format!("token at {token}"));
+    let alice = person(stack, alice_wallet, token)?;
+    let bob = person(stack, wallet(stack, 1)?, token)?;
+
+    narrator.step(&format!("mint {MINTED} tokens for Alice"), mint(&alice)).await?;
+    let input = narrator
+        .step(
+            "encrypt the amount of the transfer, with a zero-knowledge proof",
+            encrypt(&client, &alice),
+        )
+        .await?;
+    narrator.remark(&format!(
+        "handle {}, input proof of {} bytes",
+        input.handles[0],
+        input.input_proof.len()
+    ));
+    let receipt = narrator
+        .step("send the transfer to the chain", send(&alice, bob.address(), &input))
+        .await?;
+    narrator.remark(&format!(
+        "transaction {}, {} gas; what it moves is not on the chain",
+        receipt.transaction_hash, receipt.gas_used
+    ));
+
+    let bobs = narrator.step("let Bob decrypt his balance", balance(&client, &bob)).await?;
+    narrator.remark(&format!("Bob reads {bobs}"));
+    let alices = narrator.step("let Alice decrypt hers", balance(&client, &alice)).await?;
+    narrator.remark(&format!("Alice reads {alices}"));
+    narrator
+        .step("refuse Alice the balance of Bob", expect_refusal(&client, &alice, &bob))
+        .await?;
+
+    let public = narrator
+        .step("make the total supply public and decrypt it", publish(&client, &alice))
+        .await?;
+    narrator.remark(&format!("signed by the KMS: {}", public.values[0].1));
+    let total = narrator
+        .step("verify the KMS's signature on the chain", verify(&bob, &public))
+        .await?;
+
+    let balances = Balances { alice: alices, bob: bobs };
+    ensure!(
+        balances
+            == Balances {
+                alice: MINTED - SENT,
+                bob: SENT
+            },
+        "wrong balances: {balances:?}"
+    );
+    ensure!(total == MINTED, "the chain verified a total of {total} instead of {MINTED}");
+    Ok(balances)
+}
+
+fn wallet(stack: &Stack, index: usize) -> Result<PrivateKeySigner> {
+    let account = stack.accounts().get(index).context("the chain has too few accounts")?;
+    account.insecure_private_key_hex().parse().context("a development account's key")
+}
+
+fn provider(stack: &Stack, signer: &PrivateKeySigner) -> Result<DynProvider> {
+    let url = stack.rpc_url().parse().context("the chain's URL")?;
+    Ok(ProviderBuilder::new()
+        .wallet(EthereumWallet::from(signer.clone()))
+        .connect_http(url)
+        .erased())
+}
+
+fn person(stack: &Stack, signer: PrivateKeySigner, token: Address) -> Result<Person> {
+    let token = ConfidentialToken::new(token, provider(stack, &signer)?);
+    Ok(Person { signer, token })
+}
+
+async fn deploy(stack: &Stack, signer: &PrivateKeySigner, bytecode: Bytes) -> Result<Address> {
+    let request = TransactionRequest::default().from(signer.address());
+    let request = alloy::network::TransactionBuilder::with_deploy_code(request, bytecode);
+    let receipt = included(provider(stack, signer)?.send_transaction(request).await?).await?;
+    receipt.contract_address.context("the deployment created no contract")
+}
+
+async fn mint(alice: &Person) -> Result<TransactionReceipt> {
+    included(alice.token.mint(alice.address(), MINTED).send().await?).await
+}
+
+async fn encrypt(client: &Client, alice: &Person) -> Result<EncryptedInput> {
+    Ok(client
+        .encrypt(*alice.token.address(), alice.address())
+        .add64(SENT)
+        .encrypt()
+        .await?)
+}
+
+async fn send(alice: &Person, to: Address, input: &EncryptedInput) -> Result<TransactionReceipt> {
+    let handle = input.handles.first().context("the input has no handle")?;
+    included(alice.token.transfer(to, handle.as_b256(), input.input_proof.clone()).send().await?).await
+}
+
+/// Waits for a transaction, and fails if it failed.
+async fn included(pending: PendingTransactionBuilder<alloy::network::Ethereum>) -> Result<TransactionReceipt> {
+    let receipt = pending.with_timeout(Some(std::time::Duration::from_secs(60))).get_receipt().await?;
+    ensure!(receipt.status(), "transaction {} was reverted", receipt.transaction_hash);
+    Ok(receipt)
+}
+
+async fn balance_handle(person: &Person) -> Result<Handle> {
+    let handle = person.token.balanceOf(person.address()).call().await?;
+    ensure!(handle != B256::ZERO, "{} has no balance", person.address());
+    Ok(Handle::try_from(handle)?)
+}
+
+async fn balance(client: &Client, person: &Person) -> Result<u64> {
+    let token = *person.token.address();
+    let permit = client.permit(&person.signer, PermitTerms::starting_now(vec![token], 1)).await?;
+    let values = client.user_decrypt(&[(balance_handle(person).await?, token)], &permit).await?;
+    number(values.first().map(|(_, value)| value))
+}
+
+/// Asks for somebody else's balance, which must be refused for the right reason.
+async fn expect_refusal(client: &Client, curious: &Person, owner: &Person) -> Result<()> {
+    let token = *curious.token.address();
+    let permit = client.permit(&curious.signer, PermitTerms::starting_now(vec![token], 1)).await?;
+    match client.user_decrypt(&[(balance_handle(owner).await?, token)], &permit).await {
+        Err(ClientError::Server { label, .. }) if label == "not_allowed_on_host_acl" => Ok(()),
+        Err(other) => Err(other).context("the refusal should have named the access list"),
+        Ok(_) => bail!("the KMS decrypted a balance for somebody who may not read it"),
+    }
+}
+
+async fn publish(client: &Client, alice: &Person) -> Result<PublicDecryption> {
+    included(alice.token.makeTotalSupplyPublic().send().await?).await?;
+    let handle = Handle::try_from(alice.token.publishedTotalSupply().call().await?)?;
+    Ok(client.public_decrypt(&[handle]).await?)
+}
+
+async fn verify(anyone: &Person, public: &PublicDecryption) -> Result<u64> {
+    let claimed = number(public.values.first().map(|(_, value)| value))?;
+    included(anyone.token.verifyTotalSupply(claimed, public.proof.clone()).send().await?).await?;
+    Ok(anyone.token.verifiedTotalSupply().call().await?)
+}
+
+fn number(value: Option<&Plaintext>) -> Result<u64> {
+    let value = value.context("the answer has no value")?;
+    u64::try_from(value.to_u256()).context("the value does not fit 64 bits")
+}
+
+/// Prints what the coprocessor computes, as it does.
+fn watch_progress(stack: &Stack, quiet: bool) -> JoinHandle<()> {
+    let mut progress = stack.coprocessor().progress();
+    tokio::spawn(async move {
+        loop {
+            match progress.recv().await {
+                Ok(Progress::Computation(done)) if !quiet => {
+                    println!("           computed {} on {} in {:.2} s", done.operation, done.ty, done.seconds);
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    })
+}

@@ -1,0 +1,116 @@
+//! `cipherloom dev`: the stack until Ctrl-C, and what a dApp developer needs to use it.
+
+use anyhow::Result;
+use cipherloom_contracts::development;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::DevOptions,
+    data_dir::DataDir,
+    stack::{self, Listen, Stack},
+};
+
+/// Runs the stack until it is told to stop.
+///
+/// # Errors
+/// If it cannot start.
+pub(crate) async fn run(options: DevOptions) -> Result<()> {
+    let data = DataDir::new(&options.stack)?;
+    let keys = stack::open_keys(&data, &options.stack).await?;
+    let stack = Stack::start(keys, &data, &options.stack, Listen::local(options.rpc_port, options.gateway_port)).await?;
+    let summary = summary(&stack, &data, options.stack.insecure_clear);
+    if options.json {
+        println!("{summary}");
+    } else {
+        print!("{}", describe(&summary));
+    }
+    shutdown_signal().await;
+    if !options.json {
+        println!("\nstopping; unfinished computations go on at the next start");
+    }
+    stack.shutdown().await;
+    Ok(())
+}
+
+/// Waits for Ctrl-C, or for the signal that service managers send.
+async fn shutdown_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // If not even Ctrl-C can be listened to, running until killed is what is left.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Addresses are written with their checksum, since SDKs refuse them without.
+fn summary(stack: &Stack, data: &DataDir, insecure_clear: bool) -> Value {
+    let addresses = stack.addresses();
+    let accounts: Vec<Value> = stack
+        .accounts()
+        .iter()
+        .map(|account| json!({ "address": account.address().to_checksum(None), "privateKey": account.insecure_private_key_hex() }))
+        .collect();
+    json!({
+        "backend": if insecure_clear { "clear" } else { "cpu" },
+        "chainId": development::HOST_CHAIN_ID,
+        "rpcUrl": stack.rpc_url(),
+        "wsUrl": stack.ws_url(),
+        "gatewayUrl": stack.gateway_url(),
+        "gatewayChainId": development::GATEWAY_CHAIN_ID,
+        "contracts": {
+            "ACL": addresses.acl.to_checksum(None),
+            "FHEVMExecutor": addresses.executor.to_checksum(None),
+            "KMSVerifier": addresses.kms_verifier.to_checksum(None),
+            "InputVerifier": addresses.input_verifier.to_checksum(None),
+            "HCULimit": addresses.hcu_limit.to_checksum(None),
+        },
+        "verifyingContracts": { "Decryption": development::DECRYPTION.to_checksum(None), "InputVerification": development::INPUT_VERIFICATION.to_checksum(None) },
+        "accounts": accounts,
+        "dataDir": data.state,
+    })
+}
+
+/// Writes the summary for people.
+fn describe(summary: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut page = String::from(
+        "\nCipherloom is running. DEVELOPMENT ONLY: one process holds the whole secret key, and the accounts below are public.\n",
+    );
+    if summary["backend"] == "clear" {
+        page += "INSECURE: the clear backend computes on plaintext. Nothing is encrypted.\n";
+    }
+    let mut line = |label: &str, value: &Value| page += &format!("  {label:<28} {}\n", text(value));
+    line("RPC (HTTP)", &summary["rpcUrl"]);
+    line("RPC (WebSocket)", &summary["wsUrl"]);
+    line("chain id", &summary["chainId"]);
+    line("gateway (relayerUrl)", &json!(format!("{}/v2", text(&summary["gatewayUrl"]))));
+    line("gateway chain id", &summary["gatewayChainId"]);
+    for group in ["contracts", "verifyingContracts"] {
+        for (name, address) in summary[group].as_object().into_iter().flatten() {
+            line(
+                &if group == "contracts" {
+                    name.clone()
+                } else {
+                    format!("{name} (EIP-712)")
+                },
+                address,
+            );
+        }
+    }
+    line("data directory", &summary["dataDir"]);
+    page += "\n  accounts, with 10000 ether each: address, private key\n";
+    for account in summary["accounts"].as_array().into_iter().flatten() {
+        page += &format!("    {} {}\n", text(&account["address"]), text(&account["privateKey"]));
+    }
+    page += "\nCtrl-C stops it; everything is kept.\n";
+    page
+}

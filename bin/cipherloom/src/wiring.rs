@@ -1,0 +1,252 @@
+//! How the parts find each other in one process: each part's traits, implemented by another part.
+//!
+//! The parts themselves never name each other; what they say is translated here, and nothing is decided.
+
+use std::{sync::Arc, time::Duration};
+
+use cipherloom_chain::{ChainError, HostChain};
+use cipherloom_coprocessor::{Coprocessor, CoprocessorError, Fault, HandleStatus};
+use cipherloom_fhe::KeySet;
+use cipherloom_gateway::{
+    Label, ServiceError,
+    services::{Admission, AdmissionRequest, AdmittedInput, Decryption, FieldIssue, InputAdmission, KeyFile, KeyMaterial},
+};
+use cipherloom_kms::{
+    ChainViewError, CiphertextSource, CoprocessorSet, HostChainView, KmsContext, KmsError, KmsNode, SignedCiphertext, SourceError,
+};
+use cipherloom_primitives::{
+    Address, B256, Bytes, Handle,
+    decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare},
+    input::InputMetadata,
+};
+use futures_util::future::BoxFuture;
+
+/// How long one look at a ciphertext under computation lasts before the next; the gateway's deadline bounds them all.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The gateway's key material: a key set.
+pub(crate) struct ServedKeys(pub(crate) Arc<KeySet>);
+
+impl KeyMaterial for ServedKeys {
+    fn public_key(&self) -> KeyFile {
+        KeyFile {
+            id: format!("{}-public-key", self.0.manifest().id),
+            bytes: self.0.public_key(),
+        }
+    }
+
+    fn crs(&self) -> KeyFile {
+        KeyFile {
+            id: format!("{}-crs-2048", self.0.manifest().id),
+            bytes: self.0.crs(),
+        }
+    }
+}
+
+/// The gateway's admission of inputs: a coprocessor.
+pub(crate) struct ServedInputs {
+    /// The coprocessor.
+    pub(crate) coprocessor: Coprocessor,
+    /// The access-control contract that proofs must be bound to.
+    pub(crate) acl: Address,
+}
+
+impl InputAdmission for ServedInputs {
+    fn admit(&self, request: AdmissionRequest) -> BoxFuture<'static, Result<Admission, ServiceError>> {
+        let coprocessor = self.coprocessor.clone();
+        let metadata = InputMetadata {
+            contract: request.contract,
+            user: request.user,
+            acl: self.acl,
+            chain_id: request.chain_id,
+        };
+        Box::pin(async move {
+            match coprocessor
+                .admit_input(metadata, request.list.to_vec(), request.extra_data.into())
+                .await
+            {
+                Ok(admitted) => Ok(Admission::Admitted(AdmittedInput {
+                    handles: admitted.handles,
+                    signatures: admitted
+                        .signatures
+                        .iter()
+                        .map(|signature| Bytes::copy_from_slice(&signature.as_bytes()))
+                        .collect(),
+                    extra_data: admitted.extra_data.into(),
+                })),
+                Err(error @ (CoprocessorError::InputRefused(_) | CoprocessorError::EmptyInput)) => {
+                    Ok(Admission::Rejected { reason: error.to_string() })
+                }
+                Err(error) => Err(admission_error(&error)),
+            }
+        })
+    }
+}
+
+fn admission_error(error: &CoprocessorError) -> ServiceError {
+    match (error, error.fault()) {
+        (CoprocessorError::Busy, _) => ServiceError::new(Label::ProtocolOverload, error.to_string()).retry_after(Duration::from_secs(1)),
+        (CoprocessorError::WrongChain { .. }, _) => ServiceError::invalid(vec![FieldIssue::new("contractChainId", error.to_string())]),
+        (_, Fault::Request) => ServiceError::invalid(vec![FieldIssue::new("ciphertextWithInputVerification", error.to_string())]),
+        (_, Fault::Coprocessor) => {
+            tracing::error!(%error, "an input could not be admitted");
+            ServiceError::new(Label::InternalServerError, "the coprocessor could not admit the input")
+        }
+    }
+}
+
+/// The gateway's decryption: a KMS node, asked once the coprocessor has the ciphertexts.
+pub(crate) struct ServedDecryption {
+    /// The KMS node.
+    pub(crate) kms: Arc<KmsNode>,
+    /// Where ciphertexts come from.
+    pub(crate) coprocessor: Coprocessor,
+}
+
+impl Decryption for ServedDecryption {
+    fn public_decrypt(&self, request: PublicDecryptionRequest) -> BoxFuture<'static, Result<PublicDecryptionAnswer, ServiceError>> {
+        let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
+        Box::pin(async move { retry_while_computing(&coprocessor, &request.handles, || kms.public_decrypt(request.clone())).await })
+    }
+
+    fn user_decrypt(&self, request: UserDecryptionRequest) -> BoxFuture<'static, Result<Vec<UserDecryptionShare>, ServiceError>> {
+        let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
+        Box::pin(async move {
+            let handles: Vec<Handle> = request.pairs.iter().map(|pair| pair.handle).collect();
+            let share = retry_while_computing(&coprocessor, &handles, || kms.user_decrypt(request.clone())).await?;
+            Ok(vec![share])
+        })
+    }
+}
+
+/// Asks the KMS, and again whenever it says that a ciphertext is not there yet.
+///
+/// The KMS is asked first: it reads the access list on the chain, so a forbidden request is refused at once instead of waiting for a ciphertext.
+async fn retry_while_computing<T, F>(coprocessor: &Coprocessor, handles: &[Handle], mut ask: impl FnMut() -> F) -> Result<T, ServiceError>
+where
+    F: Future<Output = Result<T, KmsError>>,
+{
+    loop {
+        match ask().await {
+            Err(KmsError::NotReady(_)) => wait_for_all(coprocessor, handles).await?,
+            other => return other.map_err(|error| decryption_error(&error)),
+        }
+    }
+}
+
+async fn wait_for_all(coprocessor: &Coprocessor, handles: &[Handle]) -> Result<(), ServiceError> {
+    for handle in handles {
+        match coprocessor.wait_for(*handle, WAIT).await {
+            Ok(HandleStatus::Failed(reason)) => {
+                return Err(ServiceError::new(
+                    Label::RequestError,
+                    format!("handle {handle} cannot be computed: {reason}"),
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(admission_error(&error)),
+        }
+    }
+    Ok(())
+}
+
+fn decryption_error(error: &KmsError) -> ServiceError {
+    let label = Label::ALL
+        .into_iter()
+        .find(|label| label.as_str() == error.label())
+        .unwrap_or(Label::InternalServerError);
+    let reported = match error.field() {
+        Some(field) => ServiceError::invalid(vec![FieldIssue::new(field, error.to_string())]),
+        None => ServiceError::new(label, error.to_string()),
+    };
+    if label == Label::InternalServerError {
+        tracing::error!(%error, "a decryption failed");
+    }
+    reported
+}
+
+/// The KMS's source of ciphertexts: a coprocessor. It is not trusted; the KMS checks the attestations it brings.
+pub(crate) struct CoprocessorCiphertexts(pub(crate) Coprocessor);
+
+impl CiphertextSource for CoprocessorCiphertexts {
+    fn ciphertext(&self, handle: Handle) -> BoxFuture<'_, Result<SignedCiphertext, SourceError>> {
+        Box::pin(async move {
+            let signed = self.0.signed_ciphertext(handle).await.map_err(|error| match error {
+                CoprocessorError::NotComputed(_) => SourceError::NotReady,
+                CoprocessorError::UnknownHandle(_) => SourceError::Unknown,
+                CoprocessorError::Failed { reason, .. } => SourceError::Failed(reason),
+                other => SourceError::Unavailable(other.to_string()),
+            })?;
+            Ok(SignedCiphertext {
+                handle: signed.handle,
+                key_set_id: signed.key_set_id,
+                bytes: signed.bytes,
+                attestations: vec![Bytes::copy_from_slice(&signed.signature.as_bytes())],
+            })
+        })
+    }
+}
+
+/// The KMS's view of the host chain: its own calls to a node.
+pub(crate) struct KmsChain(pub(crate) HostChain);
+
+impl HostChainView for KmsChain {
+    fn is_allowed_for_decryption(&self, handle: Handle) -> BoxFuture<'_, Result<bool, ChainViewError>> {
+        Box::pin(async move { self.0.is_allowed_for_decryption(handle).await.map_err(unreadable) })
+    }
+
+    fn persist_allowed(&self, handle: Handle, account: Address) -> BoxFuture<'_, Result<bool, ChainViewError>> {
+        Box::pin(async move { self.0.persist_allowed(handle, account).await.map_err(unreadable) })
+    }
+
+    fn is_handle_delegated_for_user_decryption(
+        &self,
+        delegator: Address,
+        delegate: Address,
+        contract: Address,
+        handle: Handle,
+    ) -> BoxFuture<'_, Result<bool, ChainViewError>> {
+        Box::pin(async move {
+            self.0
+                .is_handle_delegated_for_user_decryption(delegator, delegate, contract, handle)
+                .await
+                .map_err(unreadable)
+        })
+    }
+
+    fn decryption_signatures_invalidated_before(&self, account: Address) -> BoxFuture<'_, Result<u64, ChainViewError>> {
+        Box::pin(async move {
+            let time = self.0.decryption_signatures_invalidated_before(account).await.map_err(unreadable)?;
+            // A time beyond 64 bits invalidates every permit there can be.
+            Ok(u64::try_from(time).unwrap_or(u64::MAX))
+        })
+    }
+
+    fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>> {
+        Box::pin(async move {
+            let set = self.0.coprocessor_signers().await.map_err(unreadable)?;
+            // A threshold beyond the machine's integers cannot be met, which is what it then means here too.
+            Ok(CoprocessorSet {
+                signers: set.signers,
+                threshold: usize::try_from(set.threshold).unwrap_or(usize::MAX),
+            })
+        })
+    }
+
+    fn kms_context(&self) -> BoxFuture<'_, Result<KmsContext, ChainViewError>> {
+        Box::pin(async move {
+            let id = self.0.kms_context_id().await.map_err(unreadable)?;
+            let signers = self.0.kms_signers().await.map_err(unreadable)?.signers;
+            // The deployed verifier has no epochs. Zero is no valid epoch, so requests that name one are refused.
+            Ok(KmsContext {
+                id: B256::from(id),
+                epoch: B256::ZERO,
+                signers,
+            })
+        })
+    }
+}
+
+fn unreadable(error: ChainError) -> ChainViewError {
+    ChainViewError(error.to_string())
+}
