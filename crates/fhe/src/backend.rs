@@ -1,0 +1,86 @@
+//! The seam: what the rest of the system asks of encrypted computation.
+
+use cipherloom_primitives::{FheType, TypedOperation, U256, input::InputMetadata};
+use serde::{Deserialize, Serialize};
+
+use crate::{ciphertext::Ciphertext, error::FheError};
+
+/// Which implementation is behind an [`FheBackend`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// tfhe-rs on the CPU.
+    Cpu,
+    /// Plaintext; nothing is encrypted.
+    Clear,
+}
+
+/// A list of encrypted inputs whose proof was checked; see [`FheBackend::verify_input`].
+#[derive(Debug)]
+pub struct VerifiedInput {
+    /// The types of the values, in order. At most 255 of them.
+    pub types: Vec<FheType>,
+    /// The list as it was received. [`FheBackend::expand_input`] reads it again, so that a verified list can be
+    /// stored and its values expanded when they are first used.
+    pub list: Vec<u8>,
+}
+
+/// Computes on ciphertexts under one key set. Calls block and use many milliseconds of CPU; callers run them outside
+/// async tasks.
+///
+/// For a given key set, results are a pure function of the arguments: the same operation on the same ciphertext bytes gives the
+/// same bytes, in every process and for every number of threads.
+pub trait FheBackend: Send + Sync + 'static {
+    /// Says which implementation this is.
+    fn kind(&self) -> BackendKind;
+
+    /// Evaluates one operation on its encrypted inputs, in the order [`TypedOperation`] gives.
+    ///
+    /// # Errors
+    /// [`FheError::InputTypes`] if the inputs are not of the operation's types, [`FheError::ForeignCiphertext`] if one belongs to
+    /// another backend.
+    fn evaluate(&self, operation: &TypedOperation, inputs: &[&Ciphertext]) -> Result<Ciphertext, FheError>;
+
+    /// Checks size, shape, parameters and zero-knowledge proof of an input list against the contract, user and chain it is
+    /// said to be for. Nothing is expanded.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedInput`] or [`FheError::InvalidProof`], both the sender's fault.
+    fn verify_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError>;
+
+    /// Turns a list that was verified before into one ciphertext per value.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedInput`] if the bytes are not a list.
+    fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError>;
+
+    /// Writes a ciphertext in its canonical stored form.
+    ///
+    /// # Errors
+    /// [`FheError::ForeignCiphertext`] if it belongs to another backend.
+    fn serialize(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError>;
+
+    /// Reads a stored ciphertext of this type, with size limit and parameter check.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedCiphertext`] if the bytes are not a ciphertext of this type and key set.
+    fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError>;
+}
+
+/// Encrypts inputs to a key set's public key; what a dApp's client does.
+pub trait EncryptInputs: Send + Sync {
+    /// Encrypts the values into one list with a proof bound to the metadata. Takes seconds of CPU on real parameters.
+    ///
+    /// # Errors
+    /// [`FheError::TooManyInputs`] above 255 values or 2048 bits, [`FheError::ValueOutOfRange`] if a value does not fit its type.
+    fn encrypt(&self, values: &[(FheType, U256)], metadata: &InputMetadata) -> Result<Vec<u8>, FheError>;
+}
+
+/// Decrypts with the secret key of a key set. Only the KMS holds one.
+pub trait Decrypt: Send + Sync {
+    /// Decrypts a ciphertext in its stored form.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedCiphertext`] if the bytes are not a ciphertext of this type and key set.
+    fn decrypt(&self, ty: FheType, bytes: &[u8]) -> Result<U256, FheError>;
+}
