@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 use alloy::signers::{Signature, SignerSync};
 use cipherloom_fhe::{FheError, VerifiedInput};
 use cipherloom_primitives::{
-    Bytes, Handle,
+    Handle,
     input::{InputMetadata, MAX_INPUT_LIST_BYTES, input_handles, list_digest},
 };
 use cipherloom_store::InputKey;
@@ -28,7 +28,7 @@ pub struct AdmittedInput {
     /// The coprocessors' signatures over them; here one.
     pub signatures: Vec<Signature>,
     /// The extra data the signatures cover.
-    pub extra_data: Bytes,
+    pub extra_data: Vec<u8>,
 }
 
 impl Coprocessor {
@@ -38,7 +38,12 @@ impl Coprocessor {
     /// [`CoprocessorError::WrongChain`], [`CoprocessorError::WrongAcl`], [`CoprocessorError::TooLarge`],
     /// [`CoprocessorError::EmptyInput`] and [`CoprocessorError::InputRefused`] are the sender's fault;
     /// [`CoprocessorError::Busy`] asks to try again.
-    pub async fn admit_input(&self, metadata: InputMetadata, list: Vec<u8>, extra_data: Bytes) -> Result<AdmittedInput, CoprocessorError> {
+    pub async fn admit_input(
+        &self,
+        metadata: InputMetadata,
+        list: Vec<u8>,
+        extra_data: Vec<u8>,
+    ) -> Result<AdmittedInput, CoprocessorError> {
         self.check_bounds(&metadata, &list, &extra_data)?;
         let digest = list_digest(&list);
         let known = self

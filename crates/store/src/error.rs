@@ -66,8 +66,11 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => true,
-            // Violated constraints stay violated; what remains is a busy, locked or full database.
-            Self::Database(sqlx::Error::Database(error)) => matches!(error.kind(), sqlx::error::ErrorKind::Other),
+            // SQLite: busy, locked, an I/O error, a full disk. What else it reports stays as it is.
+            Self::Database(sqlx::Error::Database(error)) => {
+                let code = error.code().and_then(|code| code.parse::<u32>().ok());
+                code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+            }
             _ => false,
         }
     }

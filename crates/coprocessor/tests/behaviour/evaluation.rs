@@ -1,0 +1,277 @@
+//! What transactions compute to.
+
+use cipherloom_chain::{GrantEvent, TransactionEvents};
+use cipherloom_coprocessor::{CoprocessorError, HandleStatus, Progress};
+use cipherloom_primitives::{B256, Computation, FheType, Handle, Operation, TypedOperation, U256};
+
+use crate::fixture::{Bench, add, binary, block, handle, select, transaction, trivial, typed_handle};
+
+/// A token's mint in one transaction, and a transfer of an encrypted amount in the next.
+fn mint_and_transfer(amount: Handle) -> [TransactionEvents; 2] {
+    let (supply, alice, bob) = (handle(1), handle(2), handle(3));
+    let mint = transaction(
+        0,
+        vec![
+            trivial(1000, supply),
+            trivial(0, handle(9)),
+            add(handle(9), supply, alice),
+            trivial(0, bob),
+        ],
+        &[alice, bob],
+    );
+    let (enough, zero, moved) = (typed_handle(4, FheType::Bool), handle(5), handle(6));
+    let (alice_after, bob_after) = (handle(7), handle(8));
+    let transfer = transaction(
+        1,
+        vec![
+            binary(Operation::Le, amount, alice, enough),
+            trivial(0, zero),
+            select(enough, amount, zero, moved),
+            binary(Operation::Sub, alice, moved, alice_after),
+            add(bob, moved, bob_after),
+        ],
+        &[alice_after, bob_after],
+    );
+    [mint, transfer]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_moves_the_encrypted_amount() {
+    let bench = Bench::new().await;
+    let amount = bench.admit(&[(FheType::Bool, 1), (FheType::Uint64, 250)]).await[1];
+    let [mint, transfer] = mint_and_transfer(amount);
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![mint]), block(2, vec![transfer])])
+        .await
+        .unwrap();
+    assert_eq!(bench.status(handle(7)).await, HandleStatus::Pending);
+    bench.compute_all().await;
+    assert_eq!(bench.value(handle(7)).await, U256::from(750));
+    assert_eq!(bench.value(handle(8)).await, U256::from(250));
+    // Intermediate values were never published.
+    assert_eq!(bench.status(handle(6)).await, HandleStatus::Unknown);
+    let error = bench.coprocessor.signed_ciphertext(handle(6)).await.unwrap_err();
+    assert!(
+        matches!(error, CoprocessorError::UnknownHandle(unknown) if unknown == handle(6)),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn computations_that_feed_nothing_that_leaves_are_not_evaluated() {
+    let bench = Bench::new().await;
+    let mut progress = bench.coprocessor.progress();
+    let computations = vec![
+        trivial(1, handle(1)),
+        trivial(2, handle(2)),
+        add(handle(1), handle(1), handle(3)),
+        add(handle(2), handle(2), handle(4)),
+    ];
+    let hash = transaction(0, Vec::new(), &[]).hash;
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, computations, &[handle(3)])])])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    assert_eq!(bench.backend.evaluations(), 2);
+    let mut finished = Vec::new();
+    while let Ok(message) = progress.try_recv() {
+        match message {
+            Progress::Computation(computation) => {
+                assert_eq!((computation.transaction, computation.ty), (hash, FheType::Uint64));
+                finished.push(computation.operation);
+            }
+            Progress::Transaction { outputs, failures, .. } => assert_eq!((outputs, failures), (1, 0)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(finished, [Operation::TrivialEncrypt, Operation::Add]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_grants_nothing_is_never_computed() {
+    let bench = Bench::new().await;
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, vec![trivial(1, handle(1))], &[])])])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    assert_eq!(bench.backend.evaluations(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn public_decryption_alone_makes_a_value_leave() {
+    let bench = Bench::new().await;
+    let mut public = transaction(0, vec![trivial(5, handle(1))], &[]);
+    public.grants.push(GrantEvent::PublicDecryption { handle: handle(1) });
+    bench.coprocessor.record_blocks(&[block(1, vec![public])]).await.unwrap();
+    bench.compute_all().await;
+    assert_eq!(bench.value(handle(1)).await, U256::from(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_that_no_list_covers_fails_what_needs_it_and_nothing_else() {
+    let bench = Bench::new().await;
+    let unknown_input = Handle::input(B256::repeat_byte(0x55), 0, crate::fixture::CHAIN, FheType::Uint64).unwrap();
+    let computations = vec![
+        trivial(1, handle(1)),
+        add(handle(1), unknown_input, handle(2)),
+        add(handle(2), handle(1), handle(3)),
+        add(handle(1), handle(1), handle(4)),
+    ];
+    bench
+        .coprocessor
+        .record_blocks(&[
+            block(1, vec![transaction(0, computations, &[handle(3), handle(4)])]),
+            block(2, vec![transaction(0, vec![add(handle(3), handle(4), handle(5))], &[handle(5)])]),
+            block(3, vec![transaction(0, vec![add(handle(4), handle(4), handle(6))], &[handle(6)])]),
+        ])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    let reason = format!("input {unknown_input} is not in any list this coprocessor admitted");
+    assert_eq!(bench.status(handle(3)).await, HandleStatus::Failed(reason.clone()));
+    assert_eq!(bench.value(handle(4)).await, U256::from(2));
+    // Later transactions that need the failed value fail with the first cause; others do not.
+    assert_eq!(bench.status(handle(5)).await, HandleStatus::Failed(reason.clone()));
+    assert_eq!(bench.value(handle(6)).await, U256::from(4));
+    let error = bench.coprocessor.signed_ciphertext(handle(5)).await.unwrap_err();
+    assert!(matches!(error, CoprocessorError::Failed { reason: said, .. } if said == reason));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operand_nobody_published_fails_instead_of_waiting_for_ever() {
+    let bench = Bench::new().await;
+    let computation = add(handle(50), handle(50), handle(1));
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, vec![computation], &[handle(1)])])])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    assert!(matches!(bench.status(handle(1)).await, HandleStatus::Failed(reason) if reason.contains("unknown")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_of_another_chain_are_refused() {
+    let bench = Bench::new().await;
+    let foreign = Handle::computed(B256::repeat_byte(1), 1, FheType::Uint64);
+    let computations = vec![trivial(1, foreign), add(foreign, foreign, handle(2))];
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, computations, &[handle(2)])])])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    assert!(matches!(bench.status(handle(2)).await, HandleStatus::Failed(reason) if reason.contains("chain 1")));
+    assert_eq!(bench.status(foreign).await, HandleStatus::Unknown);
+    let error = bench.coprocessor.signed_ciphertext(foreign).await.unwrap_err();
+    assert!(matches!(error, CoprocessorError::WrongChain { found: 1, .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_handle_from_two_transactions_of_a_block_is_kept_once() {
+    let bench = Bench::new().await;
+    let same = || vec![trivial(3, handle(1))];
+    let user = transaction(2, vec![add(handle(1), handle(1), handle(2))], &[handle(2)]);
+    let block = block(
+        1,
+        vec![transaction(0, same(), &[handle(1)]), transaction(1, same(), &[handle(1)]), user],
+    );
+    bench.coprocessor.record_blocks(&[block]).await.unwrap();
+    bench.compute_all().await;
+    assert_eq!(bench.value(handle(1)).await, U256::from(3));
+    assert_eq!(bench.value(handle(2)).await, U256::from(6));
+    assert_eq!(bench.backend.evaluations(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ciphertexts_of_another_key_set_are_refused() {
+    let bench = Bench::new().await;
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, vec![trivial(3, handle(1))], &[handle(1)])])])
+        .await
+        .unwrap();
+    let foreign = cipherloom_store::StoredCiphertext {
+        handle: handle(1),
+        key_set_id: B256::repeat_byte(0x66),
+        digest: B256::ZERO,
+        bytes: vec![1, 2, 3],
+    };
+    bench.store.add_ciphertext(&foreign).await.unwrap();
+    let next = transaction(0, vec![add(handle(1), handle(1), handle(2))], &[handle(2)]);
+    bench.coprocessor.record_blocks(&[block(2, vec![next])]).await.unwrap();
+    bench.compute_all().await;
+    assert!(matches!(bench.status(handle(2)).await, HandleStatus::Failed(reason) if reason.contains("key set")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn computations_whose_operands_have_wrong_types_fail_without_a_panic() {
+    let bench = Bench::new().await;
+    // Not what the decoder lets through, but the database may hold anything.
+    let sum = TypedOperation::Sum {
+        ty: FheType::Uint8,
+        count: 9,
+    };
+    let wrong = Computation {
+        operation: sum,
+        inputs: vec![handle(1)],
+        result: typed_handle(2, FheType::Uint8),
+    };
+    let result = wrong.result;
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, vec![trivial(1, handle(1)), wrong], &[result])])])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    assert!(matches!(bench.status(result).await, HandleStatus::Failed(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_do_not_depend_on_workers_or_order_of_recording() {
+    // One key set and one encrypted list for all runs: only the way of computing differs.
+    let first = Bench::new().await;
+    let list = first.keys.encrypt(&[(FheType::Uint64, 250)], &crate::fixture::metadata());
+    let mut all = Vec::new();
+    for (workers, together) in [(1, true), (4, true), (1, false)] {
+        let mut config = first.keys.config();
+        config.workers = workers;
+        let store: std::sync::Arc<dyn cipherloom_store::Store> =
+            std::sync::Arc::new(cipherloom_store::SqliteStore::in_memory().await.unwrap());
+        let coprocessor = cipherloom_coprocessor::Coprocessor::new(config, first.keys.backend(), store.clone(), crate::fixture::signer());
+        let amount = coprocessor
+            .admit_input(crate::fixture::metadata(), list.clone(), Vec::new())
+            .await
+            .unwrap()
+            .handles[0];
+        let [mint, transfer] = mint_and_transfer(amount);
+        let blocks = [block(1, vec![mint]), block(2, vec![transfer])];
+        let stop = tokio_util::sync::CancellationToken::new();
+        if together {
+            coprocessor.record_blocks(&blocks).await.unwrap();
+        }
+        let (working, token) = (coprocessor.clone(), stop.clone());
+        let workers = tokio::spawn(async move { working.work(token).await });
+        if !together {
+            for block in &blocks {
+                coprocessor.record_blocks(std::slice::from_ref(block)).await.unwrap();
+                crate::fixture::until_idle(&coprocessor, &store).await;
+            }
+        }
+        crate::fixture::until_idle(&coprocessor, &store).await;
+        stop.cancel();
+        workers.await.unwrap();
+        let mut bytes = Vec::new();
+        for output in [handle(2), handle(3), handle(7), handle(8)] {
+            bytes.push(coprocessor.signed_ciphertext(output).await.unwrap());
+        }
+        all.push(bytes);
+    }
+    assert_eq!(all[0], all[1]);
+    assert_eq!(all[0], all[2]);
+}

@@ -1,0 +1,73 @@
+//! The behaviour every store must have, checked on every store there is.
+//!
+//! [`suite`] names the behaviours once; a new implementation adds one `stamp!` line.
+
+mod blocks;
+mod fixture;
+mod handles;
+mod leases;
+mod sqlite_file;
+
+use std::sync::Arc;
+
+use cipherloom_store::{SqliteStore, Store};
+
+/// Opens an empty SQLite store in memory.
+async fn sqlite_in_memory() -> (Arc<dyn Store>, ()) {
+    (Arc::new(SqliteStore::in_memory().await.unwrap()), ())
+}
+
+/// Opens an empty SQLite store in a file, whose directory lives as long as the second value.
+async fn sqlite_in_a_file() -> (Arc<dyn Store>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    (
+        Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).await.unwrap()),
+        directory,
+    )
+}
+
+macro_rules! stamp {
+    ($store:ident: $($behaviour:ident::$name:ident),* $(,)?) => {
+        mod $store {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    let (store, _directory) = super::$store().await;
+                    super::$behaviour::$name(store).await;
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! suite {
+    ($($store:ident),*) => {
+        $(stamp! { $store:
+            blocks::following_resumes_at_the_newest_block,
+            blocks::chains_are_kept_apart,
+            blocks::a_block_that_does_not_continue_is_refused_and_changes_nothing,
+            blocks::a_failing_batch_records_none_of_its_blocks,
+            blocks::a_transaction_without_outputs_is_recorded_as_done,
+            blocks::removed_blocks_take_grants_and_transactions_with_them,
+            blocks::a_grant_repeated_in_a_removed_block_stays,
+            leases::a_transaction_is_leased_once,
+            leases::many_workers_never_share_a_transaction,
+            leases::an_expired_lease_is_taken_over_and_its_owner_is_refused,
+            leases::a_renewed_lease_does_not_expire,
+            leases::a_released_lease_is_free_and_the_attempt_not_counted,
+            leases::transactions_wait_for_the_ciphertexts_they_need,
+            leases::a_transaction_whose_operand_nobody_will_publish_can_run,
+            leases::a_lease_on_a_withdrawn_transaction_is_lost,
+            leases::leases_come_oldest_first_and_as_recorded,
+            handles::publishing_is_idempotent_on_the_handle,
+            handles::publishing_under_a_lost_lease_writes_nothing,
+            handles::failed_outputs_say_why_and_do_not_hide_results,
+            handles::inputs_are_found_by_handle_and_by_digest,
+            handles::admitting_twice_changes_nothing,
+            handles::a_handle_goes_from_unknown_through_pending_to_stored,
+            handles::numbers_beyond_the_database_are_refused,
+        })*
+    };
+}
+
+suite!(sqlite_in_memory, sqlite_in_a_file);
