@@ -105,6 +105,9 @@ pub enum NodeError {
     /// The mnemonic, path or key of an account is not usable.
     #[error("development accounts: {0}")]
     Accounts(String),
+    /// A setting has a value that cannot work.
+    #[error("configuration: {0}")]
+    InvalidConfig(String),
     /// A file of the data directory cannot be read or written.
     #[error("{path}: {source}")]
     Io {

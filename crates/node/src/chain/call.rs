@@ -151,6 +151,11 @@ fn override_account(state: &mut WorldState, address: alloy::primitives::Address,
 }
 
 fn override_block(view: &mut View, block: BlockOverrides) -> Result<()> {
+    if block.difficulty.is_some() || block.blob_base_fee.is_some() || block.block_hash.is_some() {
+        return Err(NodeError::InvalidParams(
+            "difficulty, blobBaseFee and blockHash cannot be overridden".to_owned(),
+        ));
+    }
     let context = &mut view.context;
     if let Some(number) = block.number {
         context.number = number;

@@ -46,6 +46,8 @@ pub(crate) enum Record {
     Snapshot { id: u64 },
     /// The chain went back to a snapshot.
     Revert { id: u64 },
+    /// The blocks above `height` were removed.
+    Rollback { height: u64 },
     /// Offset of block timestamps from the clock, in seconds.
     TimeOffset { seconds: i64 },
 }
@@ -239,6 +241,7 @@ mod tests {
             }),
             Record::Snapshot { id: 1 },
             Record::Revert { id: 1 },
+            Record::Rollback { height: 3 },
             Record::TimeOffset { seconds: 9 },
         ]
     }

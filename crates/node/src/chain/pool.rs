@@ -112,16 +112,17 @@ impl Pool {
         next
     }
 
-    /// Waiting transactions: those that can execute in sequence, and all others.
+    /// Waiting transactions in order of sender and nonce; true for those that can execute in sequence.
+    pub(crate) fn iter<'a>(&'a self, state: &'a WorldState) -> impl Iterator<Item = (bool, &'a PoolTransaction)> {
+        self.by_sender.iter().flat_map(|(sender, waiting)| {
+            let end = self.pending_nonce(sender, state.nonce(sender));
+            waiting.iter().map(move |(nonce, (_, transaction))| (*nonce < end, transaction))
+        })
+    }
+
+    /// How many waiting transactions can execute in sequence, and how many cannot.
     pub(crate) fn status(&self, state: &WorldState) -> (usize, usize) {
-        let pending = self
-            .by_sender
-            .keys()
-            .map(|sender| {
-                let next = state.nonce(sender);
-                usize::try_from(self.pending_nonce(sender, next) - next).unwrap_or(usize::MAX)
-            })
-            .sum::<usize>();
+        let pending = self.iter(state).filter(|(pending, _)| *pending).count();
         (pending, self.by_hash.len().saturating_sub(pending))
     }
 }

@@ -143,6 +143,24 @@ fn shared(chain: &DevChain, name: &str, params: &mut Params) -> Result<Option<Va
             params.end()?;
             json!(chain.change(|core| Ok(core.pool.remove(&hash).is_some()))?)
         }
+        "rollback" => {
+            let depth = params.optional_quantity("depth")?.unwrap_or(1);
+            params.end()?;
+            chain.rollback(depth)?;
+            Value::Null
+        }
+        "reorg" => {
+            let depth = params.quantity("depth")?;
+            let replacements: Vec<Value> = params.optional("transactions")?.unwrap_or_default();
+            params.end()?;
+            if !replacements.is_empty() {
+                return Err(NodeError::InvalidParams(
+                    "argument 1 (transactions): replacement transactions are not supported".to_owned(),
+                ));
+            }
+            chain.reorganize(depth)?;
+            Value::Null
+        }
         "nodeInfo" | "metadata" => {
             params.end()?;
             node_info(chain)?
@@ -156,12 +174,7 @@ fn shared(chain: &DevChain, name: &str, params: &mut Params) -> Result<Option<Va
 }
 
 fn mine(chain: &DevChain, count: u64, interval: Option<u64>) -> Result<()> {
-    let limit = chain.limits().mine_blocks_per_call;
-    if count > limit {
-        return Err(NodeError::LimitExceeded(format!(
-            "{count} blocks asked for, at most {limit} are mined per call"
-        )));
-    }
+    chain.check_block_count(count)?;
     for index in 0..count {
         // The interval is the time between the mined blocks, not before the first one.
         if let Some(interval) = interval.filter(|_| index > 0) {

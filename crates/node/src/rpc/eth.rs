@@ -8,6 +8,9 @@ mod fees;
 mod logs;
 mod proof;
 
+use std::collections::BTreeMap;
+
+use alloy::consensus::Transaction as _;
 use alloy::eips::{BlockId, Encodable2718};
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::rpc::types::state::StateOverride;
@@ -66,11 +69,25 @@ fn meta(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Va
             let (pending, queued) = core.pool.status(core.head_state());
             json!({ "pending": format!("{pending:#x}"), "queued": format!("{queued:#x}") })
         }
+        "txpool_content" => pool_content(chain)?,
         "rpc_modules" => json!({ "eth": "1.0", "net": "1.0", "web3": "1.0", "evm": "1.0", "anvil": "1.0", "hardhat": "1.0" }),
         _ => return Ok(None),
     };
     params.end()?;
     Ok(Some(value))
+}
+
+fn pool_content(chain: &DevChain) -> Result<Value> {
+    let core = chain.core()?;
+    // Sender, then nonce, then transaction, as clients expect it.
+    let (mut pending, mut queued) = (BTreeMap::new(), BTreeMap::new());
+    for (executable, waiting) in core.pool.iter(core.head_state()) {
+        let group = if executable { &mut pending } else { &mut queued };
+        let transaction = convert::pending_transaction(waiting);
+        let sender: &mut BTreeMap<String, Value> = group.entry(waiting.sender.to_string()).or_default();
+        sender.insert(transaction.nonce().to_string(), json(transaction)?);
+    }
+    Ok(json!({ "pending": pending, "queued": queued }))
 }
 
 fn state(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {

@@ -26,10 +26,13 @@ pub(crate) struct Call {
     pub(crate) params: Value,
 }
 
+/// What is wrong with a call, and the id to report it under.
+type Invalid = Box<(Value, NodeError)>;
+
 /// A request: one call or a batch, each element valid or an error to report.
 pub(crate) enum Request {
-    Single(Result<Call, (Value, NodeError)>),
-    Batch(Vec<Result<Call, (Value, NodeError)>>),
+    Single(Result<Call, Invalid>),
+    Batch(Vec<Result<Call, Invalid>>),
 }
 
 impl DevChain {
@@ -64,14 +67,9 @@ impl DevChain {
         }
     }
 
-    fn answer(
-        &self,
-        call: Result<Call, (Value, NodeError)>,
-        first: &mut dyn FnMut(&Call) -> Option<Result<Value>>,
-        limit: usize,
-    ) -> Option<Vec<u8>> {
+    fn answer(&self, call: Result<Call, Invalid>, first: &mut dyn FnMut(&Call) -> Option<Result<Value>>, limit: usize) -> Option<Vec<u8>> {
         match call {
-            Err((id, error)) => Some(response(&id, Err(error), limit)),
+            Err(invalid) => Some(response(&invalid.0, Err(invalid.1), limit)),
             Ok(call) if limit == 0 => call.id.map(|id| response(&id, Err(too_large()), 0)),
             Ok(call) => {
                 let result = first(&call).unwrap_or_else(|| self.rpc_call(&call.method, call.params));
@@ -114,14 +112,14 @@ pub(crate) fn parse_request(request: &[u8], most_calls: usize) -> Result<Request
         )));
     }
     let calls = elements.into_iter().map(|element| {
-        let value = serde_json::from_str(element.get()).map_err(|error| (Value::Null, NodeError::Parse(error.to_string())))?;
+        let value = serde_json::from_str(element.get()).map_err(|error| Box::new((Value::Null, NodeError::Parse(error.to_string()))))?;
         parse_call(value)
     });
     Ok(Request::Batch(calls.collect()))
 }
 
-fn parse_call(value: Value) -> Result<Call, (Value, NodeError)> {
-    let invalid = |id: &Value, reason: &str| (id.clone(), NodeError::InvalidRequest(reason.to_owned()));
+fn parse_call(value: Value) -> Result<Call, Invalid> {
+    let invalid = |id: &Value, reason: &str| Box::new((id.clone(), NodeError::InvalidRequest(reason.to_owned())));
     let Value::Object(mut call) = value else {
         return Err(invalid(&Value::Null, "a call must be a JSON object"));
     };
@@ -182,7 +180,7 @@ mod tests {
     use super::*;
 
     fn codes(request: &str) -> Vec<i64> {
-        let one = |call: Result<Call, (Value, NodeError)>| call.map_or_else(|(_, error)| error.code(), |_| 0);
+        let one = |call: Result<Call, Invalid>| call.map_or_else(|invalid| invalid.1.code(), |_| 0);
         match parse_request(request.as_bytes(), 3) {
             Err(error) => vec![error.code()],
             Ok(Request::Single(call)) => vec![one(call)],

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
+use tower_http::timeout::TimeoutLayer;
 
 use crate::accounts::DevAccount;
 use crate::chain::DevChain;
@@ -86,6 +87,7 @@ impl DevChain {
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let limits = self.limits();
+        let body_limit = Duration::from_millis(limits.request_timeout_ms.saturating_mul(2).saturating_add(1000));
         let shared = Arc::new(Shared {
             chain: self.clone(),
             requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
@@ -98,6 +100,8 @@ impl DevChain {
             .route("/", post(answer_http).get(open_socket))
             .layer(DefaultBodyLimit::max(limits.request_size_bytes))
             .layer(CatchPanicLayer::new())
+            // For bodies that trickle in; the work itself has its own, shorter limit and a JSON answer.
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, body_limit))
             // Pages of a dApp under development come from anywhere; nothing of value is behind this.
             .layer(CorsLayer::permissive().allow_private_network(true))
             .with_state(shared);

@@ -1,7 +1,8 @@
 //! The chain in process: blocks, state, history, pool, time.
 
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
-use alloy::consensus::{SignableTransaction, TxEnvelope, TxLegacy};
+use alloy::consensus::{SignableTransaction, TxEip7702, TxEnvelope, TxLegacy};
+use alloy::eips::eip7702::Authorization;
 use alloy::eips::{BlockId, Encodable2718};
 use alloy::primitives::{Address, B256, TxKind, U256, address, keccak256};
 use alloy::rpc::types::{Filter, TransactionRequest};
@@ -353,4 +354,71 @@ fn legacy_transactions_without_a_chain_id_are_accepted() {
     assert_eq!(hash, keccak256(envelope.encoded_2718()));
     let (block, index) = chain.mined_transaction(&hash).unwrap().unwrap();
     assert_eq!(block.transactions[index].sender, account(&chain, 2));
+}
+
+#[test]
+fn a_reorganization_replaces_blocks_and_drops_their_transactions() {
+    let (chain, _) = chain();
+    let register = deploy(&chain, &REGISTER);
+    let hash = chain.send_transaction(call_to(register, word(1))).unwrap();
+    chain.mine(1).unwrap();
+    let before = (1..=3u64)
+        .map(|number| chain.block(number.into()).unwrap().unwrap().hash)
+        .collect::<Vec<_>>();
+    chain.reorganize(2).unwrap();
+    let after = (1..=3u64)
+        .map(|number| chain.block(number.into()).unwrap().unwrap().hash)
+        .collect::<Vec<_>>();
+    assert_eq!(before[0], after[0]);
+    assert!(before[1] != after[1] && before[2] != after[2]);
+    assert!(chain.mined_transaction(&hash).unwrap().is_none());
+    assert!(chain.block(before[1].into()).unwrap().is_none());
+    assert_eq!(chain.call(&call_to(register, "".parse().unwrap()), latest()).unwrap(), word(0));
+    chain.rollback(3).unwrap();
+    assert_eq!(chain.block_number().unwrap(), 0);
+    assert!(matches!(chain.rollback(1), Err(NodeError::InvalidParams(_))));
+}
+
+#[test]
+fn the_greatest_nonce_is_refused() {
+    let (chain, _) = chain();
+    let transaction = transaction(&chain, u64::MAX, TxKind::Call(Address::ZERO), "".parse().unwrap());
+    let error = chain.send_raw_transaction(&raw(&chain, 0, transaction)).unwrap_err();
+    assert!(error.to_string().contains("EIP-2681"), "{error}");
+    let tiny = DevChainConfig {
+        block_gas_limit: 0,
+        ..DevChainConfig::default()
+    };
+    assert!(matches!(DevChain::new(tiny), Err(NodeError::InvalidConfig(_))));
+}
+
+#[test]
+fn an_account_can_delegate_to_a_contract() {
+    let (chain, _) = chain();
+    let register = deploy(&chain, &REGISTER);
+    let authority = signer(&chain, 2);
+    let authorization = Authorization {
+        chain_id: U256::from(chain.chain_id()),
+        address: register,
+        nonce: 0,
+    };
+    let signature = authority.sign_hash_sync(&authorization.signature_hash()).unwrap();
+    let transaction = TxEip7702 {
+        chain_id: chain.chain_id(),
+        nonce: 1,
+        gas_limit: 500_000,
+        max_fee_per_gas: 10_000_000_000,
+        to: authority.address(),
+        input: word(8),
+        authorization_list: vec![authorization.into_signed(signature)],
+        ..TxEip7702::default()
+    };
+    let signature = signer(&chain, 0).sign_hash_sync(&transaction.signature_hash()).unwrap();
+    let hash = chain
+        .send_raw_transaction(&TxEnvelope::from(transaction.into_signed(signature)).encoded_2718())
+        .unwrap();
+    let (block, index) = chain.mined_transaction(&hash).unwrap().unwrap();
+    assert!(block.receipts[index].is_success());
+    assert_eq!(chain.storage(authority.address(), U256::ZERO, latest()).unwrap(), U256::from(8));
+    assert_eq!(chain.code(authority.address(), latest()).unwrap()[..3], [0xef, 0x01, 0x00]);
 }

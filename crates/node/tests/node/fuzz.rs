@@ -89,6 +89,10 @@ const METHODS: &[&str] = &[
     "anvil_autoImpersonateAccount",
     "anvil_dropTransaction",
     "anvil_nodeInfo",
+    "txpool_content",
+    "txpool_content",
+    "anvil_rollback",
+    "anvil_reorg",
     "eth_subscribe",
     "eth_unsubscribe",
 ];

@@ -1,4 +1,5 @@
 //! Tests of the development chain through its public interfaces.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may fail")]
 
 mod chain;
 mod fuzz;

@@ -35,6 +35,9 @@ fn eventful(dir: &Path) -> (DevChain, Address) {
     chain.increase_time(1000).unwrap();
     chain.send_transaction(call_to(register, word(2))).unwrap();
     chain.revert(id).unwrap();
+    chain.mine(3).unwrap();
+    chain.reorganize(2).unwrap();
+    chain.rollback(1).unwrap();
     chain.increase_time(50).unwrap();
     chain.set_next_block_base_fee(77).unwrap();
     chain.mine(2).unwrap();

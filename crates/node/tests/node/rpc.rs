@@ -337,6 +337,8 @@ fn development_methods_work_under_their_names() {
             .len(),
         1
     );
+    let content = ask(&chain, "txpool_content", json!([]));
+    assert_eq!(content["pending"][account(&chain, 0).to_string()]["0"]["to"], json!(Address::ZERO));
     ask(&chain, "evm_setAutomine", json!([true]));
     assert_eq!(ask(&chain, "eth_blockNumber", json!([])), "0x7");
     assert_eq!(chain.rpc_call("anvil_mine", json!([1_000_000])).unwrap_err().code(), -32005);

@@ -1,4 +1,5 @@
-//! Gas prices. The base fee follows EIP-1559; tips buy nothing here, so the suggested tip is zero.
+//! Gas prices. The base fee follows EIP-1559; tips buy nothing here, the suggested one is a margin
+//! for clients that offer exactly the suggested gas price.
 
 use alloy::consensus::Transaction;
 use alloy::eips::{BlockId, BlockNumberOrTag};
@@ -17,14 +18,17 @@ const MAX_HISTORY_BLOCKS: u64 = 1024;
 /// Most reward percentiles in one fee history.
 const MAX_PERCENTILES: usize = 100;
 
+/// Suggested tip, in wei per gas.
+const SUGGESTED_TIP: u64 = 1_000_000_000;
+
 /// Base fee per blob gas: the least possible, as there are no blobs.
 const BLOB_BASE_FEE: u64 = 1;
 
 /// Answers a method on fees; `None` if it is not one.
 pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     let value = match method {
-        "eth_gasPrice" => quantity(chain.core()?.next_base_fee()),
-        "eth_maxPriorityFeePerGas" => quantity(0u64),
+        "eth_gasPrice" => quantity(chain.core()?.next_base_fee().saturating_add(SUGGESTED_TIP)),
+        "eth_maxPriorityFeePerGas" => quantity(SUGGESTED_TIP),
         "eth_blobBaseFee" => quantity(BLOB_BASE_FEE),
         "eth_feeHistory" => {
             let count = params.quantity("block count")?;
