@@ -222,3 +222,23 @@ fn secret_inputs_of_the_tests_are_encrypted() {
         assert!(stored.iter().filter(|byte| **byte == 0).count() < stored.len() / 2, "{ty}");
     }
 }
+
+/// Both operands may be one and the same ciphertext, whose difference is an exact zero.
+#[test]
+fn one_ciphertext_can_be_every_operand() {
+    for ty in [FheType::Bool, FheType::Uint16, FheType::Uint64] {
+        let value = ty.truncate(U256::from_be_bytes([0x2d; 32]));
+        let secret = TOY.secret(ty, value);
+        let flag = TOY.secret(FheType::Bool, U256::ONE);
+        for spec in TABLE.iter().filter(|spec| spec.types.contains(ty)) {
+            for case in cases(spec, ty, Size { edges: 1, random: 1 }) {
+                let types = case.operation.input_types();
+                let of = |input: &FheType| if *input == ty { (&secret, value) } else { (&flag, U256::ONE) };
+                let (inputs, plaintexts): (Vec<_>, Vec<_>) = types.iter().map(of).unzip();
+                let result = TOY.evaluate(&case.operation, &inputs);
+                let expected = expected(&case.operation, &plaintexts).unwrap();
+                assert_eq!(TOY.decrypt(&result), expected, "{:?} of {plaintexts:?}", case.operation);
+            }
+        }
+    }
+}

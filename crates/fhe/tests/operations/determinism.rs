@@ -54,20 +54,21 @@ fn operations() -> Vec<TypedOperation> {
     ]
 }
 
-fn input_file(directory: &Path, ty: FheType) -> PathBuf {
-    directory.join(format!("input-{}", ty.id()))
+/// Where the inputs are: two of each type, because a difference of one and the same ciphertext is an exact zero.
+fn input_file(directory: &Path, ty: FheType, which: usize) -> PathBuf {
+    directory.join(format!("input-{}-{which}", ty.id()))
 }
 
 /// Hashes the results of all operations on the inputs stored in the directory.
 fn digest(directory: &Path) -> String {
     let backend: &dyn FheBackend = &*TOY.backend;
-    let input = |ty: FheType| -> Ciphertext {
-        let stored = std::fs::read(input_file(directory, ty)).unwrap();
+    let input = |(index, ty): (usize, FheType)| -> Ciphertext {
+        let stored = std::fs::read(input_file(directory, ty, index % 2)).unwrap();
         backend.deserialize(ty, &stored).unwrap()
     };
     let mut hasher = Sha3_256::new();
     for operation in operations() {
-        let inputs: Vec<Ciphertext> = operation.input_types().into_iter().map(input).collect();
+        let inputs: Vec<Ciphertext> = operation.input_types().into_iter().enumerate().map(input).collect();
         let result = backend.evaluate(&operation, &inputs.iter().collect::<Vec<_>>()).unwrap();
         hasher.update(backend.serialize(&result).unwrap());
     }
@@ -81,8 +82,11 @@ fn hex(bytes: &[u8]) -> String {
 /// Makes inputs in a directory.
 fn write_inputs(directory: &Path) {
     for ty in FheType::ALL {
-        let secret = TOY.secret(ty, ty.truncate(U256::from_be_bytes([0x35; 32])));
-        std::fs::write(input_file(directory, ty), TOY.backend.serialize(&secret).unwrap()).unwrap();
+        for (which, byte) in [0x35, 0x53].into_iter().enumerate() {
+            let value = ty.truncate(U256::from_be_bytes([byte; 32]));
+            let secret = TOY.secret(ty, value);
+            std::fs::write(input_file(directory, ty, which), TOY.backend.serialize(&secret).unwrap()).unwrap();
+        }
     }
 }
 

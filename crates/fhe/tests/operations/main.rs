@@ -5,6 +5,7 @@
 //! * `clear`, `cpu`, `random`, `refusals`: the backends against it, on toy parameters where keys are involved.
 //! * `determinism`: the same bytes again, whatever runs around it.
 //! * `production`: a few operations on real parameters.
+#![cfg(feature = "insecure-toy-parameters")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
