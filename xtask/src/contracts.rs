@@ -97,8 +97,16 @@ pub(crate) fn run(check: bool) -> Result<()> {
 /// # Errors
 /// Fails if npm is missing or cannot install the locked packages.
 pub(crate) fn install_compiler() -> Result<()> {
-    let directory = contracts_dir();
-    let lock = fs::read(directory.join("package-lock.json")).context("reading contracts/package-lock.json")?;
+    install_packages(&contracts_dir())
+}
+
+/// Installs the packages that a folder's `package-lock.json` names unless they are there already.
+///
+/// # Errors
+/// Fails if npm is missing or cannot install the locked packages.
+pub(crate) fn install_packages(directory: &Path) -> Result<()> {
+    let file = directory.join("package-lock.json");
+    let lock = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
     // npm's own record of an install differs in form from the lock file, so a copy of the lock is kept next to it.
     let installed = directory.join("node_modules/.cipherloom-lock.json");
     if fs::read(&installed).is_ok_and(|previous| previous == lock) {
@@ -107,7 +115,7 @@ pub(crate) fn install_compiler() -> Result<()> {
     let mut command = Command::new("npm");
     command
         .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-        .current_dir(&directory);
+        .current_dir(directory);
     run_quietly(command)?;
     fs::write(&installed, lock).context("recording the installed packages")
 }

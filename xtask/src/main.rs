@@ -4,9 +4,12 @@
 mod command;
 mod contracts;
 mod gates;
-mod generate;
 mod gen_costs;
+mod generate;
 mod tidy;
+mod token_npm;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -45,6 +48,15 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Compile the example token with the published Solidity library from npm, changing its imports and nothing else.
+    TokenNpm {
+        /// The folder to write the artifact into.
+        #[arg(long)]
+        out: PathBuf,
+        /// The release of the published library.
+        #[arg(long, value_enum, default_value_t)]
+        release: token_npm::Release,
+    },
     /// Everything the merge gate runs: check, then test.
     Ci,
 }
@@ -57,6 +69,7 @@ fn main() -> Result<()> {
         Command::Licences => gates::licences(),
         Command::Gen { check } => generate::run(check),
         Command::Contracts { check } => contracts::run(check),
+        Command::TokenNpm { out, release } => token_npm::run(&out, release),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }
 }
