@@ -1,6 +1,6 @@
 //! HTTP: sending requests, polling jobs, reading answers within limits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::{Response, StatusCode, Url, header::RETRY_AFTER, redirect::Policy};
 use serde::de::DeserializeOwned;
@@ -21,10 +21,18 @@ pub(crate) struct Gateway {
     limits: ClientLimits,
 }
 
-/// How a poll went.
-enum Poll<T> {
-    Done(T),
+/// What came of one exchange about a job.
+enum Step<T> {
+    Submitted(Url),
     Again(Duration),
+    Done(T),
+}
+
+/// How often failures are still repeated, and after which pause.
+struct Patience {
+    retries: u32,
+    pause: Duration,
+    longest_pause: Duration,
 }
 
 impl Gateway {
@@ -45,26 +53,44 @@ impl Gateway {
         Ok(Self { http, base, limits })
     }
 
-    /// Runs a job: submits it, polls until it ends, and starts over while that can help.
+    /// Runs a job: submits it, polls until it ends, and submits it again while that can help, which is safe for every operation.
+    ///
+    /// A value that is not computed yet is waited for until the time is up; other failures are repeated the configured number of times.
     pub(crate) async fn job<T: DeserializeOwned>(&self, what: &'static str, body: &Value) -> Result<T, ClientError> {
-        let deadline = Instant::now() + self.limits.operation;
-        let work = self.repeat(deadline, || async move {
-            let submitted: Submitted = self.submit(what, body).await?;
-            self.poll(what, &submitted.job_id).await
-        });
-        tokio::time::timeout(self.limits.operation, work)
+        tokio::time::timeout(self.limits.operation, self.run_job(what, body))
             .await
-            .map_err(|_| ClientError::Timeout {
+            .unwrap_or(Err(ClientError::Timeout {
                 what,
                 limit: self.limits.operation,
-            })?
+            }))
+    }
+
+    async fn run_job<T: DeserializeOwned>(&self, what: &'static str, body: &Value) -> Result<T, ClientError> {
+        let mut patience = Patience::new(&self.limits);
+        let mut job: Option<Url> = None;
+        loop {
+            let step = match &job {
+                None => self.submit(what, body).await.map(Step::Submitted),
+                Some(url) => self.poll(what, url).await,
+            };
+            match step {
+                Ok(Step::Submitted(url)) => job = Some(url),
+                Ok(Step::Again(pause)) => tokio::time::sleep(pause).await,
+                Ok(Step::Done(result)) => return Ok(result),
+                Err(error) => {
+                    if ended(&error) {
+                        job = None;
+                    }
+                    patience.spend(error).await?;
+                }
+            }
+        }
     }
 
     /// Gets a small JSON document.
     pub(crate) async fn json<T: DeserializeOwned>(&self, what: &'static str, path: &str) -> Result<T, ClientError> {
         let url = self.url(path)?;
-        let deadline = Instant::now() + self.limits.operation;
-        self.repeat(deadline, || async {
+        self.repeat(|| async {
             let response = self.send(what, self.http.get(url.clone()), self.limits.request).await?;
             let body = self.read(what, response, self.limits.answer_bytes).await?;
             parse(what, &body)
@@ -79,53 +105,43 @@ impl Gateway {
             reason: format!("{url:?} is no URL"),
         };
         let url: Url = self.base.join(url).map_err(|_| malformed())?;
-        let deadline = Instant::now() + self.limits.download;
-        self.repeat(deadline, || async {
+        self.repeat(|| async {
             let response = self.send(what, self.http.get(url.clone()), self.limits.download).await?;
             self.read(what, response, self.limits.key_bytes).await
         })
         .await
     }
 
-    async fn submit(&self, what: &'static str, body: &Value) -> Result<Submitted, ClientError> {
+    /// Submits a job and returns where to ask for it.
+    async fn submit(&self, what: &'static str, body: &Value) -> Result<Url, ClientError> {
         let request = self.http.post(self.url(&format!("v2/{what}"))?).json(body);
         let response = self.send(what, request, self.limits.request).await?;
         let body = self.read(what, response, self.limits.answer_bytes).await?;
-        parse::<Envelope<Submitted>>(what, &body)?.result.ok_or(ClientError::Malformed {
+        let malformed = |reason: &str| ClientError::Malformed {
             what,
-            reason: "the accepted job has no id".into(),
-        })
-    }
-
-    async fn poll<T: DeserializeOwned>(&self, what: &'static str, job: &str) -> Result<T, ClientError> {
+            reason: reason.to_owned(),
+        };
+        let Some(Submitted { job_id }) = parse::<Envelope<Submitted>>(what, &body)?.result else {
+            return Err(malformed("the accepted job has no id"));
+        };
         // The id is put into a path; the protocol's ids are UUIDs.
-        if job.is_empty() || job.len() > 64 || !job.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(ClientError::Malformed {
-                what,
-                reason: "the job's id is not a UUID".into(),
-            });
+        if job_id.is_empty() || job_id.len() > 64 || !job_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(malformed("the job's id is not a UUID"));
         }
-        let url = self.url(&format!("v2/{what}/{job}"))?;
-        let deadline = Instant::now() + self.limits.operation;
-        loop {
-            match self.repeat(deadline, || self.poll_once(what, &url)).await? {
-                Poll::Done(result) => return Ok(result),
-                Poll::Again(pause) => tokio::time::sleep(pause).await,
-            }
-        }
+        self.url(&format!("v2/{what}/{job_id}"))
     }
 
-    async fn poll_once<T: DeserializeOwned>(&self, what: &'static str, url: &Url) -> Result<Poll<T>, ClientError> {
+    async fn poll<T: DeserializeOwned>(&self, what: &'static str, url: &Url) -> Result<Step<T>, ClientError> {
         let response = self.send(what, self.http.get(url.clone()), self.limits.request).await?;
         if response.status() == StatusCode::ACCEPTED {
-            return Ok(Poll::Again(self.pause(&response)));
+            return Ok(Step::Again(self.pause(&response)));
         }
         let body = self.read(what, response, self.limits.answer_bytes).await?;
         let result = parse::<Envelope<T>>(what, &body)?.result.ok_or(ClientError::Malformed {
             what,
             reason: "the finished job has no result".into(),
         })?;
-        Ok(Poll::Done(result))
+        Ok(Step::Done(result))
     }
 
     /// Sends a request; an answer that is an error becomes one.
@@ -166,28 +182,17 @@ impl Gateway {
         Ok(body)
     }
 
-    /// Repeats what failed for a reason that may pass. A value that is not computed yet is waited for until the deadline, anything
-    /// else only the configured number of times.
-    async fn repeat<T, F>(&self, deadline: Instant, attempt: impl Fn() -> F) -> Result<T, ClientError>
+    /// Repeats what failed for a reason that may pass.
+    async fn repeat<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let mut pause = self.limits.first_pause;
-        let mut failures = 0;
+        let mut patience = Patience::new(&self.limits);
         loop {
-            let error = match attempt().await {
+            match attempt().await {
                 Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            let waiting = error.label() == Some("not_ready_for_decryption");
-            failures += u32::from(!waiting);
-            let spent = failures > self.limits.retries || Instant::now() + pause >= deadline;
-            if spent || !(error.is_retryable() || lost_job(&error)) {
-                return Err(error);
+                Err(error) => patience.spend(error).await?,
             }
-            tracing::debug!(%error, ?pause, "trying again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(self.limits.longest_pause);
         }
     }
 
@@ -207,9 +212,42 @@ impl Gateway {
     }
 }
 
-/// A gateway that restarted has forgotten its jobs; submitting again is safe.
-fn lost_job(error: &ClientError) -> bool {
+impl Patience {
+    const fn new(limits: &ClientLimits) -> Self {
+        Self {
+            retries: limits.retries,
+            pause: limits.first_pause,
+            longest_pause: limits.longest_pause,
+        }
+    }
+
+    /// Waits before the next attempt, or gives the error back if there should be none.
+    async fn spend(&mut self, error: ClientError) -> Result<(), ClientError> {
+        if !error.is_retryable() && !is_lost_job(&error) {
+            return Err(error);
+        }
+        // A ciphertext takes the time it takes to be computed; only the whole operation's limit ends that.
+        if error.label() != Some("not_ready_for_decryption") {
+            self.retries = match self.retries.checked_sub(1) {
+                Some(left) => left,
+                None => return Err(error),
+            };
+        }
+        tracing::debug!(%error, pause = ?self.pause, "trying again");
+        tokio::time::sleep(self.pause).await;
+        self.pause = self.pause.saturating_mul(2).min(self.longest_pause);
+        Ok(())
+    }
+}
+
+/// A gateway that restarted has forgotten its jobs.
+fn is_lost_job(error: &ClientError) -> bool {
     error.label() == Some("not_found")
+}
+
+/// Says whether an error is how a job ended, rather than a poll that was turned away: asking for the same job again is useless then.
+fn ended(error: &ClientError) -> bool {
+    matches!(error, ClientError::Server { status, .. } if *status != StatusCode::TOO_MANY_REQUESTS.as_u16())
 }
 
 fn parse<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, ClientError> {

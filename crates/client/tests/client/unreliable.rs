@@ -16,13 +16,15 @@ async fn failures_that_pass_are_waited_out() {
     let (stack, client) = Stack::start().await;
     let handle = stack.store(1, FheType::Uint64, U256::from(42));
     for (label, status, times, submissions) in [
+        // A poll that is turned away says nothing about the job.
         ("rate_limited", 429, 3, 1),
-        ("gateway_not_reachable", 503, 3, 1),
-        ("response_timed_out", 503, 1, 1),
+        // A job that failed is submitted again.
+        ("gateway_not_reachable", 503, 3, 4),
+        ("response_timed_out", 503, 1, 2),
         // More often than the retries: a ciphertext takes the time it takes.
-        ("not_ready_for_decryption", 400, 10, 1),
+        ("not_ready_for_decryption", 400, 10, 11),
         // A gateway that restarted.
-        ("not_found", 404, 1, 1),
+        ("not_found", 404, 1, 2),
     ] {
         stack.behave(Behaviour::Fails { label, status, times });
         ask(&client, handle).await.unwrap_or_else(|error| panic!("{label}: {error}"));
