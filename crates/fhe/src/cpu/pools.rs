@@ -116,4 +116,32 @@ mod tests {
         assert!(panicked.is_err());
         assert_eq!(pools.0[0].calls.load(Ordering::Relaxed), 0);
     }
+
+    /// What the number of threads rests on. A new version of tfhe that weighs its algorithms otherwise fails here.
+    #[cfg(feature = "insecure-toy-parameters")]
+    #[test]
+    fn additions_of_every_width_take_the_algorithm_of_a_single_thread() {
+        use tfhe::integer::gen_keys_radix;
+
+        use crate::{fft_plan, parameters::ParameterSet};
+
+        fft_plan::fix();
+        let parameters = ParameterSet::InsecureToy.cpu().unwrap().compute();
+        let (secret, key) = gen_keys_radix(parameters, 1);
+        let like_one_thread = |threads, blocks| {
+            let client: &tfhe::integer::ClientKey = secret.as_ref();
+            let (left, right) = (
+                client.encrypt_radix(0x1234_5678_9abc_def0_u64, blocks),
+                client.encrypt_radix(u64::MAX, blocks),
+            );
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let single = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            pool.install(|| key.add_parallelized(&left, &right)) == single.install(|| key.add_parallelized(&left, &right))
+        };
+        // From euint8 to the doubled width of mulDiv and to euint256.
+        for blocks in [4, 8, 16, 32, 64, 80, 128] {
+            assert!(like_one_thread(THREADS, blocks), "{blocks} blocks");
+        }
+        assert!(!like_one_thread(16, 32), "the test would not notice the other algorithm");
+    }
 }
