@@ -199,15 +199,16 @@ impl IntoResponse for Refusal {
             details,
             retry_after,
         } = self.error;
-        let mut error = json!({ "label": label.as_str(), "message": message });
-        if label.has_details() {
+        let error = if label.has_details() {
             let details = if details.is_empty() {
-                vec![FieldIssue::new("request", message)]
+                vec![FieldIssue::new("request", message.as_str())]
             } else {
                 details
             };
-            error["details"] = json!(details);
-        }
+            json!({ "label": label.as_str(), "message": message, "details": details })
+        } else {
+            json!({ "label": label.as_str(), "message": message })
+        };
         let body = json!({ "status": "failed", "requestId": self.request_id, "error": error });
         let mut response = (self.status.unwrap_or(label.status()), Json(body)).into_response();
         // A client that is told to come back needs to know when.

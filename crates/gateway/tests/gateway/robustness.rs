@@ -29,7 +29,7 @@ struct Arbitrary {
 }
 
 fn json_value() -> impl Strategy<Value = Value> {
-    let hex = prop::collection::vec(any::<u8>(), 0..80).prop_map(|bytes| alloy::primitives::hex::encode(bytes));
+    let hex = prop::collection::vec(any::<u8>(), 0..80).prop_map(alloy::primitives::hex::encode);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

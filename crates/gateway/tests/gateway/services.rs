@@ -69,7 +69,7 @@ impl Backend {
     pub(crate) fn new() -> Self {
         let file = |id: &str, size: usize| KeyFile {
             id: id.to_owned(),
-            bytes: (0..size).map(|at| (at % 251) as u8).collect(),
+            bytes: (0..=250).cycle().take(size).collect(),
         };
         Self {
             coprocessor: signer(1),
