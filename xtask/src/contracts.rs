@@ -166,7 +166,15 @@ fn compilations() -> Result<Vec<(Compilation, PathBuf)>> {
     Ok(all)
 }
 
-fn run_quietly(mut command: Command) -> Result<()> {
+fn run_quietly(command: Command) -> Result<()> {
+    run_for_output(command).map(drop)
+}
+
+/// Runs a program of Node's and returns what it prints.
+///
+/// # Errors
+/// If it cannot be started or fails, with what it printed.
+pub(crate) fn run_for_output(mut command: Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| {
         format!("running {name}; compiling Solidity needs Node 18 or newer with npm (building the Rust workspace does not)")
@@ -178,7 +186,7 @@ fn run_quietly(mut command: Command) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Removes artifacts, so that those of deleted contracts do not stay behind.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{cache, cargo, program, run},
-    contracts, generate, tidy,
+    contracts, generate, library_compat, tidy,
 };
 
 /// The cargo-deny release that the licence check installs.
@@ -19,6 +19,7 @@ pub(crate) fn check() -> Result<()> {
     tidy::run()?;
     generate::run(true)?;
     contracts::run(true)?;
+    library_compat::run()?;
     run(cargo(&[
         "clippy",
         "--release",

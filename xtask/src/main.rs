@@ -6,6 +6,7 @@ mod contracts;
 mod gates;
 mod gen_costs;
 mod generate;
+mod library_compat;
 mod tidy;
 mod token_npm;
 
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Check that the Solidity library has everything that the published one from npm has.
+    LibraryCompat,
     /// Compile the example token with the published Solidity library from npm, changing its imports and nothing else.
     TokenNpm {
         /// The folder to write the artifact into.
@@ -69,6 +72,7 @@ fn main() -> Result<()> {
         Command::Licences => gates::licences(),
         Command::Gen { check } => generate::run(check),
         Command::Contracts { check } => contracts::run(check),
+        Command::LibraryCompat => library_compat::run(),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }
