@@ -8,11 +8,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 /// Returns the root of the repository.
+///
+/// Cargo tells where it runs; the path from build time would be wrong for an executable that another checkout has built into the same
+/// target directory.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies directly under the root")
-        .to_path_buf()
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    xtask.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Returns the directory for tools and caches of this project outside the repository.

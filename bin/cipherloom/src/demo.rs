@@ -281,12 +281,23 @@ fn watch_progress(stack: &Stack, quiet: bool) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             match progress.recv().await {
-                Ok(Progress::Computation(done)) if !quiet => {
-                    println!("           computed {} on {} in {:.2} s", done.operation, done.ty, done.seconds);
+                Ok(progress) if !quiet => {
+                    if let Some(line) = describe(&progress) {
+                        println!("           {line}");
+                    }
                 }
                 Ok(_) | Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             }
         }
     })
+}
+
+/// Says what the coprocessor has just done, where that is worth a line.
+fn describe(progress: &Progress) -> Option<String> {
+    match progress {
+        Progress::Computation(done) => Some(format!("computed {} on {} in {:.2} s", done.operation, done.ty, done.seconds)),
+        Progress::Input { values, seconds } => Some(format!("verified the proof of an input with {values} value(s) in {seconds:.2} s")),
+        _ => None,
+    }
 }
