@@ -24,6 +24,9 @@ use futures_util::future::BoxFuture;
 /// How long one look at a ciphertext under computation lasts before the next; the gateway's deadline bounds them all.
 const WAIT: Duration = Duration::from_secs(30);
 
+/// The pause before the KMS is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The gateway's key material: a key set.
 pub(crate) struct ServedKeys(pub(crate) Arc<KeySet>);
 
@@ -128,7 +131,11 @@ where
 {
     loop {
         match ask().await {
-            Err(KmsError::NotReady(_)) => wait_for_all(coprocessor, handles).await?,
+            Err(KmsError::NotReady(_)) => {
+                wait_for_all(coprocessor, handles).await?;
+                // Where the two disagree about readiness, as around a restart, this keeps the loop from spinning.
+                tokio::time::sleep(PAUSE).await;
+            }
             other => return other.map_err(|error| decryption_error(&error)),
         }
     }
