@@ -47,7 +47,7 @@ async fn inputs_of_every_type_get_handles_and_a_proof() {
             .handles
             .iter()
             .enumerate()
-            .all(|(index, handle)| handle.origin() == HandleOrigin::Input(index as u8))
+            .all(|(index, handle)| handle.origin() == HandleOrigin::Input(u8::try_from(index).unwrap()))
     );
     // Counts, handles, one signature, the extra data.
     assert_eq!(input.input_proof.len(), 2 + 8 * 32 + 65 + 1);

@@ -435,10 +435,11 @@ async fn fewer_attestations_than_the_threshold() {
         .await
         .expect("two coprocessors agree");
 
-    let mut chain = world.chain.lock().unwrap();
-    chain.threshold = 0;
-    chain.coprocessors.clear();
-    drop(chain);
+    {
+        let mut chain = world.chain.lock().unwrap();
+        chain.threshold = 0;
+        chain.coprocessors.clear();
+    }
     assert!(
         matches!(refused(&world, world.request(&[handle])).await, KmsError::Provenance { .. }),
         "a threshold of zero counts as one"
