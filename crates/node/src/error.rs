@@ -146,7 +146,9 @@ pub enum NodeError {
         reason: String,
     },
     /// A block hash of the journal does not come out again.
-    #[error("executing block {number} of the journal gives hash {actual}, recorded was {recorded}")]
+    #[error(
+        "executing block {number} of the journal gives hash {actual}, recorded was {recorded}; it was probably written by another version of this program"
+    )]
     ReplayMismatch {
         /// The block.
         number: u64,

@@ -79,6 +79,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     /// Length of the good part; a failed write is cut back to it.
     length_bytes: u64,
+    /// A write failed and the file may end in a part of it.
+    torn: bool,
     /// Holds the lock on the data directory for as long as the journal is open.
     _lock: File,
 }
@@ -110,6 +112,7 @@ impl Journal {
             file,
             path,
             length_bytes: u64::try_from(length).unwrap_or(u64::MAX),
+            torn: true,
             _lock: lock,
         };
         journal.cut_to_length()?;
@@ -124,11 +127,14 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Io`]; the file is then as it was before, as far as the system allows.
+    /// [`NodeError::Io`]; what was written in part is cut off before the next record.
     pub(crate) fn append(&mut self, record: &Record) -> Result<()> {
         let line = encode(record)?;
-        if let Err(source) = self.file.write_all(&line) {
+        if self.torn {
             self.cut_to_length()?;
+        }
+        if let Err(source) = self.file.write_all(&line) {
+            self.torn = true;
             return Err(io_error(&self.path, source));
         }
         self.length_bytes = self.length_bytes.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
@@ -145,6 +151,7 @@ impl Journal {
             .set_len(self.length_bytes)
             .and_then(|()| self.file.seek(SeekFrom::Start(self.length_bytes)))
             .map_err(|source| io_error(&self.path, source))?;
+        self.torn = false;
         Ok(())
     }
 }

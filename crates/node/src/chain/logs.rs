@@ -41,7 +41,7 @@ impl DevChain {
                 }
             }
         };
-        collect(&blocks, filter, self.limits().logs_per_query)
+        collect(&blocks, filter, self.limits())
     }
 }
 
@@ -57,13 +57,23 @@ pub(crate) fn check_filter(filter: &Filter, limits: &Limits) -> Result<()> {
 }
 
 /// Collects matching logs of `blocks`.
-pub(crate) fn collect(blocks: &[Arc<Block>], filter: &Filter, most: usize) -> Result<Vec<Log>> {
+pub(crate) fn collect(blocks: &[Arc<Block>], filter: &Filter, limits: &Limits) -> Result<Vec<Log>> {
+    let (most, most_bytes) = (limits.logs_per_query, limits.response_size_bytes);
     let mut found = Vec::new();
+    let mut size_bytes = 0usize;
     for block in blocks {
         if !filter.matches_bloom(block.header.logs_bloom) {
             continue;
         }
-        found.extend(block_logs(block, false).filter(|log| filter.matches(&log.inner)));
+        for log in block_logs(block, false).filter(|log| filter.matches(&log.inner)) {
+            size_bytes = size_bytes.saturating_add(log.inner.data.data.len());
+            if size_bytes > most_bytes {
+                return Err(NodeError::LimitExceeded(format!(
+                    "query returned more than {most_bytes} bytes of log data"
+                )));
+            }
+            found.push(log);
+        }
         if found.len() > most {
             return Err(NodeError::LimitExceeded(format!("query returned more than {most} results")));
         }

@@ -269,3 +269,27 @@ fn every_listed_method_exists() {
         assert_ne!(code, -32601, "{method}");
     }
 }
+
+#[test]
+fn the_documented_methods_are_the_fuzzed_ones() {
+    let text = include_str!("../../../../docs/node.md");
+    let methods = text.split_once("## Methods").unwrap().1.split_once("Not there:").unwrap().0;
+    let names = methods.split('`').skip(1).step_by(2).map(|name| name.split(' ').next().unwrap());
+    for name in names.filter(|name| {
+        ["eth_", "net_", "web3_", "evm_", "txpool_", "rpc_", "debug_", "personal_"]
+            .iter()
+            .any(|space| name.starts_with(space))
+    }) {
+        assert!(
+            METHODS.contains(&name) || name.starts_with("evm_setAccount"),
+            "{name} is documented but not fuzzed"
+        );
+    }
+    for method in METHODS {
+        let short = method.split_once('_').unwrap().1;
+        assert!(
+            text.contains(&format!("`{method}`")) || text.contains(&format!("`{short}`")),
+            "{method} is not documented"
+        );
+    }
+}

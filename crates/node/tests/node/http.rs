@@ -5,7 +5,7 @@ use alloy::network::{EthereumWallet, TransactionBuilder};
 use alloy::primitives::{Address, B256, TxKind, U256};
 use alloy::providers::{Provider, ProviderBuilder};
 use alloy::rpc::types::{Filter, TransactionRequest};
-use cipherloom_node::{DevChain, DevChainConfig, DevChainHandle, Limits, NodeError};
+use cipherloom_node::{ChainEventKind, DevChain, DevChainConfig, DevChainHandle, Limits, NodeError};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -159,5 +159,45 @@ async fn a_request_that_takes_too_long_is_answered() {
     .await;
     let (_, answer) = post(&node, json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId" }).to_string()).await;
     assert_eq!(answer["error"]["code"], -32002);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_clients_at_once_make_one_consistent_chain() {
+    let node = start(Limits::default()).await;
+    let mut events = node.chain().subscribe();
+    let mut clients = tokio::task::JoinSet::new();
+    for index in 0..8 {
+        let wallet = EthereumWallet::from(signer(node.chain(), index));
+        let provider = ProviderBuilder::new().wallet(wallet).connect_http(node.rpc_url().parse().unwrap());
+        clients.spawn(async move {
+            for value in 0..20 {
+                let transfer = TransactionRequest::default()
+                    .with_to(Address::repeat_byte(7))
+                    .with_value(U256::from(value));
+                let hash = *provider.send_transaction(transfer).await.unwrap().tx_hash();
+                assert!(provider.get_transaction_receipt(hash).await.unwrap().unwrap().status());
+            }
+        });
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    let chain = node.chain();
+    assert_eq!(chain.block_number().unwrap(), 160);
+    assert_eq!(
+        chain.balance(Address::repeat_byte(7), BlockId::latest()).unwrap(),
+        U256::from(8 * 190)
+    );
+    let (mut number, mut sequence) = (0, 0);
+    while let Ok(event) = events.try_recv() {
+        sequence += 1;
+        assert_eq!(event.sequence, sequence);
+        if let ChainEventKind::NewBlock(block) = &*event.kind {
+            number += 1;
+            assert_eq!(block.header.number, number, "blocks are announced in order");
+        }
+    }
+    assert_eq!(number, 160);
     node.shutdown().await;
 }

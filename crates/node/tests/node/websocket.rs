@@ -181,3 +181,46 @@ async fn shutdown_closes_open_connections() {
         Some(Ok(Message::Close(_))) | Some(Err(_)) | None
     ));
 }
+
+#[tokio::test]
+async fn random_messages_leave_the_connection_usable() {
+    let node = start(Limits::default()).await;
+    let mut client = Client::connect(&node).await;
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"id\":1,",
+        "\"jsonrpc\":\"2.0\",",
+        "\"method\":\"eth_subscribe\",",
+        "\"params\":[\"logs\",{}]",
+        "null",
+        "\u{0}",
+        "0x",
+    ];
+    // A small linear congruential generator: the same messages in every run.
+    let mut state = 20_251_120u64;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..500 {
+        let text = (0..random(12)).map(|_| pieces[random(pieces.len())]).collect::<String>();
+        let message = if random(2) == 0 {
+            Message::text(text)
+        } else {
+            Message::binary(text.into_bytes())
+        };
+        client.socket.send(message).await.unwrap();
+        let answer = client.next().await;
+        assert!(
+            answer.is_array() || answer["error"]["code"].is_i64() || answer["result"].is_string(),
+            "{answer}"
+        );
+    }
+    assert_eq!(client.ask("eth_chainId", json!([])).await["result"], "0x7a69");
+    node.shutdown().await;
+}

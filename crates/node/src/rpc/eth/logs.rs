@@ -96,7 +96,7 @@ fn changes(chain: &DevChain, id: &U256) -> Result<Value> {
     match filters.poll(id)? {
         FilterKind::Logs { filter, next_block } => {
             let from = start(filter, *next_block);
-            let logs = collect(&core.blocks(from, head.min(end(filter))), filter, chain.limits().logs_per_query)?;
+            let logs = collect(&core.blocks(from, head.min(end(filter))), filter, chain.limits())?;
             *next_block = head.saturating_add(1);
             json(logs)
         }
