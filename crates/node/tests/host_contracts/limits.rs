@@ -66,12 +66,16 @@ fn dependent_operations_are_limited_by_their_depth() {
         a = multiply(&mut script, a, 3);
     }
     stage.run(&script).unwrap();
-    // Depth passes through both operands of a binary operation and through a choice.
-    let mut through_choice = script.clone();
-    let (condition, fresh) = (through_choice.value(1, FheType::Bool), through_choice.value(2, FheType::Uint128));
-    let chosen = through_choice.operation(Operation::IfThenElse, &[condition, fresh, a]);
-    multiply(&mut through_choice, chosen, 3);
-    assert_reverts(stage.run(&through_choice), HCULimit::HCUTransactionDepthLimitExceeded {});
+    // Whichever operand is the deepest counts.
+    for position in 0..2 {
+        let mut through_choice = script.clone();
+        let (condition, fresh) = (through_choice.value(1, FheType::Bool), through_choice.value(2, FheType::Uint128));
+        let mut operands = [condition, fresh, fresh];
+        operands[position + 1] = a;
+        let chosen = through_choice.operation(Operation::IfThenElse, &operands);
+        multiply(&mut through_choice, chosen, 3);
+        assert_reverts(stage.run(&through_choice), HCULimit::HCUTransactionDepthLimitExceeded {});
+    }
     multiply(&mut script, a, 3);
     assert_reverts(stage.run(&script), HCULimit::HCUTransactionDepthLimitExceeded {});
 }
