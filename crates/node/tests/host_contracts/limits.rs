@@ -41,9 +41,24 @@ fn a_transaction_may_cost_exactly_its_limits() {
     multiply(&mut script, a, 3);
     let cost = MUL_HCU as u64 + 32;
     let set_both = |depth: u64, sum: u64| {
-        stage.administer(limit, &HCULimit::setMaxHCUDepthPerTxCall { maxHCUDepthPerTx: Uint::from(1) });
-        stage.administer(limit, &HCULimit::setMaxHCUPerTxCall { maxHCUPerTx: Uint::from(sum) });
-        stage.administer(limit, &HCULimit::setMaxHCUDepthPerTxCall { maxHCUDepthPerTx: Uint::from(depth) });
+        stage.administer(
+            limit,
+            &HCULimit::setMaxHCUDepthPerTxCall {
+                maxHCUDepthPerTx: Uint::from(1),
+            },
+        );
+        stage.administer(
+            limit,
+            &HCULimit::setMaxHCUPerTxCall {
+                maxHCUPerTx: Uint::from(sum),
+            },
+        );
+        stage.administer(
+            limit,
+            &HCULimit::setMaxHCUDepthPerTxCall {
+                maxHCUDepthPerTx: Uint::from(depth),
+            },
+        );
     };
     set_both(cost, cost);
     stage.run(&script).unwrap();
@@ -53,7 +68,12 @@ fn a_transaction_may_cost_exactly_its_limits() {
     assert_reverts(stage.run(&script), HCULimit::HCUTransactionLimitExceeded {});
 
     set_both(cost, cost);
-    stage.administer(limit, &HCULimit::setHCUPerBlockCall { hcuPerBlock: Uint::from(cost) });
+    stage.administer(
+        limit,
+        &HCULimit::setHCUPerBlockCall {
+            hcuPerBlock: Uint::from(cost),
+        },
+    );
     stage.run(&script).unwrap();
 }
 
