@@ -7,8 +7,8 @@
 mod calls;
 mod document;
 mod library;
-mod overloads;
-mod solidity;
+pub(crate) mod overloads;
+pub(crate) mod solidity;
 mod types;
 mod words;
 

@@ -7,6 +7,7 @@ mod gates;
 mod gen_costs;
 mod generate;
 mod library_compat;
+mod library_probe;
 mod tidy;
 mod token_npm;
 
@@ -51,6 +52,12 @@ enum Command {
     },
     /// Check that the Solidity library has everything that the published one from npm has.
     LibraryCompat,
+    /// Compile contracts that call every function of the Solidity library, with ours and with the published one.
+    LibraryProbe {
+        /// The folder to write the artifacts into.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Compile the example token with the published Solidity library from npm, changing its imports and nothing else.
     TokenNpm {
         /// The folder to write the artifact into.
@@ -73,6 +80,7 @@ fn main() -> Result<()> {
         Command::Gen { check } => generate::run(check),
         Command::Contracts { check } => contracts::run(check),
         Command::LibraryCompat => library_compat::run(),
+        Command::LibraryProbe { out } => library_probe::run(&out),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }

@@ -16,23 +16,23 @@ use super::{
 
 /// A function of the library.
 #[derive(Debug)]
-pub(super) struct Overload {
+pub(crate) struct Overload {
     /// What it does, a sentence.
-    pub(super) notice: String,
+    pub(crate) notice: String,
     /// What else callers should know.
-    pub(super) dev: Option<String>,
+    pub(crate) dev: Option<String>,
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its parameters: type with data location, and name.
-    pub(super) parameters: Vec<(String, &'static str)>,
+    pub(crate) parameters: Vec<(String, &'static str)>,
     /// The type of its result.
-    pub(super) result: String,
+    pub(crate) result: String,
     /// Statements of its body, without indentation.
-    pub(super) body: Vec<String>,
+    pub(crate) body: Vec<String>,
 }
 
 /// Lists the functions that come from the table, in the table's order.
-pub(super) fn overloads() -> Vec<Overload> {
+pub(crate) fn overloads() -> Vec<Overload> {
     let mut list = Vec::new();
     for spec in &TABLE {
         match spec.shape {
