@@ -2,7 +2,7 @@
 //!
 //! * Arrows between crates point down the layers of ARCHITECTURE.md, and only the crates named here may name heavy dependencies.
 //! * Every crate has a line in ARCHITECTURE.md; no crate or module has a name that says nothing.
-//! * Every path that a document mentions exists; TODO comments name an issue.
+//! * Every path that a document mentions exists; notes of unfinished work name an issue.
 
 use std::{
     collections::BTreeMap,
