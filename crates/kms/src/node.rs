@@ -68,7 +68,7 @@ pub struct KmsParts {
 pub struct KmsNode {
     shared: Arc<KmsParts>,
     requests: Semaphore,
-    decryptions: Semaphore,
+    decryptions: Arc<Semaphore>,
 }
 
 impl KmsNode {
@@ -76,7 +76,7 @@ impl KmsNode {
     #[must_use]
     pub fn new(parts: KmsParts) -> Self {
         let requests = Semaphore::new(parts.limits.requests.max(1));
-        let decryptions = Semaphore::new(parts.limits.decryptions.max(1));
+        let decryptions = Arc::new(Semaphore::new(parts.limits.decryptions.max(1)));
         Self {
             shared: Arc::new(parts),
             requests,
@@ -106,7 +106,7 @@ impl KmsNode {
 
     /// Decrypts handles that were made public and signs the result for contracts to check.
     ///
-    /// Dropping the future abandons the request; a decryption that has begun still ends and is not recorded.
+    /// Dropping the future abandons the request; a decryption that has begun still ends and is recorded.
     ///
     /// # Errors
     /// [`KmsError`]; its methods say what to tell the requester.
@@ -215,10 +215,12 @@ impl KmsNode {
         entry: AuditEntry,
         answer: impl FnOnce(&KmsParts, Vec<(Handle, U256)>) -> Result<T, KmsError> + Send + 'static,
     ) -> Result<T, KmsError> {
-        let _turn = self.decryptions.acquire().await.map_err(|_| KmsError::Task)?;
+        let turn = Arc::clone(&self.decryptions).acquire_owned().await.map_err(|_| KmsError::Task)?;
         let shared = Arc::clone(&self.shared);
         let (kind, requester, count) = (entry.kind, entry.requester, entry.handles.len());
         let work = move || {
+            // Held by the work itself: it goes on when the request is abandoned.
+            let _turn = turn;
             let values = ciphertexts
                 .iter()
                 .map(|ciphertext| {
