@@ -1,7 +1,7 @@
 //! Measures how long a key set takes to generate, to open and to use, and how large its parts and products are.
 //!
-//! `cargo run --release -p cipherloom-fhe --example key_times -- production [DIRECTORY]`: without a directory it
-//! uses a temporary one, so that the key set is generated; a second run on the same directory measures a second start.
+//! `cargo run --release -p cipherloom-fhe --example key_times -- production [DIRECTORY]`: without a directory it uses a temporary
+//! one, so that the key set is generated; a second run on the same directory measures a second start.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -17,14 +17,14 @@ impl GenerationProgress for Stages {
     fn stage(&self, name: &str, index: usize, total: usize, estimated_share: f32) {
         let share = estimated_share * 100.0;
         println!(
-            "{:8.3} s  stage {} of {total}: {name} (about {share} % of the time)",
+            "{:11.3} s  stage {} of {total}: {name} (about {share} % of the time)",
             self.0.elapsed().as_secs_f64(),
             index + 1
         );
     }
 
     fn finished(&self) {
-        println!("{:8.3} s  generated", self.0.elapsed().as_secs_f64());
+        println!("{:11.3} s  generated", self.0.elapsed().as_secs_f64());
     }
 }
 
@@ -50,7 +50,7 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
     let keys = time("open", || KeySet::open(directory))?;
     let parts = &keys.manifest().parts;
     for part in [&parts.public_key, &parts.crs, &parts.evaluation_key, &parts.secret_key] {
-        println!("            {} {} bytes", part.file, part.size_bytes);
+        println!("               {} {} bytes", part.file, part.size_bytes);
     }
     let backend = time("evaluation key: read, check, decompress", || keys.evaluation())?;
     let encryptor = time("encryptor of the key set", || keys.encryptor())?;
@@ -67,16 +67,16 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
     };
     let values = [(FheType::Uint64, U256::from(0x0123_4567_89ab_cdef_u64))];
     let list = time("encrypt one euint64 with proof", || encryptor.encrypt(&values, &metadata))?;
-    println!("            list {} bytes", list.len());
+    println!("               list {} bytes", list.len());
     time("verify it", || backend.verify_input(&list, &metadata))?;
     let expanded = time("expand it", || backend.expand_input(&list))?;
     for ciphertext in &expanded {
         let stored = time("serialize it", || backend.serialize(ciphertext))?;
-        println!("            ciphertext {} bytes", stored.len());
+        println!("               ciphertext {} bytes", stored.len());
         let ty = ciphertext.fhe_type();
         time("deserialize it", || backend.deserialize(ty, &stored))?;
         let value = time("decrypt it", || decryptor.decrypt(ty, &stored))?;
-        println!("            value {value:#x}");
+        println!("               value {value:#x}");
     }
     Ok(())
 }
@@ -84,6 +84,6 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
 fn time<T>(what: &str, f: impl FnOnce() -> Result<T, FheError>) -> Result<T, FheError> {
     let begin = Instant::now();
     let result = f()?;
-    println!("{:8.3} s  {what}", begin.elapsed().as_secs_f64());
+    println!("{:10.2} ms  {what}", begin.elapsed().as_secs_f64() * 1000.0);
     Ok(result)
 }

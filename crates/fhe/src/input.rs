@@ -37,6 +37,19 @@ pub fn encryptor_from_bytes(public_key: &[u8], crs: &[u8]) -> Result<Box<dyn Enc
     Ok(Box::new(cpu::CpuEncryptor::new(InputKeys::read_foreign(public_key, crs)?)))
 }
 
+/// Says which parameter set a public key is of, so that a client can refuse to encrypt to an insecure one: the encryptor of an
+/// insecure key set leaves plaintext in the open.
+///
+/// # Errors
+/// [`FheError::KeyMaterial`] if the bytes are not a public key of a known parameter set.
+pub fn parameters_of_public_key(public_key: &[u8]) -> Result<ParameterSet, FheError> {
+    if ClearKey::is_public_key(public_key) {
+        Ok(ParameterSet::InsecureClear)
+    } else {
+        cpu::parameters_of(public_key)
+    }
+}
+
 /// Makes an encryptor for one key set. The id is a digest of the material, so that it takes the place of the lengthy checks.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 //! plain functions: the generic high-level types would be compiled again by every caller.
 
 pub mod backend;
+pub mod blocks;
 pub mod ciphertext;
 pub mod clear;
 pub mod cpu;
@@ -21,11 +22,12 @@ mod stored;
 mod test_keys;
 
 pub use backend::{BackendKind, Decrypt, EncryptInputs, FheBackend, VerifiedInput};
+pub use blocks::{Block, BlockBackend, BlockBounds, BootstrapJob, ClearBlocks, CpuBlocks, LookupTable};
 pub use ciphertext::Ciphertext;
 pub use clear::ClearBackend;
 pub use cpu::CpuBackend;
 pub use error::FheError;
-pub use input::{encryptor_for_key_set, encryptor_from_bytes};
+pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
 pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetId, Manifest};
 pub use parameters::ParameterSet;
 #[cfg(feature = "insecure-toy-parameters")]

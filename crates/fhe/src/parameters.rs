@@ -104,11 +104,9 @@ impl ParameterSet {
     }
 
     /// Finds the CPU set whose inputs are encrypted with these parameters.
-    pub(crate) fn for_public_key(parameters: CompactPublicKeyEncryptionParameters) -> Option<CpuParameters> {
-        Self::ALL
-            .iter()
-            .filter_map(|set| set.cpu())
-            .find(|cpu| cpu.public_key == parameters)
+    pub(crate) fn for_public_key(parameters: CompactPublicKeyEncryptionParameters) -> Option<(Self, CpuParameters)> {
+        let cpu = |set: &Self| set.cpu().map(|cpu| (*set, cpu));
+        Self::ALL.iter().filter_map(cpu).find(|(_, cpu)| cpu.public_key == parameters)
     }
 }
 

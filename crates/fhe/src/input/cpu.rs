@@ -48,7 +48,7 @@ impl InputKeys {
     /// seconds of CPU.
     pub(crate) fn read_foreign(public_key: &[u8], crs: &[u8]) -> Result<Self, FheError> {
         let keys = Self::read_authentic(public_key, crs)?;
-        let parameters = known_parameters(&keys.public_key)?;
+        let (_, parameters) = known_parameters(&keys.public_key)?;
         if !keys.crs.is_conformant(&parameters.crs_conformance()?) {
             return Err(FheError::key(
                 "CRS",
@@ -62,7 +62,7 @@ impl InputKeys {
     /// set.
     pub(crate) fn read_authentic(public_key: &[u8], crs: &[u8]) -> Result<Self, FheError> {
         let public_key = read_public_key(public_key)?;
-        let parameters = known_parameters(&public_key)?;
+        let (_, parameters) = known_parameters(&public_key)?;
         if !public_key.is_conformant(&parameters.public_key) {
             return Err(FheError::key("public key", "does not match its parameters"));
         }
@@ -193,7 +193,12 @@ fn into_integer_list(list: &ProvenCompactCiphertextList) -> Result<integer::Prov
     Ok(list)
 }
 
-fn known_parameters(public_key: &CompactPublicKey) -> Result<CpuParameters, FheError> {
+/// Says which parameter set a public key is of.
+pub(super) fn parameters_of(public_key: &[u8]) -> Result<ParameterSet, FheError> {
+    known_parameters(&read_public_key(public_key)?).map(|(set, _)| set)
+}
+
+fn known_parameters(public_key: &CompactPublicKey) -> Result<(ParameterSet, CpuParameters), FheError> {
     ParameterSet::for_public_key(public_key.parameters())
         .ok_or_else(|| FheError::key("public key", "is of a parameter set this build does not know"))
 }

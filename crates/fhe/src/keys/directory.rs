@@ -85,20 +85,23 @@ impl Place {
         let unique = u64::from_le_bytes(random_bytes()?);
         let partial = self.parent.join(format!("{}{unique:016x}", self.partial));
         private_directory().create(&partial).map_err(at(&partial))?;
-        let parts = &manifest.parts;
-        write_file(&partial.join(&parts.secret_key.file), &material.secret_key, Readable::Owner)?;
-        write_file(&partial.join(&parts.public_key.file), &material.public_key, Readable::Everyone)?;
-        write_file(&partial.join(&parts.crs.file), &material.crs, Readable::Everyone)?;
-        write_file(
-            &partial.join(&parts.evaluation_key.file),
-            &material.evaluation_key,
-            Readable::Everyone,
-        )?;
-        write_file(&partial.join(manifest::FILE), &manifest.to_json()?, Readable::Everyone)?;
-        sync_directory(&partial)?;
-        fs::rename(&partial, &self.target).map_err(at(&self.target))?;
-        sync_directory(&self.parent)
+        let written = write_files(&partial, manifest, material).and_then(|()| fs::rename(&partial, &self.target).map_err(at(&self.target)));
+        if written.is_err() {
+            // A secret that nobody will use should not stay; if this fails too, the next generation removes it.
+            let _ = fs::remove_dir_all(&partial);
+        }
+        written.and_then(|()| sync_directory(&self.parent))
     }
+}
+
+fn write_files(directory: &Path, manifest: &Manifest, material: &Material) -> Result<(), FheError> {
+    let parts = &manifest.parts;
+    write_file(&parts.secret_key.path(directory), &material.secret_key, Readable::Owner)?;
+    write_file(&parts.public_key.path(directory), &material.public_key, Readable::Everyone)?;
+    write_file(&parts.crs.path(directory), &material.crs, Readable::Everyone)?;
+    write_file(&parts.evaluation_key.path(directory), &material.evaluation_key, Readable::Everyone)?;
+    write_file(&directory.join(manifest::FILE), &manifest.to_json()?, Readable::Everyone)?;
+    sync_directory(directory)
 }
 
 /// Who can read a file.

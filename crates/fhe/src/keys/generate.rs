@@ -15,7 +15,7 @@ use crate::{
 /// Is told how far a generation is.
 pub trait GenerationProgress {
     /// A stage begins: stage `index` (from 0) of `total`, which takes about this share of the whole time, between 0 and 1. The
-    /// longest stage is one library call that cannot say how far it is.
+    /// longest stage is one library call that cannot say how far it is. A clear key set is made at once, without stages.
     fn stage(&self, name: &str, index: usize, total: usize, estimated_share: f32);
 
     /// Everything is generated and written.
@@ -44,10 +44,10 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], FheError> {
 
 /// Name and estimated share of the time of each stage; the shares are those measured with production parameters.
 const STAGES: [(&str, f32); 4] = [
-    ("secret and evaluation key", 0.12),
+    ("secret and evaluation key", 0.215),
     ("public key", 0.005),
-    ("reference string for input proofs", 0.865),
-    ("writing", 0.01),
+    ("reference string for input proofs", 0.75),
+    ("writing", 0.03),
 ];
 
 /// Generates all parts.

@@ -62,11 +62,11 @@ fn lists_of_existing_clients_are_admitted() {
 
 #[test]
 fn values_that_contracts_cannot_use_are_refused() {
-    let bits = |count: usize| packed(|builder| drop(builder.push_with_num_bits(1u64, count).map(|_| ())));
+    let bits = |count: usize| packed(|builder| _ = builder.push_with_num_bits(1u64, count).unwrap());
     for count in [2, 4, 24, 48] {
         assert_malformed(&format!("an unsigned integer of {count} bits"), &bits(count));
     }
-    assert_malformed("a signed integer", &packed(|builder| drop(builder.push(-1i64))));
+    assert_malformed("a signed integer", &packed(|builder| _ = builder.push(-1i64)));
     assert_malformed(
         "a good value and a signed one",
         &packed(|builder| {
@@ -77,9 +77,9 @@ fn values_that_contracts_cannot_use_are_refused() {
 
 #[test]
 fn lists_beyond_the_limits_are_refused() {
-    assert_malformed("256 values", &packed(|builder| drop(builder.extend((0..256).map(|_| true)))));
+    assert_malformed("256 values", &packed(|builder| _ = builder.extend((0..256).map(|_| true))));
     // More bits than one proof covers: tfhe splits such a list over several proofs.
-    assert_malformed("2056 bits", &packed(|builder| drop(builder.extend((0..257).map(|_| 1u8)))));
+    assert_malformed("2056 bits", &packed(|builder| _ = builder.extend((0..257).map(|_| 1u8))));
 }
 
 #[test]
@@ -109,8 +109,8 @@ fn a_list_that_claims_other_types_than_it_proves_is_refused() {
             .unwrap()
             .into_raw_parts()
     };
-    let (small, small_kinds) = build(&|builder| drop(builder.push(7u8)));
-    let (_, large_kinds) = build(&|builder| drop(builder.push(7u64)));
+    let (small, small_kinds) = build(&|builder| _ = builder.push(7u8));
+    let (_, large_kinds) = build(&|builder| _ = builder.push(7u64));
     let reassemble = |list: &_, kinds: &Vec<_>| {
         let bytes = bincode::serialize(&(list, kinds)).unwrap();
         write(&high_level(&bincode::deserialize(&bytes).unwrap()))

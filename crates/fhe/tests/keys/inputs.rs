@@ -1,6 +1,6 @@
 //! What is admitted as an input list, and what is not.
 
-use cipherloom_fhe::{FheError, encryptor_for_key_set, encryptor_from_bytes};
+use cipherloom_fhe::{FheError, ParameterSet, encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
 use cipherloom_primitives::{
     Address, FheType, U256,
     input::{InputMetadata, MAX_INPUT_LIST_BYTES},
@@ -229,4 +229,14 @@ fn public_keys_are_written_for_the_oldest_clients_and_read_from_the_newest() {
     encryptor_from_bytes(&public_key, &TOY.keys.crs()).unwrap();
     public_key[at] = 2;
     assert!(encryptor_from_bytes(&public_key, &TOY.keys.crs()).is_err());
+}
+
+#[test]
+fn a_client_can_tell_an_insecure_public_key() {
+    for (fixture, parameters) in [(&*CLEAR, ParameterSet::InsecureClear), (&*TOY, ParameterSet::InsecureToy)] {
+        assert_eq!(parameters_of_public_key(&fixture.keys.public_key()).unwrap(), parameters);
+        assert!(!parameters.is_secure());
+    }
+    assert!(ParameterSet::Production.is_secure());
+    assert!(parameters_of_public_key(b"no key").is_err());
 }
