@@ -35,6 +35,9 @@ pub enum NodeError {
     /// No block has this hash or number.
     #[error("header not found: {0}")]
     UnknownBlock(String),
+    /// No block has a transaction with this hash.
+    #[error("transaction {0} not found")]
+    UnknownTransaction(B256),
     /// The block exists, but its state has been discarded.
     #[error("missing trie node: state of block {number} is no longer available, the oldest kept state is that of block {oldest}")]
     StatePruned {

@@ -1,5 +1,7 @@
 //! The one place that drives revm: environments in, results and state changes out.
 
+use std::convert::Infallible;
+
 use alloy::consensus::TxEnvelope;
 use alloy::consensus::{Transaction, Typed2718};
 use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
@@ -10,10 +12,11 @@ use revm::context::result::{EVMError, ExecutionResult, HaltReason, InvalidTransa
 use revm::context::{BlockEnv, Context, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::database_interface::WrapDatabaseRef;
+use revm::handler::MainnetContext;
 use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
 use revm::primitives::hardfork::SpecId;
 use revm::state::EvmState;
-use revm::{ExecuteEvm, MainBuilder, MainContext};
+use revm::{ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext};
 
 use crate::error::{NodeError, Result};
 use crate::state::{RecentHashes, StateView, WorldState};
@@ -51,6 +54,34 @@ pub(crate) enum Sender {
 ///
 /// The transaction is invalid: it cannot be part of a block. A revert is not an error here.
 pub(crate) fn execute(state: &WorldState, block: &BlockContext, tx: TxEnv, sender: Sender) -> Result<(ExecutionResult, EvmState)> {
+    let offer = Offer::of(&tx);
+    match context(state, block, &tx, sender).build_mainnet().transact(tx) {
+        Ok(done) => Ok((done.result, done.state)),
+        Err(error) => Err(offer.refused(error, state, block)),
+    }
+}
+
+/// As [`execute`], watched by `inspector`; the state changes are dropped.
+///
+/// # Errors
+///
+/// As [`execute`].
+pub(crate) fn inspect<'a, I>(state: &'a WorldState, block: &'a BlockContext, tx: TxEnv, inspector: I) -> Result<ExecutionResult>
+where
+    I: Inspector<CallContext<'a>>,
+{
+    let offer = Offer::of(&tx);
+    let context = context(state, block, &tx, Sender::Impersonated);
+    match context.build_mainnet_with_inspector(inspector).inspect_one_tx(tx) {
+        Ok(result) => Ok(result),
+        Err(error) => Err(offer.refused(error, state, block)),
+    }
+}
+
+/// What revm executes in.
+pub(crate) type CallContext<'a> = MainnetContext<WrapDatabaseRef<StateView<'a>>>;
+
+fn context<'a>(state: &'a WorldState, block: &'a BlockContext, tx: &TxEnv, sender: Sender) -> CallContext<'a> {
     let env = BlockEnv {
         number: block.number,
         beneficiary: block.coinbase,
@@ -67,12 +98,11 @@ pub(crate) fn execute(state: &WorldState, block: &BlockContext, tx: TxEnv, sende
         blob_excess_gas_and_price: Some(BlobExcessGasAndPrice::new(0, BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE)),
         slot_num: 0,
     };
-    let (caller, nonce, gas_limit, gas_price) = (tx.caller, tx.nonce, tx.gas_limit, tx.gas_price);
     let view = StateView {
         state,
         hashes: &block.hashes,
     };
-    let mut evm = Context::mainnet()
+    Context::mainnet()
         .with_db(WrapDatabaseRef(view))
         .with_block(env)
         .modify_cfg_chained(|cfg| {
@@ -81,62 +111,69 @@ pub(crate) fn execute(state: &WorldState, block: &BlockContext, tx: TxEnv, sende
             cfg.disable_nonce_check = sender == Sender::Call;
             cfg.disable_eip3607 = sender != Sender::Signed;
         })
-        .build_mainnet();
-    match evm.transact(tx) {
-        Ok(done) => Ok((done.result, done.state)),
-        Err(EVMError::Transaction(error)) => Err(invalid_transaction(
-            error,
-            caller,
-            nonce,
-            gas_limit,
-            gas_price,
-            block,
-            state.nonce(&caller),
-        )),
-        Err(other) => Err(NodeError::Internal(other.to_string())),
-    }
 }
 
-fn invalid_transaction(
-    error: InvalidTransaction,
+/// What error messages tell about a transaction.
+struct Offer {
     sender: Address,
     nonce: u64,
     gas_limit: u64,
-    gas_price: u128,
-    block: &BlockContext,
-    expected: u64,
-) -> NodeError {
-    match error {
-        InvalidTransaction::NonceTooLow { .. } => NodeError::NonceTooLow { sender, nonce, expected },
-        InvalidTransaction::LackOfFundForMaxFee { fee, balance } => NodeError::InsufficientFunds {
+    max_fee: u128,
+}
+
+impl Offer {
+    fn of(tx: &TxEnv) -> Self {
+        Self {
+            sender: tx.caller,
+            nonce: tx.nonce,
+            gas_limit: tx.gas_limit,
+            max_fee: tx.gas_price,
+        }
+    }
+
+    fn refused(self, error: EVMError<Infallible>, state: &WorldState, block: &BlockContext) -> NodeError {
+        let EVMError::Transaction(error) = error else {
+            return NodeError::Internal(error.to_string());
+        };
+        let Self {
             sender,
-            balance: *balance,
-            cost: *fee,
-        },
-        InvalidTransaction::GasPriceLessThanBasefee => NodeError::FeeTooLow {
-            sender,
-            max_fee: gas_price,
-            base_fee: block.base_fee,
-        },
-        InvalidTransaction::NonceTooHigh { .. } => {
-            NodeError::InvalidTransaction(format!("nonce too high: address {sender}, tx: {nonce} state: {expected}"))
+            nonce,
+            gas_limit,
+            max_fee,
+        } = self;
+        let expected = state.nonce(&sender);
+        match error {
+            InvalidTransaction::NonceTooLow { .. } => NodeError::NonceTooLow { sender, nonce, expected },
+            InvalidTransaction::LackOfFundForMaxFee { fee, balance } => NodeError::InsufficientFunds {
+                sender,
+                balance: *balance,
+                cost: *fee,
+            },
+            InvalidTransaction::GasPriceLessThanBasefee => NodeError::FeeTooLow {
+                sender,
+                max_fee,
+                base_fee: block.base_fee,
+            },
+            InvalidTransaction::NonceTooHigh { .. } => {
+                NodeError::InvalidTransaction(format!("nonce too high: address {sender}, tx: {nonce} state: {expected}"))
+            }
+            InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas: required, .. }
+            | InvalidTransaction::GasFloorMoreThanGasLimit { gas_floor: required, .. } => {
+                NodeError::InvalidTransaction(format!("intrinsic gas too low: have {gas_limit}, want {required}"))
+            }
+            InvalidTransaction::CallerGasLimitMoreThanBlock => {
+                NodeError::InvalidTransaction(format!("exceeds block gas limit: have {gas_limit}, limit {}", block.gas_limit))
+            }
+            InvalidTransaction::PriorityFeeGreaterThanMaxFee => {
+                NodeError::InvalidTransaction("max priority fee per gas higher than max fee per gas".to_owned())
+            }
+            InvalidTransaction::CreateInitCodeSizeLimit => NodeError::InvalidTransaction("max initcode size exceeded".to_owned()),
+            InvalidTransaction::RejectCallerWithCode => NodeError::InvalidTransaction(format!("sender not an eoa: address {sender}")),
+            InvalidTransaction::InvalidChainId => {
+                NodeError::InvalidTransaction(format!("invalid chain id for signer: the chain id is {}", block.chain_id))
+            }
+            other => NodeError::InvalidTransaction(other.to_string()),
         }
-        InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas: required, .. }
-        | InvalidTransaction::GasFloorMoreThanGasLimit { gas_floor: required, .. } => {
-            NodeError::InvalidTransaction(format!("intrinsic gas too low: have {gas_limit}, want {required}"))
-        }
-        InvalidTransaction::CallerGasLimitMoreThanBlock => {
-            NodeError::InvalidTransaction(format!("exceeds block gas limit: have {gas_limit}, limit {}", block.gas_limit))
-        }
-        InvalidTransaction::PriorityFeeGreaterThanMaxFee => {
-            NodeError::InvalidTransaction("max priority fee per gas higher than max fee per gas".to_owned())
-        }
-        InvalidTransaction::CreateInitCodeSizeLimit => NodeError::InvalidTransaction("max initcode size exceeded".to_owned()),
-        InvalidTransaction::RejectCallerWithCode => NodeError::InvalidTransaction(format!("sender not an eoa: address {sender}")),
-        InvalidTransaction::InvalidChainId => {
-            NodeError::InvalidTransaction(format!("invalid chain id for signer: the chain id is {}", block.chain_id))
-        }
-        other => NodeError::InvalidTransaction(other.to_string()),
     }
 }
 
@@ -242,7 +279,8 @@ pub(crate) fn call_output(result: ExecutionResult) -> Result<Bytes> {
     }
 }
 
-fn revert_message(output: &[u8]) -> String {
+/// `execution reverted`, with the reason where `output` tells one.
+pub(crate) fn revert_message(output: &[u8]) -> String {
     if let Ok(revert) = Revert::abi_decode(output) {
         return format!("execution reverted: {}", revert.reason);
     }

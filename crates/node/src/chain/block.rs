@@ -42,7 +42,7 @@ pub struct MinedReceipt {
     pub gas_used: u64,
     /// Price paid, in wei per gas.
     pub effective_gas_price: u128,
-    /// Address of the contract, if the transaction created one.
+    /// Address of the contract that the transaction created or, if it failed, would have created.
     pub contract_address: Option<Address>,
     /// Index of the transaction's first log within the block.
     pub first_log_index: u64,
@@ -82,7 +82,11 @@ impl BlockBuilder {
         let gas_used = result.tx_gas_used();
         self.gas_used = self.gas_used.saturating_add(gas_used);
         let status = result.is_success();
-        let contract_address = result.created_address();
+        // The address is determined by sender and nonce, also when the creation fails.
+        let contract_address = transaction
+            .envelope
+            .is_create()
+            .then(|| transaction.sender.create(transaction.envelope.nonce()));
         // A failed transaction leaves no logs.
         let logs = if status { result.into_logs() } else { Vec::new() };
         let first_log_index = self.log_count;

@@ -12,6 +12,7 @@ pub(crate) mod journal;
 pub(crate) mod logs;
 pub(crate) mod pool;
 mod submit;
+pub(crate) mod trace;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -103,6 +103,15 @@ fn state(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<V
             }
             .map(Some)
         }
+        "eth_getAccountInfo" => {
+            let address: Address = params.required("address")?;
+            let state = chain.state(params.block()?)?;
+            params.end()?;
+            let (balance, nonce) = (json(state.balance(&address))?, quantity(state.nonce(&address)));
+            Ok(Some(
+                json!({ "balance": balance, "nonce": nonce, "code": json(state.code(&address))? }),
+            ))
+        }
         "eth_getStorageAt" => {
             let address: Address = params.required("address")?;
             let slot: JsonStorageKey = params.required("slot")?;

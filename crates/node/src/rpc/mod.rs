@@ -1,10 +1,11 @@
 //! JSON-RPC 2.0 over whatever carries bytes: single calls, batches, errors.
 //!
 //! Nothing here knows about HTTP or WebSocket; [`DevChain::rpc`] takes the bytes of a request and
-//! gives the bytes of the response. The methods are in [`eth`] (the standard ones) and [`dev`]
-//! (those of development chains).
+//! gives the bytes of the response. The methods are in [`eth`] (the standard ones), [`dev`] (those of
+//! development chains) and [`debug`] (the call tracer).
 
 pub(crate) mod convert;
+mod debug;
 mod dev;
 mod eth;
 pub(crate) mod filters;
@@ -85,11 +86,12 @@ impl DevChain {
     /// Whatever the method reports; [`NodeError::MethodNotFound`] for an unknown one.
     pub fn rpc_call(&self, method: &str, params: Value) -> Result<Value> {
         let mut params = Params::new(params)?;
-        let result = match eth::dispatch(self, method, &mut params)? {
-            Some(result) => result,
-            None => dev::dispatch(self, method, &mut params)?.ok_or_else(|| NodeError::MethodNotFound(printable(method)))?,
-        };
-        Ok(result)
+        for answer in [eth::dispatch, dev::dispatch, debug::dispatch] {
+            if let Some(result) = answer(self, method, &mut params)? {
+                return Ok(result);
+            }
+        }
+        Err(NodeError::MethodNotFound(printable(method)))
     }
 }
 

@@ -90,6 +90,8 @@ const METHODS: &[&str] = &[
     "anvil_dropTransaction",
     "anvil_nodeInfo",
     "txpool_content",
+    "eth_getAccountInfo",
+    "debug_traceTransaction",
     "txpool_content",
     "anvil_rollback",
     "anvil_reorg",

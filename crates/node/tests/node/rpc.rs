@@ -4,7 +4,7 @@ use alloy::consensus::TrieAccount;
 use alloy::eips::BlockId;
 use alloy::primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use alloy::rlp::encode;
-use alloy::rpc::types::{Block, EIP1186AccountProofResponse, Log, Transaction, TransactionReceipt};
+use alloy::rpc::types::{Block, EIP1186AccountProofResponse, Log, Transaction, TransactionReceipt, TransactionRequest};
 use alloy_trie::Nibbles;
 use alloy_trie::proof::verify_proof;
 use cipherloom_node::{DevChain, DevChainConfig, Limits, NodeError};
@@ -365,4 +365,72 @@ fn fee_history_covers_the_asked_blocks() {
         -32602
     );
     assert_eq!(ask(&chain, "eth_feeHistory", json!([9, "latest", null]))["oldestBlock"], "0x0");
+}
+
+#[test]
+fn traces_show_the_calls_inside_a_transaction() {
+    let (chain, _) = chain();
+    let (caller, register, reverter) = (deploy(&chain, &CALLER), deploy(&chain, &REGISTER), deploy(&chain, &reverter()));
+    let through = |to: Address, input: Bytes| [to.into_word().to_vec(), input.to_vec()].concat().into();
+    let sent = |input: Bytes| {
+        chain
+            .send_transaction(TransactionRequest {
+                gas: Some(200_000),
+                ..call_to(caller, input)
+            })
+            .unwrap()
+    };
+    let (good, bad) = (sent(through(register, word(6))), sent(through(reverter, Bytes::new())));
+    let trace = |hash: B256, config: Value| {
+        ask(
+            &chain,
+            "debug_traceTransaction",
+            json!([hash, { "tracer": "callTracer", "tracerConfig": config, "timeout": "5s" }]),
+        )
+    };
+
+    let root = trace(good, json!({ "withLog": true }));
+    assert_eq!(
+        (&root["type"], &root["to"], &root["gas"]),
+        (&json!("CALL"), &json!(caller), &json!("0x30d40"))
+    );
+    assert_eq!(root["gasUsed"], ask(&chain, "eth_getTransactionReceipt", json!([good]))["gasUsed"]);
+    let inner = &root["calls"][0];
+    assert_eq!(
+        (&inner["from"], &inner["to"], &inner["input"], &inner["output"]),
+        (&json!(caller), &json!(register), &json!(word(6)), &json!(word(6)))
+    );
+    assert_eq!(inner["logs"][0]["topics"], json!([B256::from(U256::from(6))]));
+
+    let root = trace(bad, json!({}));
+    assert!(root.get("error").is_none(), "the outer call goes on after the inner one fails");
+    assert_eq!(
+        (&root["calls"][0]["error"], &root["calls"][0]["revertReason"]),
+        (&json!("execution reverted"), &json!("nope"))
+    );
+    assert!(trace(bad, json!({ "onlyTopCall": true })).get("calls").is_none());
+    let creation = chain.block(1.into()).unwrap().unwrap().transactions[0].hash;
+    assert_eq!(
+        (&trace(creation, json!({}))["type"], &trace(creation, json!({}))["to"]),
+        (&json!("CREATE"), &json!(caller))
+    );
+
+    assert_eq!(chain.rpc_call("debug_traceTransaction", json!([good])).unwrap_err().code(), -32602);
+    let recursive = deploy(&chain, &RECURSIVE);
+    let deep = chain
+        .send_transaction(TransactionRequest {
+            gas: Some(50_000_000),
+            ..call_to(recursive, Bytes::new())
+        })
+        .unwrap();
+    let deep = json!([deep, { "tracer": "callTracer" }]);
+    assert!(matches!(
+        chain.rpc_call("debug_traceTransaction", deep),
+        Err(NodeError::LimitExceeded(_))
+    ));
+    let unknown = json!([B256::ZERO, { "tracer": "callTracer" }]);
+    assert!(matches!(
+        chain.rpc_call("debug_traceTransaction", unknown),
+        Err(NodeError::UnknownTransaction(_))
+    ));
 }

@@ -27,6 +27,12 @@ pub(crate) const TIMESTAMP: Bytes = bytes!("425f5260205ff3");
 /// Stores 1 in transient storage and returns what it reads back.
 pub(crate) const TRANSIENT: Bytes = bytes!("60015f5d5f5c5f5260205ff3");
 
+/// Calls the address in the first word of the call data with the rest of it, and returns 1 if it succeeded.
+pub(crate) const CALLER: Bytes = bytes!("602036038060205f375f5f825f5f5f355af15f5260205ff3");
+
+/// Calls itself until the gas is gone.
+pub(crate) const RECURSIVE: Bytes = bytes!("5f5f5f5f5f305af100");
+
 /// Runs until the gas is gone.
 pub(crate) const ENDLESS: Bytes = bytes!("5b5f56");
 
