@@ -3,7 +3,7 @@
 use cipherloom_primitives::{FheType, TypedOperation, U256, input::InputMetadata};
 use serde::{Deserialize, Serialize};
 
-use crate::{ciphertext::Ciphertext, error::FheError};
+use crate::{blocks::BlockBackend, ciphertext::Ciphertext, error::FheError};
 
 /// Which implementation is behind an [`FheBackend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,12 @@ pub trait FheBackend: Send + Sync + 'static {
     /// # Errors
     /// [`FheError::MalformedCiphertext`] if the bytes are not a ciphertext of this type and key set.
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError>;
+
+    /// Returns the machinery of blocks, on which whole graphs of operations are computed at once, if this backend has one. Both backends of this
+    /// crate do.
+    fn blocks(&self) -> Option<&dyn BlockBackend> {
+        None
+    }
 }
 
 /// Encrypts inputs to a key set's public key; what a dApp's client does.

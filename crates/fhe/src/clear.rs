@@ -11,6 +11,7 @@ pub use arithmetic::evaluate;
 
 use crate::{
     backend::{BackendKind, FheBackend, VerifiedInput},
+    blocks::{BlockBackend, ClearBlocks},
     ciphertext::{Ciphertext, Value},
     error::FheError,
     keys::ClearKey,
@@ -20,13 +21,17 @@ use crate::{
 /// A backend without any encryption. For tests and development only.
 pub struct ClearBackend {
     key: ClearKey,
+    blocks: ClearBlocks,
 }
 
 impl ClearBackend {
     /// Makes the backend for a key set. **Insecure:** every "ciphertext" it makes holds its plaintext in the open.
     #[must_use]
     pub const fn insecure_new(key: ClearKey) -> Self {
-        Self { key }
+        Self {
+            key,
+            blocks: ClearBlocks::insecure_new(),
+        }
     }
 }
 
@@ -58,6 +63,10 @@ impl FheBackend for ClearBackend {
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
         crate::stored::clear_deserialize(&self.key, ty, bytes)
+    }
+
+    fn blocks(&self) -> Option<&dyn BlockBackend> {
+        Some(&self.blocks)
     }
 }
 

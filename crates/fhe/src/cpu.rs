@@ -25,6 +25,7 @@ use cipherloom_primitives::{FheType, TypedOperation, input::InputMetadata};
 
 use crate::{
     backend::{BackendKind, FheBackend, VerifiedInput},
+    blocks::{BlockBackend, CpuBlocks},
     ciphertext::Ciphertext,
     error::FheError,
     fft_plan,
@@ -38,6 +39,7 @@ use crate::{
 pub struct CpuBackend {
     keys: Arc<EvaluationKeys>,
     pools: pools::Pools,
+    blocks: CpuBlocks,
 }
 
 impl CpuBackend {
@@ -50,6 +52,7 @@ impl CpuBackend {
         // The keys were read after this was done once; a call that does nothing is cheaper than a wrong plan.
         fft_plan::fix();
         Self {
+            blocks: CpuBlocks::new(Arc::clone(&keys)),
             keys,
             pools: pools::Pools::for_this_machine(),
         }
@@ -81,5 +84,9 @@ impl FheBackend for CpuBackend {
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
         crate::stored::cpu_deserialize(&self.keys, ty, bytes)
+    }
+
+    fn blocks(&self) -> Option<&dyn BlockBackend> {
+        Some(&self.blocks)
     }
 }

@@ -59,6 +59,39 @@ pub enum FheError {
         /// The type.
         ty: FheType,
     },
+    /// A linear combination of blocks can leave the values a block has room for.
+    #[error("a combination of blocks takes values from {min} to {max}, but a block holds 0 to 15")]
+    BlockRange {
+        /// The smallest value it can take.
+        min: i64,
+        /// The largest value it can take.
+        max: i64,
+    },
+    /// A linear combination of blocks is too noisy to be looked up.
+    #[error("a combination of blocks has noise level {level}, above the parameters' limit of 5")]
+    BlockNoise {
+        /// Its noise level.
+        level: u64,
+    },
+    /// A lookup table that cannot be evaluated by one bootstrap.
+    #[error("the lookup table {0}")]
+    LookupTable(&'static str),
+    /// A block can be larger than the largest input of the table it should be looked up in.
+    #[error("a block of values up to {degree} cannot be looked up in a table for inputs up to {max_input}")]
+    LookupInput {
+        /// The block's largest value.
+        degree: u8,
+        /// The table's largest input.
+        max_input: u8,
+    },
+    /// Blocks that do not make a ciphertext of this type.
+    #[error("the blocks make no {ty} ciphertext: {reason}")]
+    UncleanBlocks {
+        /// The type they should have.
+        ty: FheType,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
     /// A key file is missing or unreadable.
     #[error("key file {path}: {source}")]
     KeyFile {
