@@ -10,7 +10,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_client::{Client, ClientConfig, ClientError, EncryptedInput, PermitTerms, Plaintext, PublicDecryption};
+use cipherloom_client::{Client, ClientConfig, ClientError, EncryptedInput, KeyTrust, PermitTerms, Plaintext, PublicDecryption};
 use cipherloom_contracts::development;
 use cipherloom_coprocessor::Progress;
 use cipherloom_fhe::KeySet;
@@ -84,6 +84,8 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
             stack::open_keys(&data, &options.stack),
         )
         .await?;
+    // Inputs are encrypted to this key and no other, whatever the gateway serves.
+    let key_trust = KeyTrust::KeySet(keys.manifest().id);
     let stack = narrator
         .step(
             "start the chain, the coprocessor, the KMS and the gateway",
@@ -97,7 +99,7 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
         stack.gateway_url()
     ));
     let watcher = watch_progress(&stack, options.json);
-    let result = transfer(&stack, bytecode, narrator).await;
+    let result = transfer(&stack, key_trust, bytecode, narrator).await;
     stack.shutdown().await;
     watcher.abort();
     let balances = result?;
@@ -124,8 +126,8 @@ impl Person {
     }
 }
 
-async fn transfer(stack: &Stack, bytecode: Bytes, narrator: &mut Narrator) -> Result<Balances> {
-    let config = ClientConfig::new(*stack.addresses(), development::signing_domains());
+async fn transfer(stack: &Stack, key_trust: KeyTrust, bytecode: Bytes, narrator: &mut Narrator) -> Result<Balances> {
+    let config = ClientConfig::new(*stack.addresses(), development::signing_domains()).trusting(key_trust);
     let client = Client::connect(&stack.gateway_url(), &stack.rpc_url(), config).await?;
 
     let alice_wallet = wallet(stack, 0)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cipherloom_contracts::HostAddresses;
+use cipherloom_fhe::KeySetId;
 use cipherloom_primitives::eip712::SigningDomains;
 
 /// Which deployment a client is for.
@@ -12,19 +13,40 @@ pub struct ClientConfig {
     pub addresses: HostAddresses,
     /// Where signatures are valid; must be what the contracts say.
     pub domains: SigningDomains,
+    /// Which public key inputs may be encrypted to.
+    pub key_trust: KeyTrust,
     /// Time and size limits.
     pub limits: ClientLimits,
 }
 
+/// Which public key inputs may be encrypted to. The gateway serves it, and whoever owns the secret key to it reads the inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyTrust {
+    /// The key of this key set only. A key that is known to be right also needs no lengthy checks.
+    KeySet(KeySetId),
+    /// Any key of secure parameters: trusts the gateway not to serve a key of its own.
+    AnySecure,
+    /// Any key, even one that hides nothing. For development.
+    InsecureAny,
+}
+
 impl ClientConfig {
-    /// Builds a configuration with the default limits.
+    /// Builds a configuration with the default limits that accepts [`KeyTrust::AnySecure`] key.
     #[must_use]
     pub fn new(addresses: HostAddresses, domains: SigningDomains) -> Self {
         Self {
             addresses,
             domains,
+            key_trust: KeyTrust::AnySecure,
             limits: ClientLimits::default(),
         }
+    }
+
+    /// The same with another choice of public keys.
+    #[must_use]
+    pub const fn trusting(mut self, key_trust: KeyTrust) -> Self {
+        self.key_trust = key_trust;
+        self
     }
 }
 

@@ -81,6 +81,9 @@ pub enum ClientError {
         /// How long was waited.
         limit: Duration,
     },
+    /// The gateway serves a public key that hides nothing.
+    #[error("the gateway serves a public key of parameter set {0}, which hides nothing; accepting it must be chosen explicitly")]
+    InsecureKey(&'static str),
     /// The coprocessors found that the proof does not belong to contract, user and chain.
     #[error("the coprocessors rejected the proof of the input")]
     InputRejected,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use cipherloom_fhe::encryptor_from_bytes;
+use cipherloom_fhe::{EncryptInputs, encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
 
 use crate::{
     Client, Encryptor,
+    config::KeyTrust,
     error::ClientError,
     wire::{KeyUrl, Located},
 };
@@ -32,14 +33,30 @@ impl Client {
             .ok_or_else(|| malformed("it names no reference string for 2048 bits"))?;
         let public_key = gateway.download("public key", first_url(&info.fhe_public_key)?).await?;
         let crs = gateway.download("reference string", first_url(crs)?).await?;
+        let trust = self.config().key_trust;
         // Reading and checking megabytes of group elements takes a while.
-        let encrypt = tokio::task::spawn_blocking(move || encryptor_from_bytes(&public_key, &crs))
+        let encrypt = tokio::task::spawn_blocking(move || trusted_encryptor(trust, &public_key, &crs))
             .await
             .map_err(|_| ClientError::Task)??;
         Ok(Encryptor {
             public_key_id: info.fhe_public_key.data_id.clone(),
             encrypt: Arc::from(encrypt),
         })
+    }
+}
+
+fn trusted_encryptor(trust: KeyTrust, public_key: &[u8], crs: &[u8]) -> Result<Box<dyn EncryptInputs>, ClientError> {
+    match trust {
+        KeyTrust::KeySet(id) => Ok(encryptor_for_key_set(id, public_key, crs)?),
+        KeyTrust::InsecureAny => Ok(encryptor_from_bytes(public_key, crs)?),
+        KeyTrust::AnySecure => {
+            let parameters = parameters_of_public_key(public_key)?;
+            if parameters.is_secure() {
+                Ok(encryptor_from_bytes(public_key, crs)?)
+            } else {
+                Err(ClientError::InsecureKey(parameters.name()))
+            }
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A [`Client`] talks to a gateway over HTTP and to a node of the host chain over JSON-RPC. The gateway is not trusted: handles are computed again
 //! locally, and every answer must carry signatures by enough of the coprocessors or KMS nodes that the chain
-//! has registered. What is trusted is the chain's node, and that the gateway's public key is the right one when inputs are encrypted (compare
-//! [`Client::public_key_id`] with a known one).
+//! has registered. What is trusted is the chain's node and, unless [`KeyTrust::KeySet`] names the key set, that the gateway's public key is the
+//! right one when inputs are encrypted.
 //!
 //! ```no_run
 //! use alloy::signers::local::PrivateKeySigner;
@@ -53,7 +53,7 @@ use cipherloom_fhe::EncryptInputs;
 pub use cipherloom_signcryption::UserKeypair;
 use tokio::sync::OnceCell;
 
-pub use config::{ClientConfig, ClientLimits};
+pub use config::{ClientConfig, ClientLimits, KeyTrust};
 pub use decrypt::PublicDecryption;
 pub use error::{ClientError, FieldIssue};
 pub use input::{EncryptedInput, InputBuilder};

@@ -21,12 +21,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use cipherloom_client::{Client, ClientConfig, ClientError, ClientLimits};
+use cipherloom_client::{Client, ClientConfig, ClientError, ClientLimits, KeyTrust};
 use cipherloom_contracts::{
     bindings::{InputVerifier, KMSVerifier},
     development,
 };
-use cipherloom_fhe::{KeySet, ParameterSet};
+use cipherloom_fhe::{KeySet, KeySetId, ParameterSet};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
     decryption::{HandleContractPair, UserDecryptionRequest, abi_words},
@@ -122,7 +122,7 @@ impl Stack {
     pub(crate) async fn client(&self) -> Result<Client, ClientError> {
         let config = ClientConfig {
             limits: limits(),
-            ..ClientConfig::new(development::addresses(), development::signing_domains())
+            ..ClientConfig::new(development::addresses(), development::signing_domains()).trusting(KeyTrust::KeySet(self.key_set_id()))
         };
         let url = self.url.lock().unwrap().clone();
         Client::connect(&url, &format!("{url}/rpc"), config).await
@@ -154,6 +154,10 @@ impl Stack {
             .with_state(Arc::clone(&stack));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         stack
+    }
+
+    pub(crate) fn key_set_id(&self) -> KeySetId {
+        self.keys.manifest().id
     }
 
     pub(crate) fn behave(&self, behaviour: Behaviour) {

@@ -1,7 +1,9 @@
 //! What a client does not believe.
 
+use std::sync::atomic::Ordering;
+
 use alloy::signers::local::PrivateKeySigner;
-use cipherloom_client::{Client, ClientError, Permit, PermitTerms};
+use cipherloom_client::{Client, ClientError, KeyTrust, Permit, PermitTerms};
 use cipherloom_primitives::{Address, FheType, Handle, U256};
 use cipherloom_signcryption::SigncryptionError;
 
@@ -41,6 +43,26 @@ async fn inputs_that_were_not_admitted_by_registered_coprocessors() {
     }
     stack.behave(Behaviour::RejectsInput);
     assert!(matches!(input(&client).await, Err(ClientError::InputRejected)));
+}
+
+#[tokio::test]
+async fn public_keys_that_hide_nothing_or_are_of_another_key_set() {
+    let (stack, client) = Stack::start().await;
+    let (other, _) = Stack::start().await;
+    let with = async |key_trust| {
+        let url = stack.url.lock().unwrap().clone();
+        let config = client.config().clone().trusting(key_trust);
+        let client = Client::connect(&url, &format!("{url}/rpc"), config).await.unwrap();
+        input(&client).await
+    };
+    assert!(matches!(
+        with(KeyTrust::AnySecure).await,
+        Err(ClientError::InsecureKey("insecure-clear"))
+    ));
+    assert!(matches!(with(KeyTrust::KeySet(other.key_set_id())).await, Err(ClientError::Fhe(_))));
+    assert_eq!(stack.submissions.load(Ordering::SeqCst), 0, "nothing was encrypted");
+    with(KeyTrust::InsecureAny).await.expect("chosen explicitly");
+    with(KeyTrust::KeySet(stack.key_set_id())).await.expect("chosen explicitly");
 }
 
 #[tokio::test]
