@@ -147,6 +147,11 @@ impl DevChainHandle {
         self.chain.accounts()
     }
 
+    /// Returns the funded account that deploys the host contracts, if configured.
+    pub fn deployer(&self) -> Option<&DevAccount> {
+        self.chain.deployer()
+    }
+
     /// Stops the server, waits for open connections to end and puts the journal on the disk.
     pub async fn shutdown(mut self) {
         self.stop.cancel();

@@ -1,7 +1,9 @@
 //! The chain across restarts, orderly and not.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use alloy::eips::BlockId;
@@ -136,6 +138,64 @@ fn other_settings_and_a_second_process_are_refused() {
         assert!(matches!(DevChain::new(other), Err(NodeError::JournalOfOtherChain { .. })));
     }
     assert!(DevChain::new(config(dir.path())).is_ok());
+}
+
+/// The directory for the process to be killed, in its environment.
+const VICTIM_DIR: &str = "CIPHERLOOM_NODE_TEST_VICTIM_DIR";
+
+/// The process that the next test starts and kills; in an ordinary run it only checks that it is none.
+#[test]
+fn victim() {
+    let Ok(dir) = std::env::var(VICTIM_DIR) else {
+        assert!(
+            !std::env::args().any(|argument| argument == "restart::victim"),
+            "started by hand without its directory"
+        );
+        return;
+    };
+    let chain = DevChain::new(config(Path::new(&dir))).unwrap();
+    let register = deploy(&chain, &REGISTER);
+    for value in 1.. {
+        let hash = chain.send_transaction(call_to(register, word(value))).unwrap();
+        println!("\nmined {hash} {}", chain.block(BlockId::latest()).unwrap().unwrap().hash);
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["restart::victim", "--exact", "--nocapture"])
+        .env(VICTIM_DIR, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    let mut read = |seen: &mut Vec<(B256, B256)>| {
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            if let Some((hash, block)) = line.strip_prefix("mined ").and_then(|pair| pair.split_once(' ')) {
+                // The last line may be cut off by the kill.
+                let (Ok(hash), Ok(block)) = (hash.parse(), block.parse()) else {
+                    return false;
+                };
+                seen.push((hash, block));
+                return true;
+            }
+        }
+        false
+    };
+    while seen.len() < 200 {
+        assert!(read(&mut seen), "the process ended by itself");
+    }
+    victim.kill().unwrap();
+    while read(&mut seen) {}
+    victim.wait().unwrap();
+    let chain = DevChain::new(config(dir.path())).unwrap();
+    for (hash, block) in seen {
+        assert_eq!(chain.mined_transaction(&hash).unwrap().unwrap().0.hash, block);
+    }
 }
 
 #[test]

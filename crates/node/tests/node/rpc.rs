@@ -59,6 +59,24 @@ fn blocks_transactions_and_receipts_have_the_published_shapes() {
         ask(&chain, "eth_getStorageAt", json!([register, "0x0", "latest"])),
         json!(B256::from(U256::from(7)))
     );
+    for block in ["latest", "pending", "safe", "finalized", "0x2"] {
+        assert_eq!(
+            ask(&chain, "eth_getTransactionCount", json!([account(&chain, 0), block])),
+            "0x2",
+            "{block}"
+        );
+    }
+    for (block, nonce) in [
+        (json!("earliest"), "0x0"),
+        (json!({ "blockNumber": "0x1" }), "0x1"),
+        (json!({ "blockHash": receipt.block_hash }), "0x2"),
+    ] {
+        assert_eq!(
+            ask(&chain, "eth_getTransactionCount", json!([account(&chain, 0), block])),
+            nonce,
+            "{block}"
+        );
+    }
     assert_eq!(ask(&chain, "eth_chainId", Value::Null), "0x7a69");
     assert_eq!(ask(&chain, "net_version", json!([])), "31337");
 }
