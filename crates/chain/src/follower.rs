@@ -97,10 +97,10 @@ impl Follower {
         let Some(head) = self.chain.header(BlockNumberOrTag::Latest).await? else {
             return Err(ChainError::BlockGone(0));
         };
-        if let Some(newest) = recorded.first() {
-            if let Some(update) = self.compare(newest, recorded, &head).await? {
-                return Ok(update);
-            }
+        if let Some(newest) = recorded.first()
+            && let Some(update) = self.compare(newest, recorded, &head).await?
+        {
+            return Ok(update);
         }
         let next = recorded
             .first()

@@ -27,7 +27,8 @@ pub struct CoprocessorConfig {
     pub acl: Address,
     /// The id of the key set the backend computes under.
     pub key_set_id: B256,
-    /// The name of this process among those that share a store; its workers are numbered under it.
+    /// The name of this process among those that share a store, for operators; its workers are numbered under it. Leases do
+    /// not rely on it being unique.
     pub owner: String,
     /// How many transactions are computed at the same time, at least 1.
     pub workers: usize,

@@ -12,28 +12,27 @@ use crate::{Coprocessor, CoprocessorError, graph::Plan};
 /// How many recorded blocks are compared with the chain to find where it reorganised.
 const COMPARED_BLOCKS: u32 = 64;
 
-/// The longest pause after failures.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// The shortest and the longest pause after failures.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 impl Coprocessor {
     /// Follows the chain into the store until told to stop. Failures of the chain's node or the store are logged and
     /// retried with growing pauses.
     pub async fn record(&self, mut follower: Follower, stop: CancellationToken) {
         let interval = follower.poll_interval();
-        let mut backoff = interval;
+        let mut backoff = Duration::ZERO;
         while !stop.is_cancelled() {
             let pause = match self.record_next(&mut follower).await {
-                Ok(true) => Duration::ZERO,
-                Ok(false) => interval,
+                Ok(more) => {
+                    backoff = Duration::ZERO;
+                    if more { Duration::ZERO } else { interval }
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "following the chain failed, trying again");
-                    backoff = (backoff * 2).clamp(interval, MAX_BACKOFF);
+                    backoff = backoff.saturating_mul(2).clamp(BACKOFF.0, BACKOFF.1);
+                    tracing::warn!(%error, pause_ms = backoff.as_millis(), "following the chain failed, trying again");
                     backoff
                 }
             };
-            if pause <= interval {
-                backoff = interval;
-            }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}

@@ -25,6 +25,9 @@ use crate::{
 /// The pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often results are offered to a store that is busy.
+const PUBLISH_ATTEMPTS: u32 = 5;
+
 /// How an evaluation ended.
 enum Evaluated {
     /// With results to publish.
@@ -117,7 +120,7 @@ impl Coprocessor {
         for failure in &finished.failures {
             tracing::warn!(transaction = %hash, handle = %failure.handle, reason = failure.reason, "cannot be computed");
         }
-        match self.store().finish_transaction(&lease, &finished).await {
+        match self.publish(&lease, &finished).await {
             Err(StoreError::LeaseLost { .. }) => tracing::info!(transaction = %hash, "results dropped: the lease was lost"),
             Err(error) => return Err(error),
             Ok(()) => self.report(Progress::Transaction {
@@ -129,6 +132,20 @@ impl Coprocessor {
         }
         self.notify_change();
         Ok(())
+    }
+
+    /// Publishes results, trying again while the store is only busy: they took long to compute.
+    async fn publish(&self, lease: &Lease, finished: &Finished) -> Result<(), StoreError> {
+        for _ in 1..PUBLISH_ATTEMPTS {
+            match self.store().finish_transaction(lease, finished).await {
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "publishing results failed, trying again");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+        self.store().finish_transaction(lease, finished).await
     }
 
     /// Evaluates on a blocking thread, renewing the lease meanwhile.

@@ -79,7 +79,7 @@ pub struct Delegation {
 pub struct LeaseRequest {
     /// The chain whose transactions it computes.
     pub chain_id: u64,
-    /// The name of the worker, unique among workers of all processes.
+    /// The name of the worker, for operators. Two workers of one name still cannot use each other's leases.
     pub owner: String,
     /// The time now, in milliseconds since the Unix epoch.
     pub now_ms: u64,

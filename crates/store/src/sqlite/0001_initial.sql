@@ -12,7 +12,7 @@ CREATE TABLE blocks (
 
 -- Transactions of followed blocks. A lease is live while lease_expires_at_ms lies in the future.
 CREATE TABLE transactions (
-    id                  INTEGER PRIMARY KEY,
+    id                  INTEGER PRIMARY KEY AUTOINCREMENT, -- never used again, so that a lease cannot fit another transaction
     chain_id            INTEGER NOT NULL,
     block_number        INTEGER NOT NULL,
     transaction_index   INTEGER NOT NULL CHECK (transaction_index >= 0),

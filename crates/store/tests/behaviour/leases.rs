@@ -115,6 +115,9 @@ pub(crate) async fn a_lease_on_a_withdrawn_transaction_is_lost(store: Arc<dyn St
     let leased = lease_one(store.as_ref(), "worker", NOW_MS).await.unwrap();
     store.remove_blocks_from(CHAIN, 1).await.unwrap();
     record(store.as_ref(), 1, vec![transaction(0, handle(2), &[])]).await;
+    // Whatever took the place of the transaction in the store is not what the lease is for.
+    let other = lease_one(store.as_ref(), "worker", NOW_MS).await.unwrap();
+    assert_ne!(other.lease, leased.lease);
     let done = Finished {
         ciphertexts: vec![ciphertext(handle(1), 1)],
         failures: Vec::new(),

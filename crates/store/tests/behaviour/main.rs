@@ -2,6 +2,12 @@
 //!
 //! [`suite`] names the behaviours once; a new implementation adds one `stamp!` line.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers fail by panicking"
+)]
+
 mod blocks;
 mod fixture;
 mod handles;
