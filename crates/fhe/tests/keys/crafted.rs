@@ -149,6 +149,29 @@ fn the_proof_of_one_list_does_not_prove_another() {
     assert!(matches!(refusal(&write(&spliced)), Some(FheError::InvalidProof)));
 }
 
+/// The layouts of hashed data that tfhe 1.3 and later use are admitted, the one before is not (public protocol, section 5.1).
+#[test]
+fn proofs_of_the_oldest_layout_are_refused() {
+    let mut builder = ProvenCompactCiphertextList::builder(&public_key());
+    builder.push(7u8);
+    let list = builder
+        .build_with_proof_packed(&crs(), &metadata().to_bytes(), ZkComputeLoad::Verify)
+        .unwrap();
+    let bytes = bincode::serialize(&list).unwrap();
+    // At the end: the layout's number, one kind of value (8 + 4 + 8 bytes), an empty tag (8 bytes).
+    let at = bytes.len() - 32;
+    assert_eq!(bytes[at..at + 4], 2u32.to_le_bytes());
+    let with_layout = |number: u32| {
+        let mut bytes = bytes.clone();
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        write(&bincode::deserialize(&bytes).unwrap())
+    };
+    assert!(refusal(&with_layout(2)).is_none());
+    // Read, but not what was hashed.
+    assert!(matches!(refusal(&with_layout(1)), Some(FheError::InvalidProof)));
+    assert_malformed("a proof in the layout of tfhe 1.2", &with_layout(0));
+}
+
 fn high_level(list: &integer::ProvenCompactCiphertextList) -> ProvenCompactCiphertextList {
     bincode::deserialize(&bincode::serialize(&(list, Tag::default())).unwrap()).unwrap()
 }

@@ -3,14 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use cipherloom_fhe::{FheError, GenerationProgress, KeySet, Manifest, ParameterSet, insecure_test_keys};
 use cipherloom_primitives::FheType;
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, TOY, metadata, values};
+use crate::fixture::{Fixture, Random, TOY, metadata, values};
 
 const PARTS: [&str; 4] = ["public_key.bin", "crs.bin", "evaluation_key.bin", "secret_key.bin"];
 
@@ -256,6 +258,63 @@ fn a_generation_that_was_killed_leaves_no_key_set_and_is_cleaned_up() {
         .collect();
     names.sort();
     assert_eq!(names, [".keys.lock", "keys"]);
+}
+
+/// Names the directory that [`generation_in_a_process_of_its_own`] generates into.
+const GENERATE_INTO: &str = "CIPHERLOOM_TEST_GENERATE_INTO";
+
+/// Does nothing in a test run; the next test starts it with the variable set, and kills it.
+#[test]
+fn generation_in_a_process_of_its_own() {
+    if let Some(directory) = std::env::var_os(GENERATE_INTO) {
+        KeySet::generate(Path::new(&directory), ParameterSet::InsecureClear, &()).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_a_whole_key_set_or_none() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("keys");
+    let mut random = Random(0x6b69_6c6c);
+    let partial = || {
+        let names = fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().contains("partial")).count()
+    };
+    let (mut whole, mut interrupted) = (0, 0);
+    for round in 0..30 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "key_sets::generation_in_a_process_of_its_own"])
+            .env(GENERATE_INTO, &directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Kills it at a random time after it began to write, or, every third time, after it began at all.
+        let left_before = partial();
+        while round % 3 != 0 && partial() == left_before && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        let (begin, lifetime) = (Instant::now(), Duration::from_micros(random.next() % 2_500));
+        while begin.elapsed() < lifetime && child.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        assert!(partial() <= 1, "round {round}: what earlier rounds left was not removed");
+        interrupted += partial();
+        if directory.exists() {
+            use_all(&directory).unwrap_or_else(|error| panic!("round {round}, killed after {lifetime:?}: {error}"));
+            fs::remove_dir_all(&directory).unwrap();
+            whole += 1;
+        }
+    }
+    println!("of 30 processes, {interrupted} were killed while they wrote, {whole} after");
+    KeySet::open_or_generate(&directory, ParameterSet::InsecureClear, &()).unwrap();
+    assert_eq!(
+        fs::read_dir(parent.path()).unwrap().count(),
+        2,
+        "the lock and the key set, nothing partial"
+    );
 }
 
 #[test]
