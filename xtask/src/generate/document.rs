@@ -27,7 +27,9 @@ Rules that hold for all operations:
 
 - All integers are unsigned, and arithmetic wraps: results are modulo two to the number of bits.
 - A variable that was never written counts as zero: the library makes an encrypted zero of it.
-- The library takes integers of different widths and first widens the narrower one with a cast, which costs 32 HCU.
+- The library takes integers of different widths and first widens the narrower one with a cast, which costs 32 HCU; what is
+  called the type of `a` below is then the wider type. Amounts of shifts and rotations are always `euint8` or `uint8`.
+- `asEbool(value)` is no cast: it is `ne(value, 0)`, so that everything but zero is true.
 - A scalar is a plaintext operand; everybody can see it. It is cheaper than an encrypted operand. The library takes scalars on
   either side (but for `div` and `rem`) and turns the operation round if the scalar is on the left; `sub` with a scalar on the left
   encrypts it trivially.
