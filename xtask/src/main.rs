@@ -3,6 +3,7 @@
 
 mod command;
 mod contracts;
+mod e2e_kms_wasm;
 mod gates;
 mod gen_costs;
 mod generate;
@@ -67,6 +68,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         release: token_npm::Release,
     },
+    /// Open a user decryption answer with the published WebAssembly client from npm.
+    WasmUserDecryption,
     /// Everything the merge gate runs: check, then test.
     Ci,
 }
@@ -82,6 +85,7 @@ fn main() -> Result<()> {
         Command::LibraryCompat => library_compat::run(),
         Command::LibraryProbe { out } => library_probe::run(&out),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),
+        Command::WasmUserDecryption => e2e_kms_wasm::run(),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }
 }
