@@ -2,8 +2,8 @@
 
 use alloy::signers::Signer;
 use cipherloom_primitives::{
-    Address, Bytes,
-    decryption::{MAX_PERMIT_CONTRACTS, MAX_PERMIT_DAYS, RequestError, UserDecryptionRequest},
+    Address, Bytes, Handle,
+    decryption::{HandleContractPair, MAX_PERMIT_CONTRACTS, MAX_PERMIT_DAYS, RequestError, UserDecryptionRequest},
 };
 use cipherloom_signcryption::UserKeypair;
 
@@ -108,8 +108,8 @@ impl Permit {
     }
 
     /// Writes a request for these pairs under the permit.
-    pub(crate) fn request(&self, pairs: &[(cipherloom_primitives::Handle, Address)]) -> UserDecryptionRequest {
-        let pair = |(handle, contract_address): &(_, _)| cipherloom_primitives::decryption::HandleContractPair {
+    pub(crate) fn request(&self, pairs: &[(Handle, Address)]) -> UserDecryptionRequest {
+        let pair = |(handle, contract_address): &(_, _)| HandleContractPair {
             handle: *handle,
             contract_address: *contract_address,
         };

@@ -4,7 +4,7 @@
 
 use cipherloom_primitives::{
     Address, Handle,
-    decryption::{UserDecryptionRequest, UserDecryptionShare},
+    decryption::{HandleContractPair, UserDecryptionRequest, UserDecryptionShare},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -114,7 +114,10 @@ pub(crate) fn public_body(handles: &[Handle], extra_data: &[u8]) -> Value {
 
 /// The two kinds of user decryption differ in where accounts and validity stand.
 pub(crate) fn user_body(request: &UserDecryptionRequest, chain_id: u64) -> Value {
-    let pair = |pair: &cipherloom_primitives::decryption::HandleContractPair| json!({ "handle": pair.handle.to_string(), "contractAddress": pair.contract_address.to_checksum(None) });
+    let pair = |pair: &HandleContractPair| {
+        let contract = pair.contract_address.to_checksum(None);
+        json!({ "handle": pair.handle.to_string(), "contractAddress": contract })
+    };
     let start = request.start_timestamp.to_string();
     let days = request.duration_days.to_string();
     let mut body = json!({
