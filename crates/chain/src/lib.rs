@@ -7,13 +7,13 @@
 //! The chain's node is outside: it can be slow, wrong or gone. Every call is limited in time and retries, and
 //! [`ChainError`] says whose fault a failure is and whether trying again can help.
 
-pub mod deploy;
+pub mod deployment;
 pub mod error;
 pub mod events;
 pub mod follower;
 pub mod host_chain;
 
-pub use deploy::deploy;
+pub use deployment::deploy;
 pub use error::{ChainError, Fault};
 pub use events::{BlockEvents, BlockId, DelegationEvent, GrantEvent, TransactionEvents};
 pub use follower::{FollowUpdate, Follower, FollowerConfig};

@@ -1,39 +1,10 @@
 //! What transactions compute to.
 
-use cipherloom_chain::{GrantEvent, TransactionEvents};
+use cipherloom_chain::GrantEvent;
 use cipherloom_coprocessor::{CoprocessorError, HandleStatus, Progress};
 use cipherloom_primitives::{B256, Computation, FheType, Handle, Operation, TypedOperation, U256};
 
-use crate::fixture::{Bench, add, binary, block, handle, select, transaction, trivial, typed_handle};
-
-/// A token's mint in one transaction, and a transfer of an encrypted amount in the next.
-fn mint_and_transfer(amount: Handle) -> [TransactionEvents; 2] {
-    let (supply, alice, bob) = (handle(1), handle(2), handle(3));
-    let mint = transaction(
-        0,
-        vec![
-            trivial(1000, supply),
-            trivial(0, handle(9)),
-            add(handle(9), supply, alice),
-            trivial(0, bob),
-        ],
-        &[alice, bob],
-    );
-    let (enough, zero, moved) = (typed_handle(4, FheType::Bool), handle(5), handle(6));
-    let (alice_after, bob_after) = (handle(7), handle(8));
-    let transfer = transaction(
-        1,
-        vec![
-            binary(Operation::Le, amount, alice, enough),
-            trivial(0, zero),
-            select(enough, amount, zero, moved),
-            binary(Operation::Sub, alice, moved, alice_after),
-            add(bob, moved, bob_after),
-        ],
-        &[alice_after, bob_after],
-    );
-    [mint, transfer]
-}
+use crate::fixture::{Bench, add, block, handle, mint_and_transfer, transaction, trivial, typed_handle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_moves_the_encrypted_amount() {
@@ -230,48 +201,4 @@ async fn computations_whose_operands_have_wrong_types_fail_without_a_panic() {
         .unwrap();
     bench.compute_all().await;
     assert!(matches!(bench.status(result).await, HandleStatus::Failed(_)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bytes_do_not_depend_on_workers_or_order_of_recording() {
-    // One key set and one encrypted list for all runs: only the way of computing differs.
-    let first = Bench::new().await;
-    let list = first.keys.encrypt(&[(FheType::Uint64, 250)], &crate::fixture::metadata());
-    let mut all = Vec::new();
-    for (workers, together) in [(1, true), (4, true), (1, false)] {
-        let mut config = first.keys.config();
-        config.workers = workers;
-        let store: std::sync::Arc<dyn cipherloom_store::Store> =
-            std::sync::Arc::new(cipherloom_store::SqliteStore::in_memory().await.unwrap());
-        let coprocessor = cipherloom_coprocessor::Coprocessor::new(config, first.keys.backend(), store.clone(), crate::fixture::signer());
-        let amount = coprocessor
-            .admit_input(crate::fixture::metadata(), list.clone(), Vec::new())
-            .await
-            .unwrap()
-            .handles[0];
-        let [mint, transfer] = mint_and_transfer(amount);
-        let blocks = [block(1, vec![mint]), block(2, vec![transfer])];
-        let stop = tokio_util::sync::CancellationToken::new();
-        if together {
-            coprocessor.record_blocks(&blocks).await.unwrap();
-        }
-        let (working, token) = (coprocessor.clone(), stop.clone());
-        let workers = tokio::spawn(async move { working.work(token).await });
-        if !together {
-            for block in &blocks {
-                coprocessor.record_blocks(std::slice::from_ref(block)).await.unwrap();
-                crate::fixture::until_idle(&coprocessor, &store).await;
-            }
-        }
-        crate::fixture::until_idle(&coprocessor, &store).await;
-        stop.cancel();
-        workers.await.unwrap();
-        let mut bytes = Vec::new();
-        for output in [handle(2), handle(3), handle(7), handle(8)] {
-            bytes.push(coprocessor.signed_ciphertext(output).await.unwrap());
-        }
-        all.push(bytes);
-    }
-    assert_eq!(all[0], all[1]);
-    assert_eq!(all[0], all[2]);
 }

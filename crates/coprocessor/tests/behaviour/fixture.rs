@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use alloy::signers::local::PrivateKeySigner;
 use cipherloom_chain::{BlockEvents, GrantEvent, TransactionEvents};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus};
-use cipherloom_fhe::{EncryptInputs, FheBackend, KeySet, ParameterSet};
+use cipherloom_fhe::{EncryptInputs, FheBackend, KeySet, ParameterSet, insecure_test_keys};
 use cipherloom_primitives::{
     Address, B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256, eip712::SigningDomains, input::InputMetadata,
 };
 use cipherloom_store::{SqliteStore, Store};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::ObservedBackend;
@@ -30,17 +31,29 @@ pub(crate) const DOMAINS: SigningDomains = SigningDomains {
     input_verification: Address::repeat_byte(0xd2),
 };
 
-/// A key set of the clear backend in a directory of its own.
+/// A key set, and a directory to put data in.
 pub(crate) struct Keys {
-    pub(crate) set: KeySet,
+    pub(crate) set: Arc<KeySet>,
     pub(crate) directory: TempDir,
 }
 
 impl Keys {
-    pub(crate) fn new() -> Self {
+    /// Makes a key set of the clear backend.
+    pub(crate) fn clear() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let set = KeySet::generate(&directory.path().join("keys"), ParameterSet::InsecureClear, &()).unwrap();
-        Self { set, directory }
+        Self {
+            set: Arc::new(set),
+            directory,
+        }
+    }
+
+    /// Takes the key set of real TFHE on toy parameters that all tests share.
+    pub(crate) fn toy() -> Self {
+        Self {
+            set: insecure_test_keys().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn backend(&self) -> Arc<dyn FheBackend> {
@@ -74,7 +87,7 @@ impl Bench {
     }
 
     pub(crate) async fn with(backend: impl FnOnce(&Keys) -> ObservedBackend, configure: impl FnOnce(&mut CoprocessorConfig)) -> Self {
-        let keys = Keys::new();
+        let keys = Keys::clear();
         let backend = Arc::new(backend(&keys));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().await.unwrap());
         let mut config = keys.config();
@@ -88,11 +101,14 @@ impl Bench {
         }
     }
 
+    /// Starts the workers; they stop with the token.
+    pub(crate) fn start_workers(&self) -> (CancellationToken, JoinHandle<()>) {
+        start_workers(&self.coprocessor)
+    }
+
     /// Computes until nothing is pending.
     pub(crate) async fn compute_all(&self) {
-        let stop = CancellationToken::new();
-        let (coprocessor, working) = (self.coprocessor.clone(), stop.clone());
-        let workers = tokio::spawn(async move { coprocessor.work(working).await });
+        let (stop, workers) = self.start_workers();
         until_idle(&self.coprocessor, &self.store).await;
         stop.cancel();
         workers.await.unwrap();
@@ -118,6 +134,13 @@ impl Bench {
         let list = self.keys.encrypt(values, &metadata());
         self.coprocessor.admit_input(metadata(), list, Vec::new()).await.unwrap().handles
     }
+}
+
+/// Starts the workers of a coprocessor; they stop with the token.
+pub(crate) fn start_workers(coprocessor: &Coprocessor) -> (CancellationToken, JoinHandle<()>) {
+    let stop = CancellationToken::new();
+    let (coprocessor, token) = (coprocessor.clone(), stop.clone());
+    (stop, tokio::spawn(async move { coprocessor.work(token).await }))
 }
 
 /// Waits until nothing is pending on the store.
@@ -223,4 +246,33 @@ pub(crate) fn block(number: u64, transactions: Vec<TransactionEvents>) -> BlockE
         timestamp: 1_700_000_000 + number,
         transactions,
     }
+}
+
+/// A token's mint in one transaction, and a transfer of an encrypted amount in the next.
+pub(crate) fn mint_and_transfer(amount: Handle) -> [TransactionEvents; 2] {
+    let (supply, alice, bob) = (handle(1), handle(2), handle(3));
+    let mint = transaction(
+        0,
+        vec![
+            trivial(1000, supply),
+            trivial(0, handle(9)),
+            add(handle(9), supply, alice),
+            trivial(0, bob),
+        ],
+        &[alice, bob],
+    );
+    let (enough, zero, moved) = (typed_handle(4, FheType::Bool), handle(5), handle(6));
+    let (alice_after, bob_after) = (handle(7), handle(8));
+    let transfer = transaction(
+        1,
+        vec![
+            binary(Operation::Le, amount, alice, enough),
+            trivial(0, zero),
+            select(enough, amount, zero, moved),
+            binary(Operation::Sub, alice, moved, alice_after),
+            add(bob, moved, bob_after),
+        ],
+        &[alice_after, bob_after],
+    );
+    [mint, transfer]
 }

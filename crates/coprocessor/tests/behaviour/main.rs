@@ -1,9 +1,10 @@
-//! The coprocessor on the clear backend: admission, evaluation, workers, restarts.
+//! The coprocessor fed with events: admission, evaluation, workers, restarts. On the clear backend unless a name says otherwise.
 
 #![expect(clippy::unwrap_used, reason = "tests and their helpers fail by panicking")]
 
 mod admission;
 mod backend;
+mod determinism;
 mod evaluation;
 mod fixture;
 mod recording;

@@ -6,7 +6,6 @@ use cipherloom_chain::GrantEvent;
 use cipherloom_coprocessor::{CoprocessorError, HandleStatus};
 use cipherloom_primitives::U256;
 use cipherloom_store::{Grantee, StoreError};
-use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Bench, PATIENCE, TOKEN, add, block, handle, transaction, trivial};
 
@@ -97,9 +96,7 @@ async fn waiting_ends_with_the_result_or_with_the_time() {
         .unwrap();
     let waiting = bench.coprocessor.wait_for(handle(1), Duration::from_millis(30)).await.unwrap();
     assert_eq!(waiting, HandleStatus::Pending);
-    let stop = CancellationToken::new();
-    let (coprocessor, token) = (bench.coprocessor.clone(), stop.clone());
-    let workers = tokio::spawn(async move { coprocessor.work(token).await });
+    let (stop, workers) = bench.start_workers();
     assert_eq!(waiter.await.unwrap().unwrap(), HandleStatus::Computed);
     stop.cancel();
     workers.await.unwrap();

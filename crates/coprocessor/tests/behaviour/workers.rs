@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backend::ObservedBackend,
-    fixture::{Bench, CHAIN, Keys, PATIENCE, add, binary, block, handle, signer, transaction, trivial, until_idle},
+    fixture::{Bench, CHAIN, Keys, PATIENCE, add, binary, block, handle, signer, start_workers, transaction, trivial, until_idle},
 };
 
 /// 20 transactions of three computations each, two of which depend on the one before.
@@ -27,7 +27,7 @@ fn chained_transactions() -> Vec<cipherloom_chain::BlockEvents> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_coprocessors_on_one_store_compute_each_transaction_once() {
-    let keys = Keys::new();
+    let keys = Keys::clear();
     let backend = Arc::new(ObservedBackend::new(keys.backend()));
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().await.unwrap());
     let coprocessor = |owner: &str| {
@@ -59,7 +59,7 @@ async fn two_coprocessors_on_one_store_compute_each_transaction_once() {
 
 #[test]
 fn a_crash_in_the_middle_of_an_evaluation_is_made_up_for_after_restart() {
-    let keys = Keys::new();
+    let keys = Keys::clear();
     let path = keys.directory.path().join("store.sqlite");
     // The process dies while the 25th evaluation runs, in the middle of a transaction.
     let dying = Arc::new(ObservedBackend::gated_after(keys.backend(), 24));
@@ -96,9 +96,7 @@ fn a_crash_in_the_middle_of_an_evaluation_is_made_up_for_after_restart() {
             Arc::clone(&store),
             signer(),
         );
-        let stop = CancellationToken::new();
-        let (working, token) = (coprocessor.clone(), stop.clone());
-        let workers = tokio::spawn(async move { working.work(token).await });
+        let (stop, workers) = start_workers(&coprocessor);
         until_idle(&coprocessor, &store).await;
         stop.cancel();
         workers.await.unwrap();
@@ -125,9 +123,7 @@ async fn stopping_gives_the_unfinished_transaction_back() {
         .record_blocks(&[block(1, vec![transaction(0, computations, &[handle(3)])])])
         .await
         .unwrap();
-    let stop = CancellationToken::new();
-    let (coprocessor, token) = (bench.coprocessor.clone(), stop.clone());
-    let workers = tokio::spawn(async move { coprocessor.work(token).await });
+    let (stop, workers) = bench.start_workers();
     let backend = Arc::clone(&bench.backend);
     tokio::task::spawn_blocking(move || backend.wait_until_held()).await.unwrap();
     stop.cancel();
@@ -215,9 +211,7 @@ async fn a_lease_is_renewed_for_as_long_as_the_evaluation_runs() {
         .record_blocks(&[block(1, vec![transaction(0, vec![trivial(1, handle(1))], &[handle(1)])])])
         .await
         .unwrap();
-    let stop = CancellationToken::new();
-    let (coprocessor, token) = (bench.coprocessor.clone(), stop.clone());
-    let workers = tokio::spawn(async move { coprocessor.work(token).await });
+    let (stop, workers) = bench.start_workers();
     let backend = Arc::clone(&bench.backend);
     tokio::task::spawn_blocking(move || backend.wait_until_held()).await.unwrap();
     let now_ms = cipherloom_coprocessor::system_clock();
