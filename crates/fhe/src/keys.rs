@@ -36,7 +36,7 @@ use crate::{
     decrypt::{ClearDecryptor, CpuDecryptor},
     error::FheError,
     input::{InputKeys, encryptor_for_key_set},
-    parameters::ParameterSet,
+    parameters::{CpuParameters, ParameterSet},
     stored::StoredFormat,
 };
 
@@ -179,20 +179,37 @@ impl KeySet {
         if let Some(backend) = &*cached {
             return Ok(Arc::clone(backend));
         }
-        let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
         let backend: Arc<dyn FheBackend> = match self.parameters.cpu() {
-            Some(parameters) => {
-                let stored = StoredFormat {
-                    shape: parameters.block_shape(),
-                    key_set: self.manifest.id,
-                };
-                let input = InputKeys::read_authentic(&self.public_key, &self.crs)?;
-                Arc::new(CpuBackend::new(Arc::new(EvaluationKeys::read(&parameters, &bytes, input, stored)?)))
+            Some(parameters) => Arc::new(CpuBackend::new(self.read_evaluation_keys(&parameters)?)),
+            None => {
+                let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
+                Arc::new(ClearBackend::insecure_new(ClearKey::from_evaluation(&bytes, self.manifest.id)?))
             }
-            None => Arc::new(ClearBackend::insecure_new(ClearKey::from_evaluation(&bytes, self.manifest.id)?)),
         };
         *cached = Some(Arc::clone(&backend));
         Ok(backend)
+    }
+
+    /// Reads and decompresses the evaluation keys of a CPU key set, every time it is called, for callers that make several
+    /// backends or [`CpuBlocks`](crate::CpuBlocks) of them. All others take [`Self::evaluation`].
+    ///
+    /// # Errors
+    /// [`FheError::KeyFile`] or [`FheError::KeyMaterial`] if the evaluation key cannot be used or is one of the clear backend.
+    pub fn evaluation_keys(&self) -> Result<Arc<EvaluationKeys>, FheError> {
+        match self.parameters.cpu() {
+            Some(parameters) => self.read_evaluation_keys(&parameters),
+            None => Err(FheError::key("evaluation key", "is one of the clear backend")),
+        }
+    }
+
+    fn read_evaluation_keys(&self, parameters: &CpuParameters) -> Result<Arc<EvaluationKeys>, FheError> {
+        let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
+        let stored = StoredFormat {
+            shape: parameters.block_shape(),
+            key_set: self.manifest.id,
+        };
+        let input = InputKeys::read_authentic(&self.public_key, &self.crs)?;
+        Ok(Arc::new(EvaluationKeys::read(parameters, &bytes, input, stored)?))
     }
 
     /// Returns an encryptor for inputs to this key set.

@@ -34,6 +34,14 @@ pub trait BlockBackend: Send + Sync {
     /// another backend.
     fn linear(&self, terms: &[(i8, &Block)], constant: u8) -> Result<Block, FheError>;
 
+    /// As [`Self::linear`], for a combination of which the caller knows that it stays within 0 to `max`, although its blocks' bounds alone do not say so:
+    /// they are not independent of each other. `y − o + 3`, where `o` is `3 − (x − y)` or 3, is at most 3.
+    ///
+    /// # Errors
+    /// [`FheError::BlockRange`] if `max` is above 15; the clear backend also gives it if the caller is wrong, where real blocks would give
+    /// wrong results. Else as [`Self::linear`].
+    fn linear_within(&self, terms: &[(i8, &Block)], constant: u8, max: u8) -> Result<Block, FheError>;
+
     /// Looks every job's block up in its table. Result *i* has one block per function of job *i*'s table, each of nominal noise.
     ///
     /// The work is spread over the machine's processors and done in batches on each. Public blocks are looked up in the clear, at no cost, and give

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use super::BlockBounds;
 
 /// A number from 0 to 15, encrypted or not, with what is known about it. Cheap to clone.
-#[derive(Clone)]
+///
+/// Blocks are equal if they are the same bits with the same bounds; equal numbers under encryption usually are not.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Block {
     pub(super) content: Content,
     pub(super) bounds: BlockBounds,
 }
 
 /// The number per backend.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Content {
     /// A public number, in all backends.
     Trivial(u8),

@@ -61,6 +61,15 @@ impl BlockBounds {
         Self::checked(min, max, noise)
     }
 
+    /// Returns the bounds of a combination whose value is known to be within 0 to `max`.
+    ///
+    /// # Errors
+    /// As [`BlockBackend::linear_within`](super::BlockBackend::linear_within).
+    pub fn linear_within(terms: impl IntoIterator<Item = (i8, Self)>, max: u8) -> Result<Self, FheError> {
+        let noise = |(coefficient, bounds): (i8, Self)| u64::from(coefficient.unsigned_abs()) * u64::from(bounds.noise);
+        Self::checked(0, max.into(), terms.into_iter().map(noise).sum())
+    }
+
     fn checked(min: i64, max: i64, noise: u64) -> Result<Self, FheError> {
         let fits = |value: i64| u8::try_from(value).ok().filter(|value| *value <= MAX_BLOCK_VALUE);
         let (Some(lowest), Some(highest)) = (fits(min), fits(max)) else {

@@ -61,19 +61,32 @@ fn value_of(block: &Block) -> Result<u8, FheError> {
     ClearBlocks::insecure_value(block).ok_or(FheError::ForeignCiphertext)
 }
 
+fn bounds_of(terms: &[(i8, &Block)]) -> impl Iterator<Item = (i8, BlockBounds)> {
+    terms.iter().map(|(coefficient, block)| (*coefficient, block.bounds()))
+}
+
+/// Computes a combination whose bounds are known.
+fn add_up(terms: &[(i8, &Block)], constant: u8, bounds: BlockBounds) -> Result<Block, FheError> {
+    let mut sum = i64::from(constant);
+    for (coefficient, block) in terms {
+        sum += i64::from(*coefficient) * i64::from(value_of(block)?);
+    }
+    let within = u8::try_from(sum).ok().filter(|value| *value <= bounds.max());
+    let value = within.ok_or(FheError::BlockRange { min: sum, max: sum })?;
+    Ok(if terms.iter().all(|(_, block)| block.public_value().is_some()) {
+        Block::trivial(value)
+    } else {
+        Block::new(Content::Clear(value), bounds)
+    })
+}
+
 impl BlockBackend for ClearBlocks {
     fn linear(&self, terms: &[(i8, &Block)], constant: u8) -> Result<Block, FheError> {
-        let bounds = BlockBounds::linear(terms.iter().map(|(coefficient, block)| (*coefficient, block.bounds())), constant)?;
-        let mut sum = i64::from(constant);
-        for (coefficient, block) in terms {
-            sum += i64::from(*coefficient) * i64::from(value_of(block)?);
-        }
-        let value = u8::try_from(sum).map_err(|_| FheError::BlockRange { min: sum, max: sum })?;
-        Ok(if terms.iter().all(|(_, block)| block.public_value().is_some()) {
-            Block::trivial(value)
-        } else {
-            Block::new(Content::Clear(value), bounds)
-        })
+        add_up(terms, constant, BlockBounds::linear(bounds_of(terms), constant)?)
+    }
+
+    fn linear_within(&self, terms: &[(i8, &Block)], constant: u8, max: u8) -> Result<Block, FheError> {
+        add_up(terms, constant, BlockBounds::linear_within(bounds_of(terms), max)?)
     }
 
     fn bootstrap_batch(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {

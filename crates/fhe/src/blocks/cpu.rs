@@ -6,6 +6,7 @@
 mod batch;
 mod keys;
 mod measure;
+mod single;
 mod workers;
 
 use std::sync::{
@@ -80,6 +81,16 @@ impl CpuBlocks {
         })
     }
 
+    /// Does the jobs one at a time with tfhe-rs's own lookups: the yardstick of time and the definition of the results.
+    ///
+    /// # Errors
+    /// As [`BlockBackend::bootstrap_batch`].
+    pub fn bootstrap_one_by_one(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {
+        self.bootstrap_with(jobs, |secret| {
+            Ok(secret.iter().map(|job| single::bootstrap(&self.keys, job)).collect())
+        })
+    }
+
     /// Checks all jobs, gives those on secret blocks to `bootstrap`, and looks public blocks up in the clear.
     fn bootstrap_with(
         &self,
@@ -111,6 +122,37 @@ impl CpuBlocks {
             Content::Lwe(words) if words.len() == self.keys.stored.shape.lwe_size.0 => Ok(words),
             _ => Err(FheError::ForeignCiphertext),
         }
+    }
+
+    /// Computes a combination whose bounds are known.
+    fn add_up(&self, terms: &[(i8, &Block)], constant: u8, bounds: BlockBounds) -> Result<Block, FheError> {
+        let mut known = u64::from(constant);
+        let mut sum: Option<Vec<u64>> = None;
+        for (coefficient, block) in terms {
+            // Negative numbers are what they are modulo 2^64, in which blocks live.
+            let factor = i64::from(*coefficient).cast_unsigned();
+            if let Some(value) = block.public_value() {
+                known = known.wrapping_add(factor.wrapping_mul(value.into()));
+                continue;
+            }
+            let words = self.words(block)?;
+            match &mut sum {
+                None => sum = Some(words.iter().map(|word| word.wrapping_mul(factor)).collect()),
+                Some(sum) => {
+                    for (total, word) in sum.iter_mut().zip(words) {
+                        *total = total.wrapping_add(word.wrapping_mul(factor));
+                    }
+                }
+            }
+        }
+        let Some(mut sum) = sum else {
+            let [lowest, ..] = known.to_le_bytes();
+            return Ok(Block::trivial(lowest));
+        };
+        if let Some(body) = sum.last_mut() {
+            *body = body.wrapping_add(known.wrapping_mul(VALUE_STEP));
+        }
+        Ok(Block::new(Content::Lwe(sum.into()), bounds))
     }
 
     fn split_block(&self, block: &ShortintBlock) -> Result<Block, FheError> {
@@ -155,34 +197,13 @@ struct SecretJob<'a> {
 
 impl BlockBackend for CpuBlocks {
     fn linear(&self, terms: &[(i8, &Block)], constant: u8) -> Result<Block, FheError> {
-        let bounds = BlockBounds::linear(terms.iter().map(|(coefficient, block)| (*coefficient, block.bounds())), constant)?;
-        let mut known = u64::from(constant);
-        let mut sum: Option<Vec<u64>> = None;
-        for (coefficient, block) in terms {
-            // Negative numbers are what they are modulo 2^64, in which blocks live.
-            let factor = i64::from(*coefficient).cast_unsigned();
-            if let Some(value) = block.public_value() {
-                known = known.wrapping_add(factor.wrapping_mul(value.into()));
-                continue;
-            }
-            let words = self.words(block)?;
-            match &mut sum {
-                None => sum = Some(words.iter().map(|word| word.wrapping_mul(factor)).collect()),
-                Some(sum) => {
-                    for (total, word) in sum.iter_mut().zip(words) {
-                        *total = total.wrapping_add(word.wrapping_mul(factor));
-                    }
-                }
-            }
-        }
-        let Some(mut sum) = sum else {
-            // The bounds of public blocks are their values.
-            return Ok(Block::trivial(bounds.max()));
-        };
-        if let Some(body) = sum.last_mut() {
-            *body = body.wrapping_add(known.wrapping_mul(VALUE_STEP));
-        }
-        Ok(Block::new(Content::Lwe(sum.into()), bounds))
+        let bounds = terms.iter().map(|(coefficient, block)| (*coefficient, block.bounds()));
+        self.add_up(terms, constant, BlockBounds::linear(bounds, constant)?)
+    }
+
+    fn linear_within(&self, terms: &[(i8, &Block)], constant: u8, max: u8) -> Result<Block, FheError> {
+        let bounds = terms.iter().map(|(coefficient, block)| (*coefficient, block.bounds()));
+        self.add_up(terms, constant, BlockBounds::linear_within(bounds, max)?)
     }
 
     fn bootstrap_batch(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {
