@@ -1,6 +1,7 @@
 //! Key sets, input lists and stored ciphertexts: round trips, and everything that must be refused.
 //!
-//! * `key_sets`: directories, whole, half written, tampered with.
+//! * `key_sets`: directories, whole and half written.
+//! * `tampering`: directories whose files were changed.
 //! * `inputs`: what a coprocessor admits and what it does not, on both backends.
 //! * `crafted`: lists no honest client makes, built with tfhe itself.
 //! * `stored`: ciphertexts in their stored form.
@@ -20,3 +21,4 @@ mod inputs;
 mod key_sets;
 mod production;
 mod stored;
+mod tampering;
