@@ -4,6 +4,7 @@
 mod command;
 mod contracts;
 mod e2e_kms_wasm;
+mod e2e_sdk;
 mod gates;
 mod gen_costs;
 mod generate;
@@ -68,10 +69,26 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         release: token_npm::Release,
     },
-    /// Open a user decryption answer with the published WebAssembly client from npm.
-    WasmUserDecryption,
+    /// Run published clients from npm, unmodified, against what is built here.
+    #[command(subcommand)]
+    E2e(EndToEnd),
     /// Everything the merge gate runs: check, then test.
     Ci,
+}
+
+#[derive(Subcommand)]
+enum EndToEnd {
+    /// Open a user decryption answer with the WebAssembly client that SDKs bundle.
+    KmsWasm,
+    /// Carry an encrypted transfer through `cipherloom dev`, on real TFHE, with the published SDKs.
+    Sdk {
+        /// Only this one.
+        #[arg(value_enum)]
+        sdk: Option<e2e_sdk::Sdk>,
+        /// This binary instead of a newly built one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -85,7 +102,8 @@ fn main() -> Result<()> {
         Command::LibraryCompat => library_compat::run(),
         Command::LibraryProbe { out } => library_probe::run(&out),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),
-        Command::WasmUserDecryption => e2e_kms_wasm::run(),
+        Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
+        Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }
 }

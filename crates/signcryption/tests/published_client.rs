@@ -6,8 +6,8 @@ use std::process::Command;
 fn the_published_client_opens_the_committed_answer_and_refuses_changed_ones() {
     // Installs the client with npm by itself.
     let status = Command::new(env!("CARGO"))
-        .args(["xtask", "wasm-user-decryption"])
+        .args(["xtask", "e2e", "kms-wasm"])
         .status()
         .unwrap();
-    assert!(status.success(), "cargo xtask wasm-user-decryption failed");
+    assert!(status.success(), "cargo xtask e2e kms-wasm failed");
 }

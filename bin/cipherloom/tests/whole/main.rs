@@ -5,3 +5,4 @@ mod demo;
 mod killed;
 mod process;
 mod published_library;
+mod published_sdks;
