@@ -127,6 +127,9 @@ pub enum NodeError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The chain was shut down and has given up its data directory.
+    #[error("the chain was shut down")]
+    ShutDown,
     /// Another process uses the data directory.
     #[error("{0} is in use by another process")]
     DataDirLocked(PathBuf),

@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) impersonated: BTreeSet<Address>,
     pub(crate) impersonate_all: bool,
     journal: Option<Journal>,
+    /// The journal was given up at shutdown: nothing may change any more.
+    closed: bool,
     /// Events that nobody has been told yet.
     pub(crate) outbox: Vec<ChainEventKind>,
     /// How many events subscribers have been told.
@@ -96,6 +98,7 @@ impl Core {
             impersonated: BTreeSet::new(),
             impersonate_all: false,
             journal: None,
+            closed: false,
             outbox: Vec::new(),
             events_sent: 0,
         };
@@ -207,11 +210,21 @@ impl Core {
     }
 
     fn record(&mut self, record: &Record) -> Result<()> {
+        if self.closed {
+            return Err(NodeError::ShutDown);
+        }
         self.journal.as_mut().map_or(Ok(()), |journal| journal.append(record))
     }
 
     /// Asks the system to put the journal on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.journal.as_ref().map_or(Ok(()), Journal::sync)
+    }
+
+    /// Gives up the journal and the data directory's lock. Reading goes on; changes are refused.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        let Some(journal) = self.journal.take() else { return Ok(()) };
+        self.closed = true;
+        journal.sync()
     }
 }

@@ -214,6 +214,17 @@ impl DevChain {
         self.core()?.sync()
     }
 
+    /// Puts the journal on the disk and gives up the data directory, for all clones of this chain:
+    /// reading goes on, changes fail with [`NodeError::ShutDown`]. A chain without a data directory
+    /// is not affected.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Io`].
+    pub fn close(&self) -> Result<()> {
+        self.change(Core::close)
+    }
+
     /// The state and call environment of a block.
     pub(crate) fn view(&self, id: BlockId) -> Result<View> {
         let core = self.core()?;

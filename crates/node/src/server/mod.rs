@@ -6,7 +6,7 @@
 
 mod socket;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use crate::error::{NodeError, Result};
 use crate::rpc::anonymous_error;
 
 /// How long open connections may take to finish at shutdown.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// What every connection shares.
 struct Shared {
@@ -111,6 +111,12 @@ impl DevChain {
                 tracing::error!(%error, "the development chain's server failed");
             }
         });
+        // Everyone's address is nobody's to connect to; from here, the loopback one is meant.
+        let address = match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, v4.port())),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port())),
+            specific => specific,
+        };
         Ok(DevChainHandle {
             chain: self.clone(),
             address,
@@ -127,7 +133,7 @@ impl DevChainHandle {
         &self.chain
     }
 
-    /// Returns the address the server listens on.
+    /// Returns the address to connect to: the listening one, with loopback for an unspecified one.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -152,7 +158,8 @@ impl DevChainHandle {
         self.chain.deployer()
     }
 
-    /// Stops the server, waits for open connections to end and puts the journal on the disk.
+    /// Stops the server, waits up to two seconds for open connections to end, puts the journal on the
+    /// disk and gives up the data directory, as [`DevChain::close`] does.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         self.tasks.close();
@@ -165,7 +172,8 @@ impl DevChainHandle {
             tracing::debug!("some connections did not end in time and are cut");
             self.server.abort();
         }
-        if let Err(error) = self.chain.sync() {
+        // A cut connection may still hold the chain for a moment; the data directory must be free now.
+        if let Err(error) = self.chain.close() {
             tracing::error!(%error, "the journal could not be put on the disk");
         }
     }

@@ -7,6 +7,7 @@ use alloy::providers::{Provider, ProviderBuilder};
 use alloy::rpc::types::{Filter, TransactionRequest};
 use cipherloom_node::{ChainEventKind, DevChain, DevChainConfig, DevChainHandle, Limits, NodeError};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
 
@@ -147,6 +148,33 @@ async fn a_used_port_and_a_stopped_server_are_noticed() {
     let url = node.rpc_url();
     node.shutdown().await;
     assert!(reqwest::get(url).await.is_err());
+}
+
+#[tokio::test]
+async fn shutdown_frees_the_data_directory_despite_a_hanging_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || DevChainConfig {
+        data_dir: Some(dir.path().to_owned()),
+        listen: "0.0.0.0:0".parse().unwrap(),
+        ..DevChainConfig::default()
+    };
+    let node = DevChain::start(config()).await.unwrap();
+    assert!(node.rpc_url().starts_with("http://127.0.0.1:"));
+    let mut client = tokio::net::TcpStream::connect(node.address()).await.unwrap();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        .await
+        .unwrap();
+    // An answer to another client shows that the server has taken up the first one's connection.
+    post(&node, "{}").await;
+    let chain = node.chain().clone();
+    chain.mine(1).unwrap();
+    node.shutdown().await;
+    assert!(matches!(chain.mine(1), Err(NodeError::ShutDown)));
+    assert_eq!(chain.block_number().unwrap(), 1, "reading goes on");
+    let again = DevChain::start(config()).await.unwrap();
+    assert_eq!(again.chain().block_number().unwrap(), 1);
+    again.shutdown().await;
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ impl Core {
             Some(timestamp) => offset_between(self.config.clock.now_unix_s(), timestamp),
             None => self.time_offset,
         };
-        if self.journal.is_some() {
+        if self.journal.is_some() || self.closed {
             let transactions = block.transactions.iter().map(|transaction| self.recorded(transaction)).collect();
             self.record(&Record::Block {
                 number: block.header.number,
