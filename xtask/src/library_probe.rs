@@ -15,7 +15,7 @@ use crate::{
     contracts::{Compilation, LIBRARY_PACKAGE, contracts_dir, install_compiler},
     generate::{
         overloads::{Overload, overloads},
-        solidity::external,
+        solidity::{capitalised, external},
     },
     token_npm::{Release, packages, with_published_imports},
 };
@@ -121,7 +121,7 @@ fn word(ty: &str) -> String {
 
 /// Writes the statements that prepare an argument and returns the expression for it.
 fn argument(ty: &str, variable: &str, stored: bool, body: &mut String) -> String {
-    let made = |ty: FheType| format!("FHE.as{}({})", &external(ty)["external".len()..], plaintext(ty));
+    let made = |ty: FheType| format!("FHE.as{}({})", capitalised(ty.solidity_name()), plaintext(ty));
     if let Some(element) = ty.strip_suffix("[] memory").and_then(FheType::from_solidity_name) {
         let name = element.solidity_name();
         let _ = writeln!(body, "        {name}[] memory {variable} = new {name}[](2);");
