@@ -3,7 +3,11 @@
 //! `cargo xtask library-probe` compiles contracts that call every function of the library, once with our library and once with
 //! the published one from npm (it installs both and needs Node). Here they run on development chains with the host
 //! contracts, and what they ask of the host contracts is compared.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests and their helpers fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers fail by panicking"
+)]
 
 mod chain;
 mod decryption;
