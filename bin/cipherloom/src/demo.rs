@@ -10,7 +10,7 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_client::{Client, ClientConfig, ClientError, EncryptedInput, KeyTrust, PermitTerms, Plaintext, PublicDecryption};
+use cipherloom_client::{Client, ClientConfig, ClientError, KeyTrust, PermitTerms, Plaintext};
 use cipherloom_contracts::development;
 use cipherloom_coprocessor::Progress;
 use cipherloom_fhe::KeySet;
@@ -145,11 +145,7 @@ async fn transfer(stack: &Stack, key_trust: KeyTrust, bytecode: Bytes, narrator:
             encrypt(&client, &alice),
         )
         .await?;
-    narrator.remark(&format!(
-        "handle {}, input proof of {} bytes",
-        input.handles[0],
-        input.input_proof.len()
-    ));
+    narrator.remark(&format!("handle {}, input proof of {} bytes", input.handle, input.proof.len()));
     let receipt = narrator
         .step("send the transfer to the chain", send(&alice, bob.address(), &input))
         .await?;
@@ -169,7 +165,7 @@ async fn transfer(stack: &Stack, key_trust: KeyTrust, bytecode: Bytes, narrator:
     let public = narrator
         .step("make the total supply public and decrypt it", publish(&client, &alice))
         .await?;
-    narrator.remark(&format!("signed by the KMS: {}", public.values[0].1));
+    narrator.remark(&format!("signed by the KMS: {}", public.total));
     let total = narrator
         .step("verify the KMS's signature on the chain", verify(&bob, &public))
         .await?;
@@ -216,17 +212,34 @@ async fn mint(alice: &Person) -> Result<TransactionReceipt> {
     included(alice.token.mint(alice.address(), MINTED).send().await?).await
 }
 
-async fn encrypt(client: &Client, alice: &Person) -> Result<EncryptedInput> {
-    Ok(client
+/// An encrypted amount as the token's `transfer` takes it.
+struct Amount {
+    handle: Handle,
+    proof: Bytes,
+}
+
+async fn encrypt(client: &Client, alice: &Person) -> Result<Amount> {
+    let input = client
         .encrypt(*alice.token.address(), alice.address())
         .add64(SENT)
         .encrypt()
-        .await?)
+        .await?;
+    let handle = *input.handles.first().context("the input has no handle")?;
+    Ok(Amount {
+        handle,
+        proof: input.input_proof,
+    })
 }
 
-async fn send(alice: &Person, to: Address, input: &EncryptedInput) -> Result<TransactionReceipt> {
-    let handle = input.handles.first().context("the input has no handle")?;
-    included(alice.token.transfer(to, handle.as_b256(), input.input_proof.clone()).send().await?).await
+async fn send(alice: &Person, to: Address, amount: &Amount) -> Result<TransactionReceipt> {
+    included(
+        alice
+            .token
+            .transfer(to, amount.handle.as_b256(), amount.proof.clone())
+            .send()
+            .await?,
+    )
+    .await
 }
 
 /// Waits for a transaction, and fails if it failed.
@@ -260,15 +273,24 @@ async fn expect_refusal(client: &Client, curious: &Person, owner: &Person) -> Re
     }
 }
 
-async fn publish(client: &Client, alice: &Person) -> Result<PublicDecryption> {
-    included(alice.token.makeTotalSupplyPublic().send().await?).await?;
-    let handle = Handle::try_from(alice.token.publishedTotalSupply().call().await?)?;
-    Ok(client.public_decrypt(&[handle]).await?)
+/// A total supply that the KMS has signed.
+struct Published {
+    total: u64,
+    proof: Bytes,
 }
 
-async fn verify(anyone: &Person, public: &PublicDecryption) -> Result<u64> {
-    let claimed = number(public.values.first().map(|(_, value)| value))?;
-    included(anyone.token.verifyTotalSupply(claimed, public.proof.clone()).send().await?).await?;
+async fn publish(client: &Client, alice: &Person) -> Result<Published> {
+    included(alice.token.makeTotalSupplyPublic().send().await?).await?;
+    let handle = Handle::try_from(alice.token.publishedTotalSupply().call().await?)?;
+    let decryption = client.public_decrypt(&[handle]).await?;
+    Ok(Published {
+        total: number(decryption.values.first().map(|(_, value)| value))?,
+        proof: decryption.proof,
+    })
+}
+
+async fn verify(anyone: &Person, public: &Published) -> Result<u64> {
+    included(anyone.token.verifyTotalSupply(public.total, public.proof.clone()).send().await?).await?;
     Ok(anyone.token.verifiedTotalSupply().call().await?)
 }
 

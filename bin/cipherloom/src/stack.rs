@@ -20,7 +20,7 @@ use crate::{
     cli::StackOptions,
     data_dir::DataDir,
     keys,
-    wiring::{CoprocessorCiphertexts, KmsChain, ServedDecryption, ServedInputs, ServedKeys},
+    wiring::{CoprocessorCiphertexts, ServedDecryption, ServedInputs, ServedKeys},
 };
 
 /// How often the follower looks for new blocks. The chain is in the same process, so that looking costs next to nothing.
@@ -118,7 +118,7 @@ impl Stack {
             key_set_id,
             signing_key: kms_key,
             domains: development::signing_domains(),
-            chain: Arc::new(KmsChain(host)),
+            chain: Arc::new(host),
             ciphertexts: Arc::new(CoprocessorCiphertexts(coprocessor.clone())),
             audit: AuditLog::open(&state.join("kms").join("audit.jsonl"))?,
             clock: Arc::new(cipherloom_kms::SystemClock),

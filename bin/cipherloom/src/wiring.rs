@@ -4,18 +4,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cipherloom_chain::{ChainError, HostChain};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorError, Fault, HandleStatus};
 use cipherloom_fhe::KeySet;
 use cipherloom_gateway::{
     Label, ServiceError,
     services::{Admission, AdmissionRequest, AdmittedInput, Decryption, FieldIssue, InputAdmission, KeyFile, KeyMaterial},
 };
-use cipherloom_kms::{
-    ChainViewError, CiphertextSource, CoprocessorSet, HostChainView, KmsContext, KmsError, KmsNode, SignedCiphertext, SourceError,
-};
+use cipherloom_kms::{CiphertextSource, KmsError, KmsNode, SignedCiphertext, SourceError};
 use cipherloom_primitives::{
-    Address, B256, Bytes, Handle,
+    Address, Bytes, Handle,
     decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare},
     input::InputMetadata,
 };
@@ -65,7 +62,7 @@ impl InputAdmission for ServedInputs {
         };
         Box::pin(async move {
             match coprocessor
-                .admit_input(metadata, request.list.to_vec(), request.extra_data.into())
+                .admit_input(metadata, request.list.to_vec(), request.extra_data.to_vec())
                 .await
             {
                 Ok(admitted) => Ok(Admission::Admitted(AdmittedInput {
@@ -192,68 +189,4 @@ impl CiphertextSource for CoprocessorCiphertexts {
             })
         })
     }
-}
-
-/// The KMS's view of the host chain: its own calls to a node.
-pub(crate) struct KmsChain(pub(crate) HostChain);
-
-impl HostChainView for KmsChain {
-    fn is_allowed_for_decryption(&self, handle: Handle) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        Box::pin(async move { self.0.is_allowed_for_decryption(handle).await.map_err(unreadable) })
-    }
-
-    fn persist_allowed(&self, handle: Handle, account: Address) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        Box::pin(async move { self.0.persist_allowed(handle, account).await.map_err(unreadable) })
-    }
-
-    fn is_handle_delegated_for_user_decryption(
-        &self,
-        delegator: Address,
-        delegate: Address,
-        contract: Address,
-        handle: Handle,
-    ) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        Box::pin(async move {
-            self.0
-                .is_handle_delegated_for_user_decryption(delegator, delegate, contract, handle)
-                .await
-                .map_err(unreadable)
-        })
-    }
-
-    fn decryption_signatures_invalidated_before(&self, account: Address) -> BoxFuture<'_, Result<u64, ChainViewError>> {
-        Box::pin(async move {
-            let time = self.0.decryption_signatures_invalidated_before(account).await.map_err(unreadable)?;
-            // A time beyond 64 bits invalidates every permit there can be.
-            Ok(u64::try_from(time).unwrap_or(u64::MAX))
-        })
-    }
-
-    fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>> {
-        Box::pin(async move {
-            let set = self.0.coprocessor_signers().await.map_err(unreadable)?;
-            // A threshold beyond the machine's integers cannot be met, which is what it then means here too.
-            Ok(CoprocessorSet {
-                signers: set.signers,
-                threshold: usize::try_from(set.threshold).unwrap_or(usize::MAX),
-            })
-        })
-    }
-
-    fn kms_context(&self) -> BoxFuture<'_, Result<KmsContext, ChainViewError>> {
-        Box::pin(async move {
-            let id = self.0.kms_context_id().await.map_err(unreadable)?;
-            let signers = self.0.kms_signers().await.map_err(unreadable)?.signers;
-            // The deployed verifier has no epochs. Zero is no valid epoch, so requests that name one are refused.
-            Ok(KmsContext {
-                id: B256::from(id),
-                epoch: B256::ZERO,
-                signers,
-            })
-        })
-    }
-}
-
-fn unreadable(error: ChainError) -> ChainViewError {
-    ChainViewError(error.to_string())
 }
