@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { defineFhevmChain } from "@fhevm/sdk/chains";
 import { createFhevmClient, setFhevmRuntimeConfig } from "@fhevm/sdk/ethers";
-import { MINTED, SENT, deployToken, main, publishTotal, transfer, verifyTotal } from "./token.mjs";
+import { MINTED, SENT, delegate, deployToken, main, publishTotal, transfer, verifyTotal } from "./token.mjs";
 
 /** The configuration that docs/sdks.md shows. */
 function configuration(stack) {
@@ -30,7 +30,7 @@ function configuration(stack) {
 }
 
 /** A key pair and the user's signature that lets the KMS answer to it. */
-async function permit(sdk, user, contract) {
+async function permit(sdk, user, contract, delegatorAddress) {
   const transportKeyPair = await sdk.generateTransportKeyPair();
   const signedPermit = await sdk.signDecryptionPermit({
     contractAddresses: [contract],
@@ -39,6 +39,7 @@ async function permit(sdk, user, contract) {
     signerAddress: user.address,
     signer: user,
     transportKeyPair,
+    delegatorAddress,
   });
   return { transportKeyPair, signedPermit };
 }
@@ -85,6 +86,14 @@ await main(async (stack, steps) => {
   await steps.run("refuse to decrypt publicly what is not public", () =>
     assert.rejects(sdk.readPublicValue({ encryptedValue: bobsHandle }), /not allowed/i),
   );
+
+  const delegated = await permit(sdk, alice, address, bob.address);
+  await steps.run("refuse Alice to read for Bob", () =>
+    assert.rejects(decrypt(sdk, bobsHandle, address, delegated), /delegat/i),
+  );
+  await delegate(stack, world);
+  const read = await steps.run("delegated user decryption", () => decrypt(sdk, bobsHandle, address, delegated));
+  assert.equal(read, SENT);
 
   const totalHandle = await publishTotal(world);
   const published = await steps.run("public decryption of the total", () =>

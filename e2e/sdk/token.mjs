@@ -59,6 +59,13 @@ export async function transfer({ token, alice, bob }, handle, inputProof) {
   assert.deepEqual([events[0].args.from, events[0].args.to], [alice.address, bob.address]);
 }
 
+/** Lets Alice read for a day what Bob may read in the token. */
+export async function delegate(stack, { token, bob, alice, address }) {
+  const acl = new Contract(stack.contracts.ACL, ["function delegateForUserDecryption(address delegate, address contractAddress, uint64 expirationDate)"], bob);
+  const { timestamp } = await token.runner.provider.getBlock("latest");
+  await (await acl.delegateForUserDecryption(alice.address, address, timestamp + 86_400)).wait();
+}
+
 /** Makes the total supply public, and returns its handle. */
 export async function publishTotal({ token }) {
   await (await token.makeTotalSupplyPublic()).wait();

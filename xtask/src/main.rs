@@ -82,7 +82,7 @@ enum EndToEnd {
     KmsWasm,
     /// Carry an encrypted transfer through `cipherloom dev`, on real TFHE, with the published SDKs.
     Sdk {
-        /// Only this one.
+        /// Only this one [default: all but zama].
         #[arg(value_enum)]
         sdk: Option<e2e_sdk::Sdk>,
         /// This binary instead of a newly built one.
