@@ -62,7 +62,8 @@ pub trait BlockBackend: Send + Sync {
     /// Takes a ciphertext apart into its blocks, least significant first; an `ebool` is one block with the value 0 or 1.
     ///
     /// # Errors
-    /// [`FheError::ForeignCiphertext`] if it belongs to another backend.
+    /// [`FheError::ForeignCiphertext`] if it belongs to another backend, [`FheError::UncleanBlocks`] if its blocks are not clean,
+    /// which no operation leaves behind.
     fn split(&self, ciphertext: &Ciphertext) -> Result<Vec<Block>, FheError>;
 
     /// Makes a ciphertext of blocks, least significant first. They must be clean: at most 3, or 1 for `ebool`, with nominal noise

@@ -7,6 +7,8 @@ mod batch;
 mod keys;
 mod measure;
 mod single;
+#[cfg(all(test, feature = "insecure-toy-parameters"))]
+mod tests;
 mod workers;
 
 use std::sync::{
@@ -155,11 +157,17 @@ impl CpuBlocks {
         Ok(Block::new(Content::Lwe(sum.into()), bounds))
     }
 
-    fn split_block(&self, block: &ShortintBlock) -> Result<Block, FheError> {
-        let degree = u8::try_from(block.degree.get()).map_err(|_| FheError::ForeignCiphertext)?;
+    fn split_block(&self, ty: FheType, block: &ShortintBlock) -> Result<Block, FheError> {
+        let unclean = |reason| FheError::UncleanBlocks { ty, reason };
         if let Ok(value) = block.decrypt_trivial_message_and_carry() {
-            return Ok(Block::trivial(u8::try_from(value).map_err(|_| FheError::ForeignCiphertext)?));
+            return Ok(Block::trivial(
+                u8::try_from(value).map_err(|_| unclean("one has its padding bit set"))?,
+            ));
         }
+        if block.noise_level() > NoiseLevel::NOMINAL {
+            return Err(unclean("one has more than nominal noise"));
+        }
+        let degree = u8::try_from(block.degree.get()).map_err(|_| unclean("one may have a carry"))?;
         let words: &[u64] = block.ct.as_ref();
         let block = Block::new(Content::Lwe(words.into()), BlockBounds::bootstrapped(degree));
         self.words(&block)?;
@@ -231,7 +239,13 @@ impl BlockBackend for CpuBlocks {
             Value::Bool(bit) => std::slice::from_ref(bit.as_ref()),
             Value::Radix(radix) => radix.blocks(),
         };
-        blocks.iter().map(|block| self.split_block(block)).collect()
+        let ty = ciphertext.fhe_type();
+        let blocks = blocks
+            .iter()
+            .map(|block| self.split_block(ty, block))
+            .collect::<Result<Vec<_>, _>>()?;
+        join::check(ty, &blocks)?;
+        Ok(blocks)
     }
 
     fn join(&self, ty: FheType, blocks: Vec<Block>) -> Result<Ciphertext, FheError> {

@@ -52,7 +52,7 @@ pub(super) fn preferred_batch(keys: &BootstrapKeys<'_>) -> usize {
 }
 
 /// A sequence of numbers without visible pattern (Marsaglia's xorshift, 64 bits).
-fn pseudo_random() -> impl Iterator<Item = u64> {
+pub(super) fn pseudo_random() -> impl Iterator<Item = u64> {
     std::iter::successors(Some(0x9e37_79b9_7f4a_7c15_u64), |state| {
         let state = state ^ (state << 13);
         let state = state ^ (state >> 7);
