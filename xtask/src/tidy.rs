@@ -19,7 +19,7 @@ use crate::command::{cargo, root};
 const LAYERS: [&[&str]; 4] = [
     &["primitives"],
     &["contracts", "fhe", "signcryption"],
-    &["chain", "store"],
+    &["chain", "engine", "store"],
     &["client", "coprocessor", "gateway", "kms", "node"],
 ];
 

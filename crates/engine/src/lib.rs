@@ -1,0 +1,32 @@
+//! The engine: a compiler from a transaction's computations to bootstraps, and their evaluation.
+//!
+//! A transaction goes through these stages; each has a readable dump.
+//!
+//! 1. [`Graph::record`]: which value is made from which, with types and single failures.
+//! 2. [`Graph::prune`]: only what leaves the transaction, and what that needs.
+//! 3. [`rewrite::rewrite`]: named rules that are exact on plaintexts make the graph cheaper and canonical.
+//! 4. [`lower::lower`]: kernels turn operations into bootstraps on blocks, a [`Program`].
+//! 5. [`schedule`]: which bootstraps go into one batch.
+//! 6. [`Engine::evaluate`]: on a backend of [`cipherloom_fhe`].
+//!
+//! Everything before evaluation is a pure function of the computations, so that two coprocessors compute the same bytes.
+
+mod builder;
+pub mod error;
+pub mod evaluate;
+pub mod explain;
+mod finish;
+pub mod graph;
+mod kernels;
+pub mod lower;
+pub mod program;
+mod prune;
+pub mod rewrite;
+pub mod schedule;
+mod simulate;
+
+pub use error::{EngineError, NodeError};
+pub use evaluate::{Engine, Outputs};
+pub use graph::{Graph, Node, NodeId};
+pub use program::Program;
+pub use schedule::Policy;
