@@ -1,0 +1,15 @@
+//! The compiler against the clear reference: every kernel, every rule, random graphs, schedules, failures, and toy encryption.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and its numbers are its own"
+)]
+
+mod encrypted;
+mod failures;
+mod kernels;
+mod random_graphs;
+mod rules;
+mod schedules;
+mod support;
+mod table;
