@@ -14,7 +14,7 @@ use cipherloom_primitives::{FheType, Handle, TypedOperation};
 
 use crate::{
     error::NodeError,
-    program::{Base, BaseId, Form, Program, Task, ValueId, ValueSource, Whole},
+    program::{Base, BaseId, Form, Program, ValueId, ValueSource, Whole},
 };
 
 /// What is known about a combination.
@@ -35,6 +35,7 @@ enum Step {
     Opaque {
         operation: TypedOperation,
         inputs: Vec<Whole>,
+        value: ValueId,
     },
 }
 
@@ -115,8 +116,9 @@ impl Builder {
     pub(crate) fn opaque(&mut self, operation: TypedOperation, inputs: Vec<Whole>) -> ValueId {
         let ty = operation.result_type();
         let task = self.steps.len();
-        self.steps.push(Step::Opaque { operation, inputs });
-        self.push_value(ValueSource::Opaque { task, ty })
+        let value = self.push_value(ValueSource::Opaque { task, ty });
+        self.steps.push(Step::Opaque { operation, inputs, value });
+        value
     }
 
     /// Takes a whole ciphertext apart.
@@ -329,7 +331,7 @@ impl Builder {
                         capacity: usize::from((MAX_BLOCK_VALUE + 1) / (max + 1)),
                         functions,
                     },
-                    Step::Opaque { operation, inputs } => crate::finish::Step::Opaque(Task::Opaque { operation, inputs }),
+                    Step::Opaque { operation, inputs, value } => crate::finish::Step::Opaque { operation, inputs, value },
                 })
                 .collect(),
         }

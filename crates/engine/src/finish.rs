@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cipherloom_primitives::Handle;
+use cipherloom_primitives::{Handle, TypedOperation};
 
 use crate::{
     error::NodeError,
@@ -23,7 +23,11 @@ pub(crate) enum Step {
         capacity: usize,
         functions: Vec<(Vec<u8>, BaseId)>,
     },
-    Opaque(Task),
+    Opaque {
+        operation: TypedOperation,
+        inputs: Vec<Whole>,
+        value: ValueId,
+    },
 }
 
 /// Which bases and ciphertexts outputs need.
@@ -41,7 +45,7 @@ struct Renumbered {
 pub(crate) fn finish(draft: Draft, outputs: BTreeMap<Handle, Result<Whole, NodeError>>) -> Program {
     let live = find_live(&draft, &outputs);
     let mut program = Program::default();
-    let mut new = Renumbered {
+    let new = Renumbered {
         bases: number(&live.bases, BaseId),
         values: number(&live.values, ValueId),
     };
@@ -66,18 +70,13 @@ pub(crate) fn finish(draft: Draft, outputs: BTreeMap<Handle, Result<Whole, NodeE
                     });
                 }
             }
-            Step::Opaque(Task::Opaque { operation, inputs }) => {
-                let used = draft.values.iter().zip(&live.values);
-                let is_used = used
-                    .into_iter()
-                    .any(|(value, live)| *live && matches!(value, ValueSource::Opaque { task, .. } if *task == number));
-                if is_used {
+            Step::Opaque { operation, inputs, value } => {
+                if live.value(value) {
                     evaluated.insert(number, program.tasks.len());
                     let inputs = inputs.iter().map(|input| new.whole(input)).collect();
                     program.tasks.push(Task::Opaque { operation, inputs });
                 }
             }
-            Step::Opaque(task @ Task::Bootstrap { .. }) => program.tasks.push(task),
         }
     }
     for (index, base) in draft.bases.into_iter().enumerate() {
@@ -115,7 +114,6 @@ pub(crate) fn finish(draft: Draft, outputs: BTreeMap<Handle, Result<Whole, NodeE
         .into_iter()
         .map(|(handle, output)| (handle, output.map(|whole| new.whole(&whole))))
         .collect();
-    new.bases.clear();
     program
 }
 
@@ -128,23 +126,18 @@ fn find_live(draft: &Draft, outputs: &BTreeMap<Handle, Result<Whole, NodeError>>
     for whole in outputs.values().flatten() {
         live.mark_whole(draft, whole);
     }
-    for (number, step) in draft.steps.iter().enumerate().rev() {
+    for step in draft.steps.iter().rev() {
         match step {
             Step::Bootstrap { input, functions, .. } => {
                 if functions.iter().any(|(_, base)| live.base(*base)) {
                     live.mark_form(draft, input);
                 }
             }
-            Step::Opaque(Task::Opaque { inputs, .. }) => {
-                let used = draft.values.iter().zip(&live.values);
-                let is_used = used
-                    .into_iter()
-                    .any(|(value, live)| *live && matches!(value, ValueSource::Opaque { task, .. } if *task == number));
-                if is_used {
+            Step::Opaque { inputs, value, .. } => {
+                if live.value(*value) {
                     inputs.iter().for_each(|input| live.mark_whole(draft, input));
                 }
             }
-            Step::Opaque(Task::Bootstrap { input, .. }) => live.mark_form(draft, input),
         }
     }
     live
@@ -153,6 +146,10 @@ fn find_live(draft: &Draft, outputs: &BTreeMap<Handle, Result<Whole, NodeError>>
 impl Live {
     fn base(&self, id: BaseId) -> bool {
         self.bases.get(id.0 as usize) == Some(&true)
+    }
+
+    fn value(&self, id: ValueId) -> bool {
+        self.values.get(id.0 as usize) == Some(&true)
     }
 
     fn mark_whole(&mut self, draft: &Draft, whole: &Whole) {
