@@ -158,7 +158,7 @@ fn link_problems(root: &Path, file: &Path, text: &str) -> Vec<String> {
                 .iter()
                 .any(|top| path.starts_with(top))
         })
-        .filter(|path| !path.contains(['<', '*', '{', ' ', '…']) && !root.join(path).exists())
+        .filter(|path| !path.contains(['<', '*', '{', ' ', '…']) && !root.join(path).exists() && !root.join(directory).join(path).exists())
         .map(|path| format!("{}: mentions {path}, which does not exist", file.display()));
     dead_links.chain(dead_paths).collect()
 }

@@ -1,5 +1,9 @@
 //! The binary as people run it, from outside: demo, restart after a kill, published libraries, bad usage.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a panic is how a failure is reported")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, a panic is how a failure is reported"
+)]
 
 mod command_line;
 mod demo;
