@@ -6,12 +6,13 @@ use std::{
 };
 
 use cipherloom_engine::{Engine, Policy};
-use cipherloom_fhe::{Ciphertext, FheBackend, KeySet, ParameterSet, insecure_test_keys};
+use cipherloom_fhe::{Ciphertext, FheBackend, KeySet, ParameterSet, insecure_test_keys, production_test_keys};
 use cipherloom_primitives::{Address, FheType, Handle, TypedOperation, U256, input::InputMetadata};
 
 use crate::{
     random_graphs::{random_outputs, random_transaction},
     support::{Random, Transaction, effort, reference},
+    table::transfer,
 };
 
 pub(crate) fn clear_backend() -> Arc<dyn FheBackend> {
@@ -30,8 +31,7 @@ pub(crate) fn encrypt(backend: &dyn FheBackend, ty: FheType, value: U256) -> Cip
 }
 
 /// Encrypts the inputs of a transaction as a client does.
-fn encrypt_inputs(transaction: &Transaction, values: &HashMap<Handle, U256>) -> HashMap<Handle, Ciphertext> {
-    let keys = insecure_test_keys().unwrap();
+fn encrypt_inputs(keys: &KeySet, transaction: &Transaction, values: &HashMap<Handle, U256>) -> HashMap<Handle, Ciphertext> {
     let backend = keys.evaluation().unwrap();
     let encryptor = keys.encryptor().unwrap();
     let metadata = InputMetadata {
@@ -70,7 +70,7 @@ fn encrypted_graphs_agree_with_the_clear_reference() {
         let outputs = random_outputs(&mut random, &transaction);
         let graph = transaction.graph(&outputs);
         let values = transaction.values(&mut random);
-        let ciphertexts = encrypt_inputs(&transaction, &values);
+        let ciphertexts = encrypt_inputs(&keys, &transaction, &values);
         let policy = random.pick(&Policy::ALL);
         let engine = Engine {
             policy,
@@ -92,12 +92,13 @@ fn encrypted_graphs_agree_with_the_clear_reference() {
 
 #[test]
 fn all_policies_give_the_same_bytes_under_encryption() {
-    let backend = insecure_test_keys().unwrap().evaluation().unwrap();
+    let keys = insecure_test_keys().unwrap();
+    let backend = keys.evaluation().unwrap();
     let mut random = Random(5);
     let transaction = random_transaction(&mut random, 25);
     let outputs = random_outputs(&mut random, &transaction);
     let values = transaction.values(&mut random);
-    let ciphertexts = encrypt_inputs(&transaction, &values);
+    let ciphertexts = encrypt_inputs(&keys, &transaction, &values);
     let bytes = |policy| -> Vec<Vec<u8>> {
         let engine = Engine {
             policy,
@@ -114,5 +115,33 @@ fn all_policies_give_the_same_bytes_under_encryption() {
     assert!(!first.is_empty());
     for policy in Policy::ALL {
         assert_eq!(bytes(policy), first, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_token_transfer_is_right_on_production_parameters_and_takes_128_bootstraps() {
+    let keys = production_test_keys().unwrap();
+    let (backend, decryptor) = (keys.evaluation().unwrap(), keys.decryptor().unwrap());
+    let mut transaction = Transaction::default();
+    let outputs = transfer(&mut transaction);
+    let graph = transaction.graph(&outputs);
+    let amounts = [1_000_u64, 1_000_000_007, u64::MAX - 5];
+    let values = transaction.inputs.iter().copied().zip(amounts.map(U256::from)).collect();
+    let ciphertexts = encrypt_inputs(&keys, &transaction, &values);
+    let engine = Engine::default();
+    let program = engine.compile(&graph).program;
+    let blocks = backend.blocks().unwrap();
+    blocks.preferred_batch();
+    let before = blocks.bootstraps();
+    let start = std::time::Instant::now();
+    let results = engine.evaluate(backend.as_ref(), &program, &ciphertexts).unwrap();
+    println!("a transfer took {:?}", start.elapsed());
+    assert!(
+        blocks.bootstraps() - before >= 128,
+        "others count here too, but nothing is for free"
+    );
+    for (handle, expected) in reference(&graph, &values) {
+        let bytes = backend.serialize(results[&handle].as_ref().unwrap()).unwrap();
+        assert_eq!(decryptor.decrypt(handle.fhe_type(), &bytes).unwrap(), expected, "{handle}");
     }
 }

@@ -10,7 +10,7 @@ use cipherloom_primitives::{FheType, Handle, Operation, TypedOperation, U256};
 use crate::support::{Transaction, encrypted, with_scalar};
 
 /// Who may send how much to whom: the pattern of confidential tokens.
-fn transfer(transaction: &mut Transaction) -> [Handle; 3] {
+pub(crate) fn transfer(transaction: &mut Transaction) -> [Handle; 3] {
     let ty = FheType::Uint64;
     let (amount, from, to) = (transaction.input(ty), transaction.input(ty), transaction.input(ty));
     let enough = transaction.binary(Operation::Le, amount, from);
