@@ -1,6 +1,10 @@
 //! The coprocessor fed with events: admission, evaluation, workers, restarts. On the clear backend unless a name says otherwise.
 
-#![expect(clippy::unwrap_used, reason = "tests and their helpers fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests and their helpers fail by panicking"
+)]
 
 mod admission;
 mod backend;
