@@ -6,9 +6,9 @@
 //!
 //! * [`UserPublicKey`], [`UserKeypair`]: ML-KEM-512 keys. The public key travels as 869 bytes: a header and the 800-byte key. All
 //!   hashes that bind a request to its key are over what was sent, header included.
-//! * [`seal`]: the KMS side. Each value is signed (ECDSA over SHA-256), then encrypted (ML-KEM encapsulation and AES-256-GCM); the list
+//! * [`seal()`]: the KMS side. Each value is signed (ECDSA over SHA-256), then encrypted (ML-KEM encapsulation and AES-256-GCM); the list
 //!   becomes the payload, which is signed once more as typed data.
-//! * [`open`]: the client side. It checks all of it and returns the values, or an error that says which check failed.
+//! * [`open()`]: the client side. It checks all of it and returns the values, or an error that says which check failed.
 //!
 //! What binds an answer: the *link*, a typed-data digest over public key, handles and user account, stands in the payload and inside each
 //! encrypted value; the inner signature covers value, link, account and key. So a value cannot be moved to another
