@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Generate and inspect key sets.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// See what a transaction asks to compute, and what the engine makes of it.
+    #[command(subcommand)]
+    Graph(GraphCommand),
     /// Print the table of encrypted operations: types, scalar rules, costs.
     Operations(OperationsOptions),
     /// Print a completion script for a shell, for example `cipherloom completions bash`.
@@ -133,6 +136,30 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to do with graphs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GraphCommand {
+    /// Explain a transaction of the development chain: operations, rules applied, bootstraps and depth before and after.
+    ///
+    /// The workers of this version still evaluate operation by operation; this shows what the engine compiles the same transaction to.
+    Explain(ExplainOptions),
+}
+
+/// Options of `graph explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainOptions {
+    /// The transaction's hash.
+    pub(crate) transaction: String,
+
+    /// The chain's JSON-RPC over HTTP.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    pub(crate) rpc_url: String,
+
+    /// Write a picture of the graph after rewriting, in the language of Graphviz.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dot: Option<PathBuf>,
 }
 
 /// Options of `operations`.

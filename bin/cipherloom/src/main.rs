@@ -7,6 +7,7 @@ mod cli;
 mod data_dir;
 mod demo;
 mod dev;
+mod graph;
 mod keys;
 mod narrator;
 mod operations;
@@ -41,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Dev(options) => in_runtime(dev::run(options)),
         Command::Keys(command) => keys::run(command),
+        Command::Graph(command) => in_runtime(graph::run(command)),
         Command::Operations(options) => operations::run(&options),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { directory } => shell::manual(&directory),

@@ -21,6 +21,7 @@ fn recorded_work_survives_a_kill_and_the_demo_succeeds_on_real_tfhe() {
 
     let mut demo = Running::start(&["demo", "--data-dir", data_dir]);
     demo.wait_for("send the transfer to the chain");
+    let sent = demo.wait_for("transaction 0x");
     demo.wait_for("computed fheLe");
     demo.kill();
 
@@ -30,6 +31,7 @@ fn recorded_work_survives_a_kill_and_the_demo_succeeds_on_real_tfhe() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     assert_eq!(runtime.block_on(balance_of(&summary, 0)), U256::from(750));
     assert_eq!(runtime.block_on(balance_of(&summary, 1)), U256::from(250));
+    assert_explained(&sent, summary["rpcUrl"].as_str().unwrap(), directory.path());
     assert!(dev.interrupt(), "an interrupted stack stops in order");
 
     // The same directory again: keys, contracts and the first token are there, and a second token is transferred.
@@ -63,4 +65,22 @@ async fn balance_of(summary: &Value, account: usize) -> U256 {
         .unwrap();
     let values = client.user_decrypt(&[(handle, *token.address())], &permit).await.unwrap();
     values[0].1.to_u256()
+}
+
+/// Has the transfer explained, whose hash stands in a line of the demo's story.
+fn assert_explained(line: &str, rpc_url: &str, directory: &std::path::Path) {
+    let hash = line.split([' ', ',']).find(|word| word.starts_with("0x")).unwrap();
+    let picture = directory.join("graph.dot");
+    let output = process::run(&["graph", "explain", hash, "--rpc-url", rpc_url, "--dot", picture.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // A comparison, a choice with zero and a subtraction on 64 bits, one bootstrap per block each. The addition to Bob's balance costs
+    // nothing: it was never written, and the rules see that adding zero changes nothing.
+    assert!(text.contains("96 with\n"), "{text}");
+    assert!(text.contains("rule neutral-element: 1 times"), "{text}");
+    assert!(std::fs::read_to_string(picture).unwrap().starts_with("digraph"));
+
+    let unknown = process::run(&["graph", "explain", &format!("0x{}", "11".repeat(32)), "--rpc-url", rpc_url]);
+    assert!(!unknown.status.success());
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("has no transaction"));
 }
