@@ -165,19 +165,9 @@ impl ServiceError {
 
 impl From<RequestError> for ServiceError {
     fn from(error: RequestError) -> Self {
-        let field = match &error {
-            RequestError::NoHandles | RequestError::TooManyBits { .. } | RequestError::WrongChain { .. } => "handles",
-            RequestError::ContractCount(_) => "contractAddresses",
-            RequestError::ContractNotInPermit(_) | RequestError::UserIsContract(_) => "handleContractPairs",
-            RequestError::Duration(_) => "durationDays",
-            RequestError::NotYetValid { .. } | RequestError::Expired { .. } => "startTimestamp",
-            RequestError::PublicKeyLength(_) => "publicKey",
-            RequestError::ExtraData => "extraData",
-            _ => "request",
-        };
         let message = error.to_string();
         Self {
-            details: vec![FieldIssue::new(field, message.clone())],
+            details: vec![FieldIssue::new(error.field(), message.clone())],
             ..Self::new(Label::ValidationFailed, message)
         }
     }

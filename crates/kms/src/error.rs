@@ -168,16 +168,7 @@ impl KmsError {
     #[must_use]
     pub const fn field(&self) -> Option<&'static str> {
         match self {
-            Self::Request(error) => Some(match error {
-                RequestError::NoHandles | RequestError::TooManyBits { .. } | RequestError::WrongChain { .. } => "handles",
-                RequestError::ContractCount(_) => "contractAddresses",
-                RequestError::ContractNotInPermit(_) | RequestError::UserIsContract(_) => "handleContractPairs",
-                RequestError::Duration(_) => "durationDays",
-                RequestError::NotYetValid { .. } | RequestError::Expired { .. } => "startTimestamp",
-                RequestError::PublicKeyLength(_) => "publicKey",
-                RequestError::ExtraData => "extraData",
-                _ => "request",
-            }),
+            Self::Request(error) => Some(error.field()),
             Self::PublicKey(_) => Some("publicKey"),
             Self::PermitSignature { .. } => Some("signature"),
             Self::PermitInvalidated { .. } => Some("startTimestamp"),

@@ -149,6 +149,22 @@ pub enum RequestError {
     ExtraData,
 }
 
+impl RequestError {
+    /// Returns the field of the HTTP request that is wrong (public protocol, section 4.2).
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::NoHandles | Self::TooManyBits { .. } | Self::WrongChain { .. } => "handles",
+            Self::ContractCount(_) => "contractAddresses",
+            Self::ContractNotInPermit(_) | Self::UserIsContract(_) => "handleContractPairs",
+            Self::Duration(_) => "durationDays",
+            Self::NotYetValid { .. } | Self::Expired { .. } => "startTimestamp",
+            Self::PublicKeyLength(_) => "publicKey",
+            Self::ExtraData => "extraData",
+        }
+    }
+}
+
 /// Which KMS context a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextSelector {
