@@ -14,6 +14,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::command::root;
+
 /// The host contracts that are deployed; everything else in `contracts/src` is part of one of them.
 const HOST_CONTRACTS: [&str; 9] = [
     "ACL",
@@ -122,14 +124,7 @@ pub(crate) fn install_packages(directory: &Path) -> Result<()> {
 
 /// Returns the folder of the repository's Solidity sources.
 pub(crate) fn contracts_dir() -> PathBuf {
-    repository().join("contracts")
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    root().join("contracts")
 }
 
 /// Lists what is compiled and where its artifacts are committed.
@@ -147,7 +142,7 @@ fn compilations() -> Result<Vec<(Compilation, PathBuf)>> {
         (host, contracts_dir().join("artifacts")),
         (test, contracts_dir().join("test/artifacts")),
     ];
-    let examples = repository().join("examples");
+    let examples = root().join("examples");
     if examples.is_dir() {
         let mut folders: Vec<PathBuf> = fs::read_dir(&examples)?
             .map(|entry| Ok(entry?.path()))
@@ -212,7 +207,7 @@ fn compare(fresh: &Path, committed: &Path) -> Result<Vec<String>> {
     let (expected, found) = (artifact_names(fresh)?, artifact_names(committed)?);
     let shown = |name: &str| {
         let path = committed.join(name);
-        path.strip_prefix(repository()).unwrap_or(&path).display().to_string()
+        path.strip_prefix(root()).unwrap_or(&path).display().to_string()
     };
     let mut differences = Vec::new();
     for name in expected.union(&found) {

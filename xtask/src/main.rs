@@ -6,7 +6,6 @@ mod contracts;
 mod e2e_kms_wasm;
 mod e2e_sdk;
 mod gates;
-mod gen_costs;
 mod generate;
 mod library_compat;
 mod library_probe;
