@@ -14,6 +14,7 @@ use cipherloom_primitives::{FheType, Handle, TypedOperation};
 
 use crate::{
     error::NodeError,
+    graph::NodeId,
     program::{Base, BaseId, Form, Program, ValueId, ValueSource, Whole},
 };
 
@@ -36,6 +37,7 @@ enum Step {
         operation: TypedOperation,
         inputs: Vec<Whole>,
         value: ValueId,
+        origin: NodeId,
     },
 }
 
@@ -44,6 +46,7 @@ struct BaseInfo {
     base: Base,
     max: u8,
     noise: u16,
+    origin: NodeId,
 }
 
 /// A program under construction.
@@ -55,6 +58,8 @@ pub(crate) struct Builder {
     by_input: HashMap<Form, usize>,
     bounded: HashMap<Form, BaseId>,
     parts: HashMap<(ValueId, usize), BaseId>,
+    /// The node that is being lowered: what is built now is built for it.
+    origin: NodeId,
 }
 
 impl Form {
@@ -91,13 +96,23 @@ impl Form {
 }
 
 impl Builder {
+    /// Says for which node of the graph the next steps are.
+    pub(crate) fn work_for(&mut self, node: NodeId) {
+        self.origin = node;
+    }
+
     fn base(&self, id: BaseId) -> &BaseInfo {
         self.bases.get(id.0 as usize).expect("a base is used with the builder that made it")
     }
 
     fn push_base(&mut self, base: Base, max: u8, noise: u16) -> BaseId {
         let id = BaseId(u32::try_from(self.bases.len()).expect("programs have far fewer blocks than 2^32"));
-        self.bases.push(BaseInfo { base, max, noise });
+        self.bases.push(BaseInfo {
+            base,
+            max,
+            noise,
+            origin: self.origin,
+        });
         id
     }
 
@@ -117,7 +132,12 @@ impl Builder {
         let ty = operation.result_type();
         let task = self.steps.len();
         let value = self.push_value(ValueSource::Opaque { task, ty });
-        self.steps.push(Step::Opaque { operation, inputs, value });
+        self.steps.push(Step::Opaque {
+            operation,
+            inputs,
+            value,
+            origin: self.origin,
+        });
         value
     }
 
@@ -320,6 +340,7 @@ impl Builder {
 
     fn parts_of_program(self) -> crate::finish::Draft {
         crate::finish::Draft {
+            origins: self.bases.iter().map(|info| info.origin).collect(),
             bases: self.bases.into_iter().map(|info| info.base).collect(),
             values: self.values,
             steps: self
@@ -331,7 +352,17 @@ impl Builder {
                         capacity: usize::from((MAX_BLOCK_VALUE + 1) / (max + 1)),
                         functions,
                     },
-                    Step::Opaque { operation, inputs, value } => crate::finish::Step::Opaque { operation, inputs, value },
+                    Step::Opaque {
+                        operation,
+                        inputs,
+                        value,
+                        origin,
+                    } => crate::finish::Step::Opaque {
+                        operation,
+                        inputs,
+                        value,
+                        origin,
+                    },
                 })
                 .collect(),
         }

@@ -6,12 +6,15 @@ use cipherloom_primitives::{Handle, TypedOperation};
 
 use crate::{
     error::NodeError,
+    graph::NodeId,
     program::{Base, BaseId, Form, Program, Task, ValueId, ValueSource, Whole},
 };
 
 /// A program in which lookups are not yet divided into bootstraps.
 pub(crate) struct Draft {
     pub(crate) bases: Vec<Base>,
+    /// For which node each block was made.
+    pub(crate) origins: Vec<NodeId>,
     pub(crate) values: Vec<ValueSource>,
     pub(crate) steps: Vec<Step>,
 }
@@ -27,6 +30,7 @@ pub(crate) enum Step {
         operation: TypedOperation,
         inputs: Vec<Whole>,
         value: ValueId,
+        origin: NodeId,
     },
 }
 
@@ -61,6 +65,8 @@ pub(crate) fn finish(draft: Draft, outputs: BTreeMap<Handle, Result<Whole, NodeE
             } => {
                 let needed: Vec<_> = functions.into_iter().filter(|(_, base)| live.base(*base)).collect();
                 for group in needed.chunks(capacity.max(1)) {
+                    let first = group.first().and_then(|(_, base)| draft.origins.get(base.0 as usize));
+                    program.origins.push(first.copied().unwrap_or_default());
                     for (function, (_, base)) in group.iter().enumerate() {
                         looked.insert(*base, (program.tasks.len(), function));
                     }
@@ -70,8 +76,14 @@ pub(crate) fn finish(draft: Draft, outputs: BTreeMap<Handle, Result<Whole, NodeE
                     });
                 }
             }
-            Step::Opaque { operation, inputs, value } => {
+            Step::Opaque {
+                operation,
+                inputs,
+                value,
+                origin,
+            } => {
                 if live.value(value) {
+                    program.origins.push(origin);
                     evaluated.insert(number, program.tasks.len());
                     let inputs = inputs.iter().map(|input| new.whole(input)).collect();
                     program.tasks.push(Task::Opaque { operation, inputs });

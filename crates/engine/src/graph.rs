@@ -20,7 +20,7 @@ use crate::error::{EngineError, NodeError};
 pub const MAX_COMPUTATIONS: usize = 1 << 16;
 
 /// A node of one graph. Operands have smaller numbers than what uses them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub(crate) u32);
 
 impl NodeId {

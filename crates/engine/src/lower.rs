@@ -20,12 +20,14 @@ pub fn lower(graph: &Graph) -> Program {
         values: Vec::with_capacity(graph.nodes.len()),
         subtractions: public_subtractions(graph),
     };
-    for (_, node) in graph.nodes() {
+    for (id, node) in graph.nodes() {
+        lowering.builder.work_for(id);
         let value = lowering.node(node);
         lowering.values.push(value);
     }
     let mut outputs = BTreeMap::new();
     for (handle, id) in graph.outputs() {
+        lowering.builder.work_for(id);
         let whole = lowering.value(id).and_then(|blocks| {
             let ty = graph.fhe_type(id)?;
             Ok(lowering.builder.join(ty, &blocks))

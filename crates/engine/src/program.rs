@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt};
 
 use cipherloom_primitives::{FheType, Handle, TypedOperation};
 
-use crate::{error::NodeError, graph::label};
+use crate::{
+    error::NodeError,
+    graph::{NodeId, label},
+};
 
 /// A block of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +112,8 @@ pub struct Program {
     pub(crate) bases: Vec<Base>,
     pub(crate) values: Vec<ValueSource>,
     pub(crate) tasks: Vec<Task>,
+    /// For which node of the graph each task is done first.
+    pub(crate) origins: Vec<NodeId>,
     pub(crate) outputs: BTreeMap<Handle, Result<Whole, NodeError>>,
 }
 
@@ -117,6 +122,12 @@ impl Program {
     #[must_use]
     pub fn tasks(&self) -> &[Task] {
         &self.tasks
+    }
+
+    /// Lists for each task the node of the graph that it is done for; of several that share it, the first.
+    #[must_use]
+    pub fn origins(&self) -> &[NodeId] {
+        &self.origins
     }
 
     /// Lists the bootstraps' and other tasks' results and parts of ciphertexts.
