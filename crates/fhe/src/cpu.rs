@@ -10,6 +10,7 @@
 
 mod booleans;
 mod clean;
+mod direct;
 mod evaluate;
 mod integers;
 mod lists;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use cipherloom_primitives::{FheType, TypedOperation, input::InputMetadata};
 
+pub use self::direct::{DirectTfhe, DirectVariant};
 use crate::{
     backend::{BackendKind, FheBackend, VerifiedInput},
     blocks::{BlockBackend, CpuBlocks},

@@ -25,7 +25,7 @@ pub use backend::{BackendKind, Decrypt, EncryptInputs, FheBackend, VerifiedInput
 pub use blocks::{Block, BlockBackend, BlockBounds, BootstrapJob, ClearBlocks, CpuBlocks, LookupTable};
 pub use ciphertext::Ciphertext;
 pub use clear::ClearBackend;
-pub use cpu::CpuBackend;
+pub use cpu::{CpuBackend, DirectTfhe, DirectVariant};
 pub use error::FheError;
 pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
 pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetId, Manifest};

@@ -41,6 +41,28 @@ pub(super) fn evaluate(
     })
 }
 
+/// Evaluates as [`evaluate`] does, but takes ciphertexts of public values for secret ones, as tfhe-rs does.
+///
+/// # Errors
+/// As [`evaluate`].
+pub(super) fn evaluate_literally(
+    key: &ServerKey,
+    oprf: &OprfServerKey,
+    operation: &TypedOperation,
+    inputs: &[&Ciphertext],
+) -> Result<Ciphertext, FheError> {
+    if inputs.is_empty() {
+        return evaluate(key, oprf, operation, inputs);
+    }
+    let inputs = inputs.iter().map(|input| Input::of(input)).collect::<Result<Vec<_>, _>>()?;
+    let inputs: Vec<_> = inputs.into_iter().map(|input| Input { known: None, ..input }).collect();
+    let value = compute(key, operation, &inputs)?;
+    Ok(Ciphertext {
+        ty: operation.result_type(),
+        value: cleaned(key, value),
+    })
+}
+
 /// Computes from inputs of which at least one is secret.
 fn compute(key: &ServerKey, operation: &TypedOperation, inputs: &[Input<'_>]) -> Result<Value, FheError> {
     let input = |index: usize| inputs.get(index).expect("the number of inputs was checked");

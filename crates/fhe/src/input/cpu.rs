@@ -153,24 +153,34 @@ impl CpuEncryptor {
 
 impl EncryptInputs for CpuEncryptor {
     fn encrypt(&self, values: &[(FheType, U256)], metadata: &InputMetadata) -> Result<Vec<u8>, FheError> {
-        check_values(values)?;
-        let mut builder = ProvenCompactCiphertextList::builder(&self.keys.public_key);
-        for (ty, value) in values {
-            match ty {
-                FheType::Bool => builder.push(!value.is_zero()),
-                _ => builder
-                    .push_with_num_bits(integer::U256::from(*value.as_limbs()), ty.bits() as usize)
-                    .map_err(malformed)?,
-            };
-        }
         // More work for the prover makes verification six times cheaper, and a coprocessor verifies for everybody.
-        let list = builder
-            .build_with_proof_packed(&self.keys.crs, &metadata.to_bytes(), ZkComputeLoad::Proof)
-            .map_err(|e| FheError::key("proof", e))?;
-        let mut bytes = Vec::new();
-        safe_serialize(&list, &mut bytes, MAX_INPUT_LIST_BYTES as u64).map_err(malformed)?;
-        Ok(bytes)
+        cpu_encrypt(&self.keys, ZkComputeLoad::Proof, values, metadata)
     }
+}
+
+/// Encrypts values with a proof, of which the load says whether the prover or the verifier has more work.
+pub(crate) fn cpu_encrypt(
+    keys: &InputKeys,
+    load: ZkComputeLoad,
+    values: &[(FheType, U256)],
+    metadata: &InputMetadata,
+) -> Result<Vec<u8>, FheError> {
+    check_values(values)?;
+    let mut builder = ProvenCompactCiphertextList::builder(&keys.public_key);
+    for (ty, value) in values {
+        match ty {
+            FheType::Bool => builder.push(!value.is_zero()),
+            _ => builder
+                .push_with_num_bits(integer::U256::from(*value.as_limbs()), ty.bits() as usize)
+                .map_err(malformed)?,
+        };
+    }
+    let list = builder
+        .build_with_proof_packed(&keys.crs, &metadata.to_bytes(), load)
+        .map_err(|e| FheError::key("proof", e))?;
+    let mut bytes = Vec::new();
+    safe_serialize(&list, &mut bytes, MAX_INPUT_LIST_BYTES as u64).map_err(malformed)?;
+    Ok(bytes)
 }
 
 /// Says which type a value of a list has.
