@@ -141,12 +141,7 @@ pub(crate) fn stored_form(
     ciphertext: &Ciphertext,
 ) -> Result<StoredCiphertext, FheError> {
     let bytes = backend.serialize(ciphertext)?;
-    Ok(StoredCiphertext {
-        handle,
-        key_set_id,
-        digest: keccak256(&bytes),
-        bytes,
-    })
+    Ok(StoredCiphertext::raw(handle, key_set_id, keccak256(&bytes), bytes))
 }
 
 /// Picks the value of an input handle from its expanded list.

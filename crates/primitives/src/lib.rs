@@ -7,9 +7,11 @@
 //! * [`Operation`] and [`operation::TABLE`]: the one table of all operations, from which the Solidity constants, the
 //!   documentation page and the test matrix are generated.
 //! * [`TypedOperation`] and [`Computation`]: an operation whose operands were checked against that table.
+//! * [`boundary`]: the forms of stored ciphertexts, and which one a computation reads.
 //! * [`eip712`]: the payloads users, coprocessors and the KMS sign.
 //! * [`input`] and [`decryption`]: input lists, input proofs, decryption requests and results as bytes.
 
+pub mod boundary;
 pub mod computation;
 pub mod cost;
 pub mod decryption;
@@ -20,6 +22,7 @@ pub mod input;
 pub mod operation;
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
+pub use boundary::{CiphertextForm, HotWindow};
 pub use computation::{Computation, Operand, OperationError, RawOperands, TypedOperation};
 pub use fhe_type::{FheType, UnknownFheType};
 pub use handle::{Handle, HandleError, HandleOrigin};

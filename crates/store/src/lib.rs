@@ -13,7 +13,10 @@
 //! * There are never two live leases on one transaction. A lease ends when it is finished or released or when its time
 //!   is up; from the moment another worker has it, everything the former owner tries fails with
 //!   [`StoreError::LeaseLost`].
-//! * Ciphertexts are written once. A second result for a handle is ignored, whoever computed it.
+//! * A value is written once. A second result for a handle is ignored, whoever computed it. Which result is the first follows from
+//!   the chain alone: transactions that publish the same handle run in their order on the chain, and what a withdrawn block
+//!   published is withdrawn with it. The bytes of the value change once more, from raw to packed form
+//!   ([`Store::cool_ciphertext`]).
 //!
 //! **Restart.** [`SqliteStore::open`] takes the data file for itself and ends the leases of the process that had it
 //! before, so recorded work continues at once. Implementations shared between processes rely on expiry instead.
@@ -29,8 +32,8 @@ use futures_util::future::BoxFuture;
 
 pub use error::StoreError;
 pub use model::{
-    AdmittedInput, BlockRef, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction,
-    OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
+    AdmittedInput, BlockRef, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
+    LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
 };
 pub use sqlite::SqliteStore;
 
@@ -54,14 +57,15 @@ pub trait Store: Send + Sync + 'static {
     /// database integer cannot hold.
     fn record_blocks<'a>(&'a self, chain_id: u64, blocks: &'a [RecordedBlock]) -> StoreFuture<'a, ()>;
 
-    /// Withdraws the blocks from this number on: their grants, delegations and transactions. Leases on those are lost.
-    /// Ciphertexts stay, because a handle determines its value.
+    /// Withdraws the blocks from this number on: their grants, delegations and transactions, and the ciphertexts these published.
+    /// Leases on those transactions are lost. Ciphertexts go too because their bytes belong to the transaction that computed them: if
+    /// another one computes the same handle on the new branch, all coprocessors must have its bytes.
     fn remove_blocks_from(&self, chain_id: u64, first_removed: u64) -> StoreFuture<'_, ()>;
 
     /// Leases transactions that can run now, oldest first.
     ///
-    /// A transaction can run if no earlier transaction that is still pending produces a ciphertext it needs. Whether
-    /// the ciphertext then exists is for the worker to find out: if not, it never will.
+    /// A transaction can run if no earlier transaction that is still pending produces a ciphertext it needs, or one that it
+    /// publishes too. Whether a ciphertext it needs then exists is for the worker to find out: if not, it never will.
     fn lease_transactions<'a>(&'a self, request: &'a LeaseRequest) -> StoreFuture<'a, Vec<LeasedTransaction>>;
 
     /// Extends a lease.
@@ -86,11 +90,22 @@ pub trait Store: Send + Sync + 'static {
     /// Finds an admitted input list.
     fn admitted_input(&self, key: InputKey) -> StoreFuture<'_, Option<AdmittedInput>>;
 
-    /// Returns the stored ciphertext of a handle.
+    /// Returns the ciphertext of a handle, in the form that is stored.
     fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>>;
 
-    /// Stores a ciphertext outside of a transaction (an input that was expanded); ignored if the handle has one.
+    /// Stores a ciphertext outside of a transaction (an input that was expanded), in either form; ignored if the handle has one.
+    /// It has no block, so it is never among [`Store::ciphertexts_to_cool`].
     fn add_ciphertext<'a>(&'a self, ciphertext: &'a StoredCiphertext) -> StoreFuture<'a, ()>;
+
+    /// Lists published ciphertexts stored in raw form that no transaction can read in that form any more, oldest first.
+    ///
+    /// That is so if window and margin together lie between the block that created the ciphertext and the newest recorded block,
+    /// and the window alone between it and the first block with a pending transaction.
+    fn ciphertexts_to_cool<'a>(&'a self, request: &'a CoolingRequest) -> StoreFuture<'a, Vec<Handle>>;
+
+    /// Replaces the raw bytes of a ciphertext by these packed ones. Changes nothing if the ciphertext is gone, packed already, or has
+    /// another raw digest, so that a repeated or late call does no harm.
+    fn cool_ciphertext<'a>(&'a self, packed: &'a StoredCiphertext) -> StoreFuture<'a, ()>;
 
     /// Says what is known about a handle.
     fn handle_state(&self, handle: Handle) -> StoreFuture<'_, HandleState>;

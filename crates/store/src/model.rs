@@ -1,6 +1,6 @@
 //! The records a store keeps.
 
-use cipherloom_primitives::{Address, B256, Computation, FheType, Handle, input::InputMetadata};
+use cipherloom_primitives::{Address, B256, CiphertextForm, Computation, FheType, Handle, HotWindow, input::InputMetadata};
 
 /// A block of a host chain that was followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,17 +141,50 @@ pub struct OutputFailure {
     pub reason: String,
 }
 
-/// A ciphertext in its canonical stored form.
+/// A ciphertext in one of its canonical forms.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredCiphertext {
     /// What it is the value of. The type and the chain are part of the handle.
     pub handle: Handle,
     /// The key set it is encrypted under.
     pub key_set_id: B256,
+    /// The block of the transaction that published it; none for an input. The store sets it: what a caller gives is ignored.
+    pub created_block: Option<u64>,
+    /// The Keccak hash of its raw form, kept also where that form is not.
+    pub raw_digest: B256,
+    /// Which form `bytes` are. What a transaction publishes is raw.
+    pub form: CiphertextForm,
     /// The Keccak hash of `bytes`.
     pub digest: B256,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+impl StoredCiphertext {
+    /// A value in raw form, as it comes out of a computation.
+    #[must_use]
+    pub const fn raw(handle: Handle, key_set_id: B256, digest: B256, bytes: Vec<u8>) -> Self {
+        Self {
+            handle,
+            key_set_id,
+            created_block: None,
+            raw_digest: digest,
+            form: CiphertextForm::Raw,
+            digest,
+            bytes,
+        }
+    }
+
+    /// The same value in packed form.
+    #[must_use]
+    pub fn packed(self, digest: B256, bytes: Vec<u8>) -> Self {
+        Self {
+            form: CiphertextForm::Packed,
+            digest,
+            bytes,
+            ..self
+        }
+    }
 }
 
 impl std::fmt::Debug for StoredCiphertext {
@@ -160,10 +193,27 @@ impl std::fmt::Debug for StoredCiphertext {
         f.debug_struct("StoredCiphertext")
             .field("handle", &self.handle)
             .field("key_set_id", &self.key_set_id)
+            .field("created_block", &self.created_block)
+            .field("raw_digest", &self.raw_digest)
+            .field("form", &self.form)
             .field("digest", &self.digest)
             .field("size_bytes", &self.bytes.len())
             .finish()
     }
+}
+
+/// Which raw forms may be replaced by packed ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoolingRequest {
+    /// The chain.
+    pub chain_id: u64,
+    /// The key set's window.
+    pub window: HotWindow,
+    /// How many blocks beyond the window a value must lie behind the newest recorded block: deeper reorganisations are not
+    /// expected.
+    pub margin_blocks: u64,
+    /// The most handles to return.
+    pub limit: u32,
 }
 
 /// An input list whose proof was verified.

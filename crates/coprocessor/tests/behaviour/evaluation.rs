@@ -167,12 +167,7 @@ async fn ciphertexts_of_another_key_set_are_refused() {
         .record_blocks(&[block(1, vec![transaction(0, vec![trivial(3, handle(1))], &[handle(1)])])])
         .await
         .unwrap();
-    let foreign = cipherloom_store::StoredCiphertext {
-        handle: handle(1),
-        key_set_id: B256::repeat_byte(0x66),
-        digest: B256::ZERO,
-        bytes: vec![1, 2, 3],
-    };
+    let foreign = cipherloom_store::StoredCiphertext::raw(handle(1), B256::repeat_byte(0x66), B256::ZERO, vec![1, 2, 3]);
     bench.store.add_ciphertext(&foreign).await.unwrap();
     let next = transaction(0, vec![add(handle(1), handle(1), handle(2))], &[handle(2)]);
     bench.coprocessor.record_blocks(&[block(2, vec![next])]).await.unwrap();

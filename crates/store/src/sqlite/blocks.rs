@@ -151,12 +151,21 @@ async fn record_rights(
 }
 
 pub(super) async fn remove_from(writer: &SqlitePool, chain_id: u64, first_removed: u64) -> Result<(), StoreError> {
+    let chain = integer("chain id", chain_id)?;
+    let first_removed = integer("block number", first_removed)?;
+    let mut transaction = begin(writer).await?;
     // Transactions, grants and delegations go with their block.
-    sqlx::query("DELETE FROM blocks WHERE chain_id = ? AND number >= ?")
-        .bind(integer("chain id", chain_id)?)
-        .bind(integer("block number", first_removed)?)
-        .execute(writer)
-        .await?;
+    for statement in [
+        "DELETE FROM blocks WHERE chain_id = ? AND number >= ?",
+        "DELETE FROM ciphertexts WHERE chain_id = ? AND created_block_number >= ?",
+    ] {
+        sqlx::query(statement)
+            .bind(chain)
+            .bind(first_removed)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
     Ok(())
 }
 

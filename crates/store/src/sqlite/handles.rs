@@ -1,13 +1,13 @@
-//! Inputs, ciphertexts and what is known about a handle.
+//! Inputs and what is known about a handle.
 
 use cipherloom_primitives::{Handle, input::InputMetadata};
-use sqlx::{Row, SqlitePool, sqlite::SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use super::{
     begin,
     columns::{address, hash, integer, number, type_ids, types},
 };
-use crate::{AdmittedInput, Grantee, HandleState, InputKey, StoreError, StoredCiphertext};
+use crate::{AdmittedInput, Grantee, HandleState, InputKey, StoreError};
 
 pub(super) async fn admit_input(writer: &SqlitePool, input: &AdmittedInput, handles: &[Handle], now_ms: u64) -> Result<(), StoreError> {
     let chain = integer("chain id", input.metadata.chain_id)?;
@@ -70,55 +70,6 @@ fn input(row: &SqliteRow) -> Result<AdmittedInput, StoreError> {
         types: types(row.try_get("types")?)?,
         list: row.try_get("list")?,
     })
-}
-
-pub(super) async fn ciphertext(readers: &SqlitePool, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
-    let Ok(chain) = integer("chain id", handle.chain_id()) else {
-        return Ok(None);
-    };
-    let row = sqlx::query("SELECT key_set_id, digest, bytes FROM ciphertexts WHERE chain_id = ? AND handle = ?")
-        .bind(chain)
-        .bind(handle.as_slice())
-        .fetch_optional(readers)
-        .await?;
-    row.map(|row| {
-        Ok(StoredCiphertext {
-            handle,
-            key_set_id: hash("key set id", row.try_get("key_set_id")?)?,
-            digest: hash("ciphertext digest", row.try_get("digest")?)?,
-            bytes: row.try_get("bytes")?,
-        })
-    })
-    .transpose()
-}
-
-pub(super) async fn add_ciphertext(writer: &SqlitePool, ciphertext: &StoredCiphertext) -> Result<(), StoreError> {
-    let mut transaction = begin(writer).await?;
-    insert_ciphertext(&mut transaction, ciphertext, None).await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-/// Stores a ciphertext unless the handle has one.
-pub(super) async fn insert_ciphertext(
-    connection: &mut SqliteConnection,
-    ciphertext: &StoredCiphertext,
-    block_number: Option<i64>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO ciphertexts (chain_id, handle, fhe_type, key_set_id, digest, bytes, created_block_number) VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(integer("chain id", ciphertext.handle.chain_id())?)
-    .bind(ciphertext.handle.as_slice())
-    .bind(i64::from(ciphertext.handle.fhe_type().id()))
-    .bind(ciphertext.key_set_id.as_slice())
-    .bind(ciphertext.digest.as_slice())
-    .bind(ciphertext.bytes.as_slice())
-    .bind(block_number)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// One statement, so that the answer is of one instant: stored beats pending beats failed beats admitted.

@@ -7,12 +7,13 @@ use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use super::{
     begin,
+    ciphertexts::insert,
     columns::{handle, hash, integer, number},
-    handles::insert_ciphertext,
 };
 use crate::{Finished, Lease, LeaseRequest, LeasedTransaction, StoreError};
 
-/// A transaction can run if no earlier pending one publishes a ciphertext it needs and that is not there yet.
+/// A transaction can run if no earlier pending one publishes a ciphertext it needs and that is not there yet, or one that it
+/// publishes too.
 const LEASE: &str = "
     UPDATE transactions
     SET lease_owner = ?1, lease_expires_at_ms = ?2, lease_generation = lease_generation + 1, attempts = attempts + 1
@@ -26,6 +27,12 @@ const LEASE: &str = "
             WHERE b.transaction_id = t.id AND p.chain_id = t.chain_id AND p.state = 'pending'
               AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index)
               AND NOT EXISTS (SELECT 1 FROM ciphertexts c WHERE c.chain_id = t.chain_id AND c.handle = b.handle))
+          AND NOT EXISTS (
+            SELECT 1 FROM transaction_outputs own
+            JOIN transaction_outputs o ON o.handle = own.handle
+            JOIN transactions p ON p.id = o.transaction_id
+            WHERE own.transaction_id = t.id AND p.chain_id = t.chain_id AND p.state = 'pending'
+              AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index))
         ORDER BY t.block_number, t.transaction_index
         LIMIT ?5)
     RETURNING id, lease_generation, block_number, transaction_index, hash, computations, attempts";
@@ -118,7 +125,7 @@ pub(super) async fn finish(writer: &SqlitePool, lease: &Lease, finished: &Finish
     .await?;
     expect_one(lease, u64::from(block_number.is_some()))?;
     for ciphertext in &finished.ciphertexts {
-        insert_ciphertext(&mut transaction, ciphertext, block_number).await?;
+        insert(&mut transaction, ciphertext, block_number).await?;
     }
     for failure in &finished.failures {
         sqlx::query("UPDATE transaction_outputs SET failure = ? WHERE transaction_id = ? AND handle = ?")

@@ -6,6 +6,7 @@
 //! then, opening ends all leases that a killed process left.
 
 mod blocks;
+mod ciphertexts;
 mod columns;
 mod handles;
 mod leases;
@@ -23,12 +24,12 @@ use sqlx::{
 };
 
 use crate::{
-    AdmittedInput, BlockRef, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction, RecordedBlock, Store,
-    StoreError, StoreFuture, StoredCiphertext,
+    AdmittedInput, BlockRef, CoolingRequest, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction,
+    RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
 };
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
-const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql"), include_str!("0002_packed_form.sql")];
 
 /// Connections that read beside the one that writes.
 const READERS: u32 = 4;
@@ -137,11 +138,19 @@ impl Store for SqliteStore {
     }
 
     fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>> {
-        Box::pin(handles::ciphertext(&self.readers, handle))
+        Box::pin(ciphertexts::find(&self.readers, handle))
     }
 
     fn add_ciphertext<'a>(&'a self, ciphertext: &'a StoredCiphertext) -> StoreFuture<'a, ()> {
-        Box::pin(handles::add_ciphertext(&self.writer, ciphertext))
+        Box::pin(ciphertexts::add(&self.writer, ciphertext))
+    }
+
+    fn ciphertexts_to_cool<'a>(&'a self, request: &'a CoolingRequest) -> StoreFuture<'a, Vec<Handle>> {
+        Box::pin(ciphertexts::to_cool(&self.readers, request))
+    }
+
+    fn cool_ciphertext<'a>(&'a self, packed: &'a StoredCiphertext) -> StoreFuture<'a, ()> {
+        Box::pin(ciphertexts::cool(&self.writer, packed))
     }
 
     fn handle_state(&self, handle: Handle) -> StoreFuture<'_, HandleState> {

@@ -2,7 +2,8 @@
 
 use cipherloom_primitives::{Address, B256, Computation, FheType, Handle, TypedOperation, U256, input::InputMetadata};
 use cipherloom_store::{
-    AdmittedInput, BlockRef, Grant, Grantee, LeaseRequest, LeasedTransaction, RecordedBlock, RecordedTransaction, Store, StoredCiphertext,
+    AdmittedInput, BlockRef, Finished, Grant, Grantee, LeaseRequest, LeasedTransaction, RecordedBlock, RecordedTransaction, Store,
+    StoredCiphertext,
 };
 
 pub(crate) const CHAIN: u64 = 31337;
@@ -103,12 +104,33 @@ pub(crate) async fn lease_one(store: &dyn Store, owner: &str, now_ms: u64) -> Op
 }
 
 pub(crate) fn ciphertext(handle: Handle, content: u8) -> StoredCiphertext {
+    StoredCiphertext::raw(handle, B256::repeat_byte(0x77), B256::repeat_byte(content), vec![content; 100])
+}
+
+/// What the store has of [`ciphertext`] after a transaction of this block published it.
+pub(crate) fn published(handle: Handle, content: u8, block: u64) -> StoredCiphertext {
     StoredCiphertext {
-        handle,
-        key_set_id: B256::repeat_byte(0x77),
-        digest: B256::repeat_byte(content),
-        bytes: vec![content; 100],
+        created_block: Some(block),
+        ..ciphertext(handle, content)
     }
+}
+
+/// The packed form of a ciphertext.
+pub(crate) fn packed(raw: StoredCiphertext) -> StoredCiphertext {
+    let digest = B256::repeat_byte(raw.digest[0] ^ 0xff);
+    let bytes = vec![raw.bytes[0] ^ 0xff; 7];
+    raw.packed(digest, bytes)
+}
+
+/// Records a transaction that computes `output` in a block and publishes a value for it.
+pub(crate) async fn publish(store: &dyn Store, number: u64, output: Handle, content: u8) {
+    record(store, number, vec![transaction(0, output, &[])]).await;
+    let leased = lease_one(store, "worker", NOW_MS).await.unwrap();
+    let done = Finished {
+        ciphertexts: vec![ciphertext(output, content)],
+        failures: Vec::new(),
+    };
+    store.finish_transaction(&leased.lease, &done).await.unwrap();
 }
 
 pub(crate) fn input(tag: u8) -> (AdmittedInput, Vec<Handle>) {

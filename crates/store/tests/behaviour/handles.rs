@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cipherloom_primitives::{B256, FheType, Handle};
 use cipherloom_store::{Finished, HandleState, InputKey, OutputFailure, Store, StoreError};
 
-use crate::fixture::{CHAIN, LEASE_MS, NOW_MS, block, ciphertext, empty_block, handle, input, lease_one, record, transaction};
+use crate::fixture::{CHAIN, LEASE_MS, NOW_MS, block, ciphertext, empty_block, handle, input, lease_one, published, record, transaction};
 
 pub(crate) async fn publishing_is_idempotent_on_the_handle(store: Arc<dyn Store>) {
     // Two transactions of one block compute the same handle.
@@ -24,7 +24,7 @@ pub(crate) async fn publishing_is_idempotent_on_the_handle(store: Arc<dyn Store>
         store.finish_transaction(&leased.lease, &done).await.unwrap();
     }
     store.add_ciphertext(&ciphertext(handle(1), 3)).await.unwrap();
-    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(ciphertext(handle(1), 1)));
+    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 1, 1)));
     assert_eq!(store.pending_transactions(CHAIN).await.unwrap(), 0);
 }
 
@@ -47,7 +47,7 @@ pub(crate) async fn publishing_under_a_lost_lease_writes_nothing(store: Arc<dyn 
     store.finish_transaction(&current.lease, &of_current).await.unwrap();
     let again = store.finish_transaction(&current.lease, &of_current).await.unwrap_err();
     assert!(matches!(again, StoreError::LeaseLost { .. }), "{again}");
-    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(ciphertext(handle(1), 2)));
+    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 2, 1)));
 }
 
 pub(crate) async fn failed_outputs_say_why_and_do_not_hide_results(store: Arc<dyn Store>) {
@@ -114,9 +114,7 @@ pub(crate) async fn a_handle_goes_from_unknown_through_pending_to_stored(store: 
     };
     store.finish_transaction(&leased.lease, &done).await.unwrap();
     assert_eq!(store.handle_state(handle(1)).await.unwrap(), HandleState::Stored);
-    // The result outlives its block.
-    store.remove_blocks_from(CHAIN, 0).await.unwrap();
-    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(ciphertext(handle(1), 1)));
+    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 1, 1)));
 }
 
 pub(crate) async fn numbers_beyond_the_database_are_refused(store: Arc<dyn Store>) {

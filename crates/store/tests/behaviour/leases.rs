@@ -110,6 +110,27 @@ pub(crate) async fn a_transaction_whose_operand_nobody_will_publish_can_run(stor
     assert_eq!(lease_one(store.as_ref(), "worker", NOW_MS).await.unwrap().outputs, [handle(2)]);
 }
 
+pub(crate) async fn transactions_that_publish_one_handle_run_in_order(store: Arc<dyn Store>) {
+    // Whose bytes become the value must not depend on which worker is faster.
+    record(
+        store.as_ref(),
+        1,
+        vec![transaction(0, handle(1), &[]), transaction(1, handle(1), &[])],
+    )
+    .await;
+    let first = store.lease_transactions(&request("worker", NOW_MS, 10)).await.unwrap();
+    assert_eq!(
+        first.iter().map(|leased| leased.hash).collect::<Vec<_>>(),
+        [transaction(0, handle(1), &[]).hash]
+    );
+    store.finish_transaction(&first[0].lease, &Finished::default()).await.unwrap();
+    let second = store.lease_transactions(&request("worker", NOW_MS, 10)).await.unwrap();
+    assert_eq!(
+        second.iter().map(|leased| leased.hash).collect::<Vec<_>>(),
+        [transaction(1, handle(1), &[]).hash]
+    );
+}
+
 pub(crate) async fn a_lease_on_a_withdrawn_transaction_is_lost(store: Arc<dyn Store>) {
     record(store.as_ref(), 1, vec![transaction(0, handle(1), &[])]).await;
     let leased = lease_one(store.as_ref(), "worker", NOW_MS).await.unwrap();

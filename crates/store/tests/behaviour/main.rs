@@ -9,6 +9,7 @@
 )]
 
 mod blocks;
+mod cooling;
 mod fixture;
 mod handles;
 mod leases;
@@ -64,6 +65,7 @@ macro_rules! suite {
             leases::transactions_wait_for_the_ciphertexts_they_need,
             leases::a_transaction_whose_operand_nobody_will_publish_can_run,
             leases::a_lease_on_a_withdrawn_transaction_is_lost,
+            leases::transactions_that_publish_one_handle_run_in_order,
             leases::leases_come_oldest_first_and_as_recorded,
             handles::publishing_is_idempotent_on_the_handle,
             handles::publishing_under_a_lost_lease_writes_nothing,
@@ -71,6 +73,12 @@ macro_rules! suite {
             handles::inputs_are_found_by_handle_and_by_digest,
             handles::admitting_twice_changes_nothing,
             handles::a_handle_goes_from_unknown_through_pending_to_stored,
+            cooling::what_a_removed_block_published_goes_with_it,
+            cooling::raw_ciphertexts_are_listed_beyond_window_and_margin,
+            cooling::a_pending_transaction_keeps_what_it_may_read_raw,
+            cooling::the_packed_form_replaces_the_raw_one_once,
+            cooling::packing_what_has_another_raw_form_changes_nothing,
+            cooling::an_expanded_input_can_be_stored_packed_and_is_not_listed,
             handles::numbers_beyond_the_database_are_refused,
         })*
     };

@@ -2,7 +2,7 @@
 
 use cipherloom_store::{Finished, HandleState, InputKey, SqliteStore, Store, StoreError};
 
-use crate::fixture::{CHAIN, NOW_MS, ciphertext, handle, input, lease_one, record, transaction};
+use crate::fixture::{CHAIN, NOW_MS, ciphertext, handle, input, lease_one, published, record, transaction};
 
 #[tokio::test]
 async fn everything_survives_a_crash_and_leases_are_free_again() {
@@ -23,7 +23,7 @@ async fn everything_survives_a_crash_and_leases_are_free_again() {
         // Dropped without closing, with a live lease.
     }
     let store = SqliteStore::open(&path).await.unwrap();
-    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(ciphertext(handle(1), 1)));
+    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 1, 1)));
     assert_eq!(store.admitted_input(InputKey::Handle(handles[0])).await.unwrap(), Some(admitted));
     assert_eq!(store.handle_state(handle(2)).await.unwrap(), HandleState::Pending);
     let leased = lease_one(&store, "worker", NOW_MS).await.unwrap();
