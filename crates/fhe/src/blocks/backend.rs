@@ -52,6 +52,12 @@ pub trait BlockBackend: Send + Sync {
     /// belongs to another backend. Then nothing was computed.
     fn bootstrap_batch(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError>;
 
+    /// As [`Self::bootstrap_batch`], as one batch on the calling thread. For callers that spread their work over threads themselves.
+    ///
+    /// # Errors
+    /// As [`Self::bootstrap_batch`].
+    fn bootstrap_here(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError>;
+
     /// Returns how many jobs per processor a call should bring at least, to be as cheap as it gets. Measured on the first call, which takes
     /// one or two seconds of one core with production parameters.
     fn preferred_batch(&self) -> usize;

@@ -99,6 +99,10 @@ impl BlockBackend for ClearBlocks {
         jobs.iter().map(look_up).collect()
     }
 
+    fn bootstrap_here(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {
+        self.bootstrap_batch(jobs)
+    }
+
     fn preferred_batch(&self) -> usize {
         PREFERRED_BATCH
     }

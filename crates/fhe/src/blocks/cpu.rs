@@ -223,6 +223,10 @@ impl BlockBackend for CpuBlocks {
         })
     }
 
+    fn bootstrap_here(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {
+        self.bootstrap_on_this_thread(jobs, jobs.len())
+    }
+
     fn preferred_batch(&self) -> usize {
         *self
             .preferred_batch

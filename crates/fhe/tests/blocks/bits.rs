@@ -71,6 +71,7 @@ fn the_number_of_threads_changes_no_bit() {
     let jobs = Jobs::new();
     let jobs = jobs.list();
     let expected = TOY.blocks.bootstrap_one_by_one(&jobs).unwrap();
+    assert!(TOY.blocks.bootstrap_here(&jobs).unwrap() == expected);
     for threads in [1, 2, 3, 8] {
         let blocks = CpuBlocks::with_threads(TOY.evaluation.clone(), threads);
         for count in 0..=jobs.len() {
