@@ -18,7 +18,7 @@ use crate::command::{cargo, root};
 /// The layers, lowest first. A crate may depend on crates of lower layers, and on no other.
 const LAYERS: [&[&str]; 4] = [
     &["primitives"],
-    &["contracts", "fhe", "signcryption"],
+    &["contracts", "fhe", "rpc", "signcryption"],
     &["chain", "engine", "store"],
     &["client", "coprocessor", "gateway", "kms", "node"],
 ];

@@ -1,0 +1,135 @@
+//! Reading and writing messages, with limits on what a received one may be made of.
+
+use std::marker::PhantomData;
+
+use bytes::Buf as _;
+use prost::Message;
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::ProstEncoder;
+
+use crate::{
+    cipherloom::executor::v1 as own,
+    fhevm::{coprocessor, executor},
+    wire::{Parts, check_parts},
+};
+
+/// The most elements of each repeated field that a service takes; what it accepts is its own matter and less. It is the largest number of
+/// computations an engine takes at once.
+pub const MAX_ELEMENTS: usize = 1 << 16;
+
+/// The most operands of a computation, and the most handles of its result. The longest lists of the operation table have 101.
+pub const MAX_OPERANDS: usize = 128;
+
+const COMPUTATION: Parts = Parts {
+    fields: 2 * MAX_OPERANDS + 1,
+    // Operation, operands with one field each, result handles.
+    inside: &[(2, Parts::flat(2))],
+};
+const SYNC_COMPUTE: Parts = Parts {
+    fields: 4 * MAX_ELEMENTS,
+    inside: &[(1, COMPUTATION), (3, Parts::flat(4)), (100, Parts::flat(8))],
+};
+const ASYNC_COMPUTATION: Parts = Parts {
+    fields: 2 * MAX_OPERANDS + 2,
+    inside: &[(4, Parts::flat(2))],
+};
+
+/// A message that can be received, with its limits.
+pub trait Received: Message + Default + 'static {
+    /// How many parts it may have, counted before they are allocated. Without limits, only the size of the message counts; that is for
+    /// answers, which come from servers one trusts.
+    const LIMITS: Option<Parts>;
+}
+
+macro_rules! received {
+    ($($message:ty => $limits:expr),* $(,)?) => {
+        $(impl Received for $message {
+            const LIMITS: Option<Parts> = $limits;
+        })*
+    };
+}
+
+received! {
+    executor::SyncComputeRequest => Some(SYNC_COMPUTE),
+    executor::SyncComputeResponse => None,
+    own::ComputeRequest => Some(Parts { fields: MAX_ELEMENTS + 1, inside: &[(1, SYNC_COMPUTE)] }),
+    own::ComputeResult => None,
+    own::DescribeRequest => Some(Parts::flat(0)),
+    own::DescribeResponse => None,
+    coprocessor::AsyncComputeRequest => Some(Parts { fields: MAX_ELEMENTS, inside: &[(1, ASYNC_COMPUTATION)] }),
+    coprocessor::InputUploadBatch => Some(Parts { fields: 256, inside: &[(1, Parts::flat(64))] }),
+    coprocessor::GetCiphertextBatch => Some(Parts::flat(MAX_ELEMENTS)),
+    coprocessor::TrivialEncryptBatch => Some(Parts { fields: MAX_ELEMENTS, inside: &[(1, Parts::flat(8))] }),
+    coprocessor::GenericResponse => None,
+    coprocessor::InputUploadResponse => None,
+    coprocessor::GetCiphertextResponse => None,
+}
+
+/// Protobuf messages whose parts are counted before they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for BoundedCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: Message + 'static, U: Received> Codec for BoundedCodec<T, U> {
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = BoundedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BoundedDecoder(PhantomData)
+    }
+}
+
+/// Reads messages of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundedDecoder<U>(PhantomData<U>);
+
+impl<U: Received> Decoder for BoundedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // The bytes are taken over, not copied, and fields of bytes then share them.
+        let message = source.copy_to_bytes(source.remaining());
+        if let Some(limits) = &U::LIMITS {
+            check_parts(&message, limits)?;
+        }
+        U::decode(message)
+            .map(Some)
+            .map_err(|error| Status::invalid_argument(format!("the message is malformed: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cipherloom_primitives::Operation;
+
+    use crate::fhevm::common::FheOperation;
+
+    #[test]
+    fn operation_numbers_are_those_of_the_operation_table() {
+        for operation in Operation::all() {
+            let known = FheOperation::try_from(i32::from(operation.id()));
+            assert_eq!(known.is_ok(), operation != Operation::VerifyInput, "{operation}");
+        }
+        assert_eq!(FheOperation::FheAdd as i32, i32::from(Operation::Add.id()));
+        assert_eq!(FheOperation::FheRotr as i32, i32::from(Operation::Rotr.id()));
+        assert_eq!(FheOperation::FheMax as i32, i32::from(Operation::Max.id()));
+        assert_eq!(FheOperation::FheIfThenElse as i32, i32::from(Operation::IfThenElse.id()));
+        assert_eq!(FheOperation::FheMulDiv as i32, i32::from(Operation::MulDiv.id()));
+        assert_eq!(FheOperation::FheGetCiphertext as i32, 32);
+    }
+}

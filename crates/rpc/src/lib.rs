@@ -1,0 +1,45 @@
+//! gRPC messages and services, generated from `proto/` when building.
+//!
+//! Modules are named after the packages: [`fhevm`] holds what nodes and gateways of the 0.6 generation speak, [`cipherloom`] what is our
+//! own. The generated code reads and writes messages with [`codec::BoundedCodec`], which refuses a message of too many parts before it
+//! allocates them.
+
+pub mod codec;
+pub mod wire;
+
+/// Packages of the 0.6 generation.
+pub mod fhevm {
+    /// Numbers that the services share.
+    pub mod common {
+        tonic::include_proto!("fhevm.common");
+    }
+    /// The coprocessor.
+    pub mod coprocessor {
+        tonic::include_proto!("fhevm.coprocessor");
+    }
+    /// The executor of native mode.
+    pub mod executor {
+        tonic::include_proto!("fhevm.executor");
+    }
+}
+
+/// Packages of our own.
+pub mod cipherloom {
+    /// The context of encrypted inputs.
+    pub mod input {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.input.v1");
+        }
+    }
+    /// The executor's own service.
+    pub mod executor {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.executor.v1");
+        }
+    }
+}
+
+/// The encoded descriptors of all packages, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
