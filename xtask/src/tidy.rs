@@ -17,7 +17,7 @@ use crate::command::{cargo, root};
 
 /// The layers, lowest first. A crate may depend on crates of lower layers, and on no other.
 const LAYERS: [&[&str]; 4] = [
-    &["primitives"],
+    &["primitives", "private-postgres"],
     &["contracts", "fhe", "rpc", "signcryption"],
     &["chain", "engine", "store"],
     &["client", "coprocessor", "gateway", "kms", "node"],
