@@ -57,7 +57,7 @@ pub enum NodeError {
     Backend(Arc<FheError>),
 }
 
-/// Why a transaction is refused as a whole.
+/// Why a transaction is refused or fails as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -72,6 +72,18 @@ pub enum EngineError {
     /// A scheduling policy that does not exist.
     #[error("unknown scheduling policy {0:?}; the policies are BATCHED, LOOP, FINE_GRAIN, MAX_PARALLELISM and MAX_LOCALITY")]
     UnknownPolicy(String),
+    /// The backend has no machinery of blocks.
+    #[error("this FHE backend does not compute on blocks")]
+    NoBlocks,
+    /// The operating system did not start a thread.
+    #[error("starting the engine's threads: {0}")]
+    Threads(String),
+    /// The computation panicked, which is a fault in this software.
+    #[error("the evaluation panicked: {0}")]
+    Panicked(String),
+    /// The pool was stopped before the end.
+    #[error("the engine was stopped before the evaluation was finished")]
+    Stopped,
 }
 
 impl From<FheError> for NodeError {

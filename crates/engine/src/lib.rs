@@ -7,7 +7,7 @@
 //! 3. [`rewrite::rewrite`]: named rules that are exact on plaintexts make the graph cheaper and canonical.
 //! 4. [`lower::lower`]: kernels turn operations into bootstraps on blocks, a [`Program`].
 //! 5. [`schedule`]: which bootstraps go into one batch.
-//! 6. [`Engine::evaluate`]: on a backend of [`cipherloom_fhe`].
+//! 6. [`EnginePool`]: the threads that evaluate programs, as many at a time as there are, on a backend of [`cipherloom_fhe`].
 //!
 //! Everything before evaluation is a pure function of the computations, so that two coprocessors compute the same bytes.
 
@@ -19,14 +19,18 @@ mod finish;
 pub mod graph;
 mod kernels;
 pub mod lower;
+pub mod pool;
 pub mod program;
 mod prune;
 pub mod rewrite;
+mod run;
 pub mod schedule;
 mod simulate;
 
 pub use error::{EngineError, NodeError};
-pub use evaluate::{Engine, Outputs};
+pub use evaluate::{Compiled, Engine};
 pub use graph::{Graph, Node, NodeId};
+pub use pool::{EnginePool, Evaluated, Evaluation, PoolOptions, PoolStatistics};
 pub use program::Program;
+pub use run::Outputs;
 pub use schedule::Policy;

@@ -1,72 +1,100 @@
 //! In which order, and how many at a time, the tasks of programs are done. Results do not depend on it.
+//!
+//! Programs come and go at any time. Several workers take tasks; a worker has what it took until it says that it is done, and takes
+//! nothing else meanwhile. What is ready is shared among the workers that have nothing to do, so that none takes everything while others wait.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, VecDeque},
-    str::FromStr,
-};
+mod policy;
 
-use crate::{error::EngineError, program::Program};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How tasks are ordered. The names are those of the environment variable `FHEVM_DF_SCHEDULE`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// `BATCHED`: batches as large as the machine likes, from all programs, those first on which the longest chains wait.
-    #[default]
-    Batched,
-    /// `LOOP`: one task after the other, program by program, in the order of their operations.
-    Loop,
-    /// `FINE_GRAIN`: one task at a time, in the order in which they become ready.
-    FineGrain,
-    /// `MAX_PARALLELISM`: everything that is ready, at once.
-    MaxParallelism,
-    /// `MAX_LOCALITY`: batches of one program, what became ready last first, so that results are used while they are in a cache.
-    MaxLocality,
-}
+pub use self::policy::Policy;
+use crate::program::{Program, Task};
 
-impl Policy {
-    /// All policies.
-    pub const ALL: [Self; 5] = [Self::Batched, Self::Loop, Self::FineGrain, Self::MaxParallelism, Self::MaxLocality];
+/// How many threads of its own a backend uses for an operation that it evaluates as a whole, about. A worker that waits for one keeps that many
+/// processors busy.
+const THREADS_OF_BACKEND: usize = 3;
 
-    /// Returns the name in the environment variable.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Batched => "BATCHED",
-            Self::Loop => "LOOP",
-            Self::FineGrain => "FINE_GRAIN",
-            Self::MaxParallelism => "MAX_PARALLELISM",
-            Self::MaxLocality => "MAX_LOCALITY",
-        }
-    }
-}
-
-impl FromStr for Policy {
-    type Err = EngineError;
-
-    fn from_str(name: &str) -> Result<Self, EngineError> {
-        let known = Self::ALL.into_iter().find(|policy| policy.name() == name);
-        known.ok_or_else(|| EngineError::UnknownPolicy(name.to_owned()))
-    }
-}
+/// A program in a schedule. Programs that were added later have larger numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProgramId(u64);
 
 /// A task of one of several programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskRef {
-    /// The program's number.
-    pub program: usize,
+    /// Its program.
+    pub program: ProgramId,
     /// The task's number in it.
     pub task: usize,
 }
 
-/// Tasks that are ready, in the order of the policy.
+/// What the order of a program's tasks follows from.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    waiting_for: Vec<usize>,
+    dependents: Vec<Vec<usize>>,
+    /// For each task, how many tasks the longest chain that starts with it has.
+    remaining: Vec<usize>,
+    whole: Vec<bool>,
+}
+
+impl Dependencies {
+    /// Finds which tasks of a program wait for which.
+    #[must_use]
+    pub fn of(program: &Program) -> Self {
+        let needs = program.dependencies();
+        let mut dependents = vec![Vec::new(); needs.len()];
+        for (task, needs) in needs.iter().enumerate() {
+            for need in needs {
+                if let Some(list) = dependents.get_mut(*need) {
+                    list.push(task);
+                }
+            }
+        }
+        Self {
+            waiting_for: needs.iter().map(Vec::len).collect(),
+            remaining: remaining_path(&dependents),
+            dependents,
+            whole: program.tasks.iter().map(|task| matches!(task, Task::Opaque { .. })).collect(),
+        }
+    }
+}
+
+/// Where a ready task stands in line: the smallest is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    rank: i64,
+    program: ProgramId,
+    order: i64,
+    task: usize,
+}
+
+impl Place {
+    const fn task(self) -> TaskRef {
+        TaskRef {
+            program: self.program,
+            task: self.task,
+        }
+    }
+}
+
+/// A program that is not finished.
 #[derive(Debug)]
-enum Ready {
-    /// By the length of the chain that waits, then by number.
-    Priority(BinaryHeap<(usize, Reverse<TaskRef>)>),
-    Numbered(BTreeSet<TaskRef>),
-    Queue(VecDeque<TaskRef>),
-    Stack(Vec<TaskRef>),
+struct Open {
+    dependencies: Dependencies,
+    left: usize,
+    /// How long the programs before it keep all workers busy, in full batches each: what comes later yields by that much.
+    since: i64,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Debug, Default)]
+struct Worker {
+    /// How many of the tasks it took are not done.
+    busy: usize,
+    /// Whether one of them is an operation that the backend evaluates.
+    whole: bool,
+    /// The program it took tasks of last.
+    program: Option<ProgramId>,
 }
 
 /// Hands out the tasks of programs in batches whose members do not need each other.
@@ -74,101 +102,251 @@ enum Ready {
 pub struct Schedule {
     policy: Policy,
     batch: usize,
-    ready: Ready,
-    waiting_for: Vec<Vec<usize>>,
-    dependents: Vec<Vec<Vec<usize>>>,
-    remaining: Vec<Vec<usize>>,
+    workers: Vec<Worker>,
+    programs: HashMap<ProgramId, Open>,
+    /// Ready bootstraps.
+    bootstraps: BTreeSet<Place>,
+    /// Ready operations that the backend evaluates as a whole.
+    wholes: BTreeSet<Place>,
+    next_program: u64,
+    /// Counts tasks that became ready.
+    readied: i64,
+    /// Counts the tasks of all programs.
+    added: u64,
 }
 
 impl Schedule {
-    /// Makes a schedule of programs. Batches have about this many tasks where the policy has batches.
+    /// Makes a schedule without programs. Batches have at most this many bootstraps where the policy has batches. At least one worker
+    /// and one task at a time are taken for granted.
     #[must_use]
-    pub fn new(programs: &[&Program], policy: Policy, batch: usize) -> Self {
-        let mut schedule = Self {
+    pub fn new(policy: Policy, batch: usize, workers: usize) -> Self {
+        Self {
             policy,
             batch: batch.max(1),
-            ready: match policy {
-                Policy::Batched => Ready::Priority(BinaryHeap::new()),
-                Policy::Loop => Ready::Numbered(BTreeSet::new()),
-                Policy::FineGrain | Policy::MaxParallelism => Ready::Queue(VecDeque::new()),
-                Policy::MaxLocality => Ready::Stack(Vec::new()),
-            },
-            waiting_for: Vec::new(),
-            dependents: Vec::new(),
-            remaining: Vec::new(),
+            workers: vec![Worker::default(); workers.max(1)],
+            programs: HashMap::new(),
+            bootstraps: BTreeSet::new(),
+            wholes: BTreeSet::new(),
+            next_program: 0,
+            readied: 0,
+            added: 0,
+        }
+    }
+
+    /// Changes how many bootstraps a batch has at most.
+    pub fn set_batch(&mut self, batch: usize) {
+        self.batch = batch.max(1);
+    }
+
+    /// Returns how many bootstraps a batch has at most.
+    #[must_use]
+    pub const fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Adds a program.
+    pub fn add(&mut self, dependencies: Dependencies) -> ProgramId {
+        let program = ProgramId(self.next_program);
+        self.next_program += 1;
+        let first: Vec<usize> = positions_of_zero(&dependencies.waiting_for).collect();
+        let open = Open {
+            left: dependencies.waiting_for.len(),
+            dependencies,
+            since: self.rounds_added(),
         };
-        for program in programs {
-            let dependencies = program.dependencies();
-            let mut dependents = vec![Vec::new(); dependencies.len()];
-            for (task, needs) in dependencies.iter().enumerate() {
-                for need in needs {
-                    if let Some(list) = dependents.get_mut(*need) {
-                        list.push(task);
-                    }
+        self.added += open.left as u64;
+        self.programs.insert(program, open);
+        first.into_iter().for_each(|task| self.ready(TaskRef { program, task }));
+        program
+    }
+
+    /// Forgets a program. What workers took of it they may finish or not.
+    pub fn remove(&mut self, program: ProgramId) {
+        if self.programs.remove(&program).is_some() {
+            self.bootstraps.retain(|place| place.program != program);
+            self.wholes.retain(|place| place.program != program);
+        }
+    }
+
+    /// Says whether a program has tasks that are not done.
+    #[must_use]
+    pub fn is_open(&self, program: ProgramId) -> bool {
+        self.programs.get(&program).is_some_and(|open| open.left > 0)
+    }
+
+    /// Returns how many of a program's tasks are not done.
+    #[must_use]
+    pub fn left(&self, program: ProgramId) -> usize {
+        self.programs.get(&program).map_or(0, |open| open.left)
+    }
+
+    /// Counts the tasks that are ready and not taken.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.bootstraps.len() + self.wholes.len()
+    }
+
+    /// Returns how many full batches for every worker came so far.
+    fn rounds_added(&self) -> i64 {
+        let per_round = self.batch.saturating_mul(self.workers.len()) as u64;
+        i64::try_from(self.added / per_round.max(1)).unwrap_or(i64::MAX)
+    }
+
+    fn ready(&mut self, task: TaskRef) {
+        let Some(open) = self.programs.get(&task.program) else { return };
+        let number = i64::try_from(task.task).unwrap_or(i64::MAX);
+        let remaining = open.dependencies.remaining.get(task.task).copied().unwrap_or_default();
+        let (rank, order) = match self.policy {
+            Policy::Batched => (open.since.saturating_sub_unsigned(remaining as u64), number),
+            Policy::Loop => (0, number),
+            Policy::FineGrain | Policy::MaxParallelism => (self.readied, number),
+            Policy::MaxLocality => (0, -self.readied),
+        };
+        self.readied += 1;
+        let place = Place {
+            rank,
+            program: task.program,
+            order,
+            task: task.task,
+        };
+        if open.dependencies.whole.get(task.task) == Some(&true) {
+            self.wholes.insert(place);
+        } else {
+            self.bootstraps.insert(place);
+        }
+    }
+
+    /// Takes what a worker is to do next: some bootstraps, or one operation that the backend evaluates. Nothing says that the worker has to
+    /// wait until another one is done.
+    pub fn take(&mut self, worker: usize) -> Vec<TaskRef> {
+        let idle = self.workers.iter().filter(|worker| worker.busy == 0).count().max(1);
+        if self.policy == Policy::Loop && idle < self.workers.len() {
+            return Vec::new();
+        }
+        let whole = self.first_whole(worker);
+        let places = match whole {
+            Some(whole) if self.is_before_bootstraps(worker, whole) => vec![whole],
+            _ => self.some_bootstraps(worker, idle),
+        };
+        for place in &places {
+            self.bootstraps.remove(place);
+            self.wholes.remove(place);
+        }
+        if let (Some(first), Some(worker)) = (places.first(), self.workers.get_mut(worker)) {
+            *worker = Worker {
+                busy: places.len(),
+                whole: whole == Some(*first),
+                program: Some(first.program),
+            };
+        }
+        places.into_iter().map(Place::task).collect()
+    }
+
+    /// Finds the first operation for the backend, unless so many workers wait for the backend that bootstraps would be held up.
+    fn first_whole(&self, worker: usize) -> Option<Place> {
+        let waiting = self.workers.iter().filter(|worker| worker.busy > 0 && worker.whole).count();
+        if waiting >= self.workers.len().div_ceil(THREADS_OF_BACKEND) {
+            return None;
+        }
+        let own = self.own_program(worker);
+        own.and_then(|program| of_program(&self.wholes, program).next())
+            .or_else(|| self.wholes.first())
+            .copied()
+    }
+
+    /// Says whether a worker does a ready operation before any bootstrap.
+    fn is_before_bootstraps(&self, worker: usize, whole: Place) -> bool {
+        match (self.own_program(worker), self.bootstraps.first()) {
+            (_, None) => true,
+            (Some(own), Some(_)) if whole.program == own => of_program(&self.bootstraps, own).next().is_none(),
+            (_, Some(bootstrap)) => whole < *bootstrap,
+        }
+    }
+
+    /// Returns the program a worker sticks to, if the policy wants that.
+    fn own_program(&self, worker: usize) -> Option<ProgramId> {
+        let own = self.workers.get(worker).and_then(|worker| worker.program);
+        own.filter(|_| self.policy == Policy::MaxLocality)
+    }
+
+    fn some_bootstraps(&self, worker: usize, idle: usize) -> Vec<Place> {
+        let share = |ready: usize| ready.div_ceil(idle);
+        let places = self.bootstraps.iter();
+        match self.policy {
+            Policy::Batched => places.take(share(self.bootstraps.len()).min(self.batch)).copied().collect(),
+            Policy::Loop | Policy::FineGrain => places.take(1).copied().collect(),
+            Policy::MaxParallelism => places.take(share(self.bootstraps.len())).copied().collect(),
+            Policy::MaxLocality => {
+                let Some((program, helpers)) = self.local_program(worker) else {
+                    return Vec::new();
+                };
+                let ready = of_program(&self.bootstraps, program).count();
+                let count = ready.div_ceil(helpers).min(self.batch);
+                of_program(&self.bootstraps, program).take(count).copied().collect()
+            }
+        }
+    }
+
+    /// Picks the program a worker sticks to, and among how many workers that have nothing to do its tasks are to be shared: its last one; else one
+    /// that nobody sticks to, which it has for itself; else it helps with the one of which most is ready.
+    fn local_program(&self, worker: usize) -> Option<(ProgramId, usize)> {
+        let mut ready = BTreeMap::<ProgramId, usize>::new();
+        for place in &self.bootstraps {
+            *ready.entry(place.program).or_default() += 1;
+        }
+        let idle = self.workers.iter().filter(|worker| worker.busy == 0).count();
+        // Workers for which there is no program of their own help.
+        let helpers = idle.saturating_sub(ready.len()) + 1;
+        if let Some(own) = self.own_program(worker).filter(|own| ready.contains_key(own)) {
+            return Some((own, helpers));
+        }
+        let stuck_to: BTreeSet<ProgramId> = self.workers.iter().filter_map(|worker| worker.program).collect();
+        let free = ready.keys().find(|program| !stuck_to.contains(program));
+        let fullest = || ready.iter().max_by_key(|(_, count)| **count).map(|(program, _)| program);
+        free.or_else(fullest).map(|program| (*program, helpers))
+    }
+
+    /// Notes that a worker did one of the tasks it took, so that what waited for it can become ready.
+    pub fn done(&mut self, worker: usize, done: TaskRef) {
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.busy = worker.busy.saturating_sub(1);
+        }
+        let Some(open) = self.programs.get_mut(&done.program) else { return };
+        open.left = open.left.saturating_sub(1);
+        let dependents = open.dependencies.dependents.get_mut(done.task).map(std::mem::take);
+        let mut free = Vec::new();
+        for task in dependents.unwrap_or_default() {
+            if let Some(waiting) = open.dependencies.waiting_for.get_mut(task) {
+                *waiting = waiting.saturating_sub(1);
+                if *waiting == 0 {
+                    free.push(task);
                 }
             }
-            schedule.remaining.push(remaining_path(&dependents));
-            schedule.waiting_for.push(dependencies.iter().map(Vec::len).collect());
-            schedule.dependents.push(dependents);
         }
-        for (program, waiting) in schedule.waiting_for.clone().into_iter().enumerate() {
-            for (task, _) in waiting.into_iter().enumerate().filter(|(_, count)| *count == 0) {
-                schedule.push(TaskRef { program, task });
-            }
-        }
-        schedule
-    }
-
-    fn push(&mut self, task: TaskRef) {
-        let remaining = self.remaining.get(task.program).and_then(|tasks| tasks.get(task.task)).copied();
-        match &mut self.ready {
-            Ready::Priority(heap) => heap.push((remaining.unwrap_or_default(), Reverse(task))),
-            Ready::Numbered(set) => {
-                set.insert(task);
-            }
-            Ready::Queue(queue) => queue.push_back(task),
-            Ready::Stack(stack) => stack.push(task),
-        }
-    }
-
-    /// Takes the next batch; an empty one says that nothing is ready.
-    pub fn next_batch(&mut self) -> Vec<TaskRef> {
-        match (&mut self.ready, self.policy) {
-            (Ready::Priority(heap), _) => (0..self.batch).map_while(|_| heap.pop()).map(|(_, Reverse(task))| task).collect(),
-            (Ready::Numbered(set), _) => set.pop_first().into_iter().collect(),
-            (Ready::Queue(queue), Policy::FineGrain) => queue.pop_front().into_iter().collect(),
-            (Ready::Queue(queue), _) => std::mem::take(queue).into(),
-            (Ready::Stack(stack), _) => {
-                let program = stack.last().map(|task| task.program);
-                let same = stack
-                    .iter()
-                    .rev()
-                    .take(self.batch)
-                    .take_while(|task| Some(task.program) == program)
-                    .count();
-                stack.split_off(stack.len() - same)
-            }
-        }
-    }
-
-    /// Notes that a task is done, so that what waited for it can become ready.
-    pub fn done(&mut self, done: TaskRef) {
-        let dependents = self.dependents.get_mut(done.program).and_then(|tasks| tasks.get_mut(done.task));
-        for task in dependents.map(std::mem::take).unwrap_or_default() {
-            let waiting = self.waiting_for.get_mut(done.program).and_then(|tasks| tasks.get_mut(task));
-            let Some(waiting) = waiting else { continue };
-            *waiting -= 1;
-            if *waiting == 0 {
-                self.push(TaskRef {
-                    program: done.program,
-                    task,
-                });
-            }
-        }
+        let program = done.program;
+        free.into_iter().for_each(|task| self.ready(TaskRef { program, task }));
     }
 }
 
-/// For each task, how many tasks the longest chain that starts with it has.
+/// Lists the places of one program under the policy that keeps programs together.
+fn of_program(places: &BTreeSet<Place>, program: ProgramId) -> impl Iterator<Item = &Place> {
+    let from = Place {
+        rank: 0,
+        program,
+        order: i64::MIN,
+        task: 0,
+    };
+    places.range(from..).take_while(move |place| place.program == program)
+}
+
+fn positions_of_zero(counts: &[usize]) -> impl Iterator<Item = usize> {
+    counts
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count == 0)
+        .map(|(position, _)| position)
+}
+
 fn remaining_path(dependents: &[Vec<usize>]) -> Vec<usize> {
     let mut remaining = vec![1; dependents.len()];
     for (task, list) in dependents.iter().enumerate().rev() {

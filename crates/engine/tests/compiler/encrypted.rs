@@ -31,7 +31,7 @@ pub(crate) fn encrypt(backend: &dyn FheBackend, ty: FheType, value: U256) -> Cip
 }
 
 /// Encrypts the inputs of a transaction as a client does.
-fn encrypt_inputs(keys: &KeySet, transaction: &Transaction, values: &HashMap<Handle, U256>) -> HashMap<Handle, Ciphertext> {
+pub(crate) fn encrypt_inputs(keys: &KeySet, transaction: &Transaction, values: &HashMap<Handle, U256>) -> HashMap<Handle, Ciphertext> {
     let backend = keys.evaluation().unwrap();
     let encryptor = keys.encryptor().unwrap();
     let metadata = InputMetadata {

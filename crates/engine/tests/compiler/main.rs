@@ -8,6 +8,7 @@
 mod encrypted;
 mod failures;
 mod kernels;
+mod pools;
 mod random_graphs;
 mod rules;
 mod schedules;

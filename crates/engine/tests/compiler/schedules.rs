@@ -1,120 +1,230 @@
-//! Orders differ, results do not.
+//! Orders differ, and each is what its policy says.
 
 use std::collections::{HashMap, HashSet};
 
 use cipherloom_engine::{
     Engine, Policy, Program,
-    evaluate::Job,
-    schedule::{Schedule, TaskRef},
+    lower::lower,
+    schedule::{Dependencies, ProgramId, Schedule, TaskRef},
 };
-use cipherloom_primitives::FheType;
+use cipherloom_primitives::{FheType, Operation, TypedOperation};
 
 use crate::{
-    encrypted::{clear_backend, encrypt},
     random_graphs::{random_outputs, random_transaction},
-    support::Random,
+    support::{Random, Transaction, encrypted},
 };
 
-fn programs(count: u64, operations: usize) -> Vec<(crate::support::Transaction, Program)> {
-    (0..count)
-        .map(|seed| {
-            let mut random = Random(seed);
-            let transaction = random_transaction(&mut random, operations);
-            let outputs = random_outputs(&mut random, &transaction);
-            let program = Engine::default().compile(&transaction.graph(&outputs)).program;
-            (transaction, program)
-        })
-        .collect()
+const BATCH: usize = 8;
+
+fn programs(count: u64, operations: usize) -> Vec<Program> {
+    let program = |seed| {
+        let mut random = Random(seed);
+        let transaction = random_transaction(&mut random, operations);
+        let outputs = random_outputs(&mut random, &transaction);
+        Engine::default().compile(&transaction.graph(&outputs)).program
+    };
+    (0..count).map(program).collect()
 }
 
-fn order(programs: &[&Program], policy: Policy) -> Vec<Vec<TaskRef>> {
-    let mut schedule = Schedule::new(programs, policy, 8);
+/// A program of this many independent operations.
+fn independent(operation: &TypedOperation, count: usize) -> Program {
+    let mut transaction = Transaction::default();
+    let outputs: Vec<_> = (0..count)
+        .map(|_| {
+            let inputs: Vec<_> = operation.input_types().into_iter().map(|ty| transaction.input(ty)).collect();
+            transaction.operation(operation.clone(), &inputs)
+        })
+        .collect();
+    lower(&transaction.graph(&outputs))
+}
+
+fn equal_bits() -> TypedOperation {
+    encrypted(Operation::BitXor, FheType::Uint8)
+}
+
+/// An operation without kernel.
+fn random_number() -> TypedOperation {
+    TypedOperation::Rand {
+        ty: FheType::Uint8,
+        seed: [1; 16],
+        random_bits: 8,
+    }
+}
+
+/// Batches in the order in which workers take them who take turns, each finished before its turn comes again; and the programs' numbers.
+fn order(programs: &[Program], policy: Policy, workers: usize) -> (Vec<Vec<TaskRef>>, HashMap<ProgramId, usize>) {
+    let mut schedule = Schedule::new(policy, BATCH, workers);
+    let ids = programs.iter().map(|program| schedule.add(Dependencies::of(program)));
+    let numbers = ids.zip(0..).collect();
     let mut batches = Vec::new();
+    let mut taken = vec![Vec::new(); workers];
     loop {
-        let batch = schedule.next_batch();
-        if batch.is_empty() {
-            return batches;
+        let before = batches.len();
+        for (worker, taken) in taken.iter_mut().enumerate() {
+            taken.drain(..).for_each(|task| schedule.done(worker, task));
+            *taken = schedule.take(worker);
+            batches.extend((!taken.is_empty()).then(|| taken.clone()));
         }
-        batch.iter().for_each(|task| schedule.done(*task));
-        batches.push(batch);
+        if batches.len() == before {
+            assert_eq!(schedule.queued(), 0);
+            return (batches, numbers);
+        }
     }
 }
 
 #[test]
 fn every_policy_does_every_task_once_after_what_it_needs() {
     let programs = programs(4, 20);
-    let programs: Vec<&Program> = programs.iter().map(|(_, program)| program).collect();
     let all: usize = programs.iter().map(|program| program.tasks().len()).sum();
     let mut orders = HashSet::new();
     for policy in Policy::ALL {
-        let batches = order(&programs, policy);
-        let mut done = HashSet::new();
-        for batch in &batches {
-            for task in batch {
-                let needs = &programs[task.program].dependencies()[task.task];
-                let program = task.program;
-                assert!(
-                    needs.iter().all(|need| done.contains(&TaskRef { program, task: *need })),
-                    "{policy:?}: {task:?}"
-                );
+        for workers in [1, 2, 5] {
+            let (batches, numbers) = order(&programs, policy, workers);
+            let mut done = HashSet::new();
+            for batch in &batches {
+                for task in batch {
+                    let needs = &programs[numbers[&task.program]].dependencies()[task.task];
+                    let program = task.program;
+                    assert!(
+                        needs.iter().all(|need| done.contains(&TaskRef { program, task: *need })),
+                        "{policy}: {task:?}"
+                    );
+                }
+                for task in batch {
+                    assert!(done.insert(*task), "{policy} does {task:?} twice");
+                }
             }
-            for task in batch {
-                assert!(done.insert(*task), "{policy:?} does {task:?} twice");
+            assert_eq!(done.len(), all, "{policy} with {workers} workers");
+            if workers == 1 {
+                orders.insert(batches);
             }
         }
-        assert_eq!(done.len(), all, "{policy:?}");
-        orders.insert(batches);
     }
     assert_eq!(orders.len(), Policy::ALL.len(), "two policies have the same order");
 }
 
 #[test]
 fn batches_are_as_large_as_the_policy_says() {
-    let programs = programs(4, 20);
-    let programs: Vec<&Program> = programs.iter().map(|(_, program)| program).collect();
-    let largest = |policy| order(&programs, policy).iter().map(Vec::len).max().unwrap();
+    let programs = [independent(&equal_bits(), 5), independent(&equal_bits(), 7)];
+    let largest = |policy| order(&programs, policy, 1).0.iter().map(Vec::len).max().unwrap();
     assert_eq!((largest(Policy::Loop), largest(Policy::FineGrain)), (1, 1));
-    assert_eq!((largest(Policy::Batched), largest(Policy::MaxLocality)), (8, 8));
-    assert!(largest(Policy::MaxParallelism) > 8);
+    assert_eq!((largest(Policy::Batched), largest(Policy::MaxLocality)), (BATCH, BATCH));
+    assert_eq!(largest(Policy::MaxParallelism), 4 * (5 + 7));
 }
 
 #[test]
-fn policies_and_company_do_not_change_results() {
-    let backend = clear_backend();
-    let backend = backend.as_ref();
-    let programs = programs(6, 30);
-    let mut random = Random(99);
-    let inputs: Vec<HashMap<_, _>> = programs
-        .iter()
-        .map(|(transaction, _)| {
-            let values = transaction.values(&mut random);
-            values
-                .into_iter()
-                .map(|(handle, value)| (handle, encrypt(backend, handle.fhe_type(), value)))
-                .collect()
-        })
-        .collect();
-    let jobs: Vec<Job<'_>> = programs
-        .iter()
-        .zip(&inputs)
-        .map(|((_, program), inputs)| Job { program, inputs })
-        .collect();
-    let bytes = |outputs: &cipherloom_engine::Outputs| -> Vec<_> {
-        let result = |(handle, result): (&_, &Result<_, _>)| (*handle, backend.serialize(result.as_ref().unwrap()).unwrap());
-        outputs.iter().map(result).collect()
-    };
-    let alone: Vec<_> = jobs
-        .iter()
-        .map(|job| bytes(&Engine::default().evaluate(backend, job.program, job.inputs).unwrap()))
-        .collect();
-    for policy in Policy::ALL {
-        let engine = Engine {
-            policy,
-            ..Engine::default()
-        };
-        let together = engine.evaluate_all(backend, &jobs, &|| false).unwrap().unwrap();
-        assert_eq!(together.iter().map(bytes).collect::<Vec<_>>(), alone, "{policy:?}");
+fn what_is_ready_is_shared_among_those_who_have_nothing_to_do() {
+    let program = independent(&equal_bits(), 3);
+    assert_eq!((program.bootstraps(), program.depth()), (12, 1));
+    for (policy, shares) in [
+        (Policy::Batched, [3, 3, 3, 3]),
+        (Policy::MaxLocality, [3, 3, 3, 3]),
+        (Policy::MaxParallelism, [3, 3, 3, 3]),
+        (Policy::FineGrain, [1, 1, 1, 1]),
+        (Policy::Loop, [1, 0, 0, 0]),
+    ] {
+        let mut schedule = Schedule::new(policy, BATCH, 4);
+        schedule.add(Dependencies::of(&program));
+        let sizes = [0, 1, 2, 3].map(|worker| schedule.take(worker).len());
+        assert_eq!(sizes, shares, "{policy}");
+        assert_eq!(schedule.queued(), 12 - shares.iter().sum::<usize>(), "{policy}");
     }
-    assert!(Engine::default().evaluate_all(backend, &jobs, &|| true).unwrap().is_none());
-    assert!(alone.iter().flatten().any(|(handle, _)| handle.fhe_type() == FheType::Uint8));
+    let mut busy = Schedule::new(Policy::Batched, BATCH, 2);
+    busy.add(Dependencies::of(&independent(&equal_bits(), 6)));
+    assert_eq!([busy.take(0).len(), busy.take(1).len()], [BATCH, BATCH], "a full batch each");
+}
+
+#[test]
+fn a_worker_for_itself_takes_all_that_fits() {
+    let mut schedule = Schedule::new(Policy::Batched, BATCH, 2);
+    schedule.add(Dependencies::of(&independent(&equal_bits(), 8)));
+    schedule.take(0);
+    // The other one is busy, so nothing is kept for it.
+    assert_eq!(schedule.take(1).len(), BATCH);
+}
+
+#[test]
+fn operations_of_the_backend_leave_workers_for_bootstraps() {
+    let wholes = independent(&random_number(), 4);
+    assert_eq!((wholes.bootstraps(), wholes.opaque().count()), (0, 4));
+    for policy in [Policy::Batched, Policy::FineGrain, Policy::MaxParallelism, Policy::MaxLocality] {
+        let mut schedule = Schedule::new(policy, BATCH, 3);
+        schedule.add(Dependencies::of(&wholes));
+        let bootstraps = schedule.add(Dependencies::of(&independent(&equal_bits(), 1)));
+        let taken: Vec<_> = (0..3).map(|worker| schedule.take(worker)).collect();
+        let of_bootstraps = taken.iter().flatten().filter(|task| task.program == bootstraps).count();
+        assert_eq!(
+            taken.iter().flatten().count() - of_bootstraps,
+            1,
+            "{policy}: one waits for the backend"
+        );
+        assert!(of_bootstraps > 0, "{policy}");
+    }
+}
+
+#[test]
+fn a_program_that_came_earlier_is_not_held_up_by_new_ones() {
+    let chain = |length: usize| {
+        let mut transaction = Transaction::default();
+        let x = transaction.input(FheType::Uint8);
+        let product = (0..length).fold(x, |value, _| transaction.binary(Operation::Mul, value, x));
+        lower(&transaction.graph(&[product]))
+    };
+    let mut schedule = Schedule::new(Policy::Batched, 1, 1);
+    let old = schedule.add(Dependencies::of(&chain(3)));
+    let mut taken = Vec::new();
+    let mut finished_old = None;
+    for round in 0..2000 {
+        // A new program as long as the old one in every second round: more than can be done.
+        if round % 2 == 0 {
+            schedule.add(Dependencies::of(&chain(3)));
+        }
+        for task in schedule.take(0) {
+            taken.push(task);
+            schedule.done(0, task);
+        }
+        if !schedule.is_open(old) {
+            finished_old = Some(round);
+            break;
+        }
+    }
+    let own = taken.iter().filter(|task| task.program == old).count();
+    let finished_old = finished_old.expect("the old program is finished");
+    assert!(finished_old < own + 2, "{own} tasks took {finished_old} rounds");
+}
+
+#[test]
+fn workers_stay_with_programs_under_max_locality() {
+    let programs = [equal_bits(), equal_bits()].map(|operation| independent(&operation, 16));
+    let mut schedule = Schedule::new(Policy::MaxLocality, BATCH, 2);
+    let ids = programs.each_ref().map(|program| schedule.add(Dependencies::of(program)));
+    for _ in 0..8 {
+        let taken = [0, 1].map(|worker| schedule.take(worker));
+        for (worker, (tasks, id)) in taken.into_iter().zip(&ids).enumerate() {
+            assert_eq!(tasks.len(), BATCH);
+            assert!(tasks.iter().all(|task| task.program == *id), "worker {worker}");
+            tasks.into_iter().for_each(|task| schedule.done(worker, task));
+        }
+    }
+    assert!(schedule.take(0).is_empty());
+}
+
+#[test]
+fn a_removed_program_is_never_taken_again() {
+    for policy in Policy::ALL {
+        let mut schedule = Schedule::new(policy, BATCH, 2);
+        let (gone, stays) = (independent(&equal_bits(), 6), independent(&equal_bits(), 2));
+        let gone = schedule.add(Dependencies::of(&gone));
+        let stays = schedule.add(Dependencies::of(&stays));
+        let under_way = schedule.take(0);
+        assert!(under_way.iter().all(|task| task.program == gone), "{policy}");
+        schedule.remove(gone);
+        under_way.into_iter().for_each(|task| schedule.done(0, task));
+        while schedule.is_open(stays) {
+            let tasks = schedule.take(0);
+            assert!(!tasks.is_empty() && tasks.iter().all(|task| task.program == stays), "{policy}");
+            tasks.into_iter().for_each(|task| schedule.done(0, task));
+        }
+        assert_eq!(schedule.queued(), 0);
+    }
 }
