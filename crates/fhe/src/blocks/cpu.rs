@@ -6,7 +6,9 @@
 mod batch;
 mod keys;
 mod measure;
+mod rotate;
 mod single;
+mod switch;
 #[cfg(all(test, feature = "insecure-toy-parameters"))]
 mod tests;
 mod workers;
@@ -36,6 +38,9 @@ use crate::{
 
 /// The distance of two neighbouring values in the body of a ciphertext: below the padding bit there is room for 16 of them.
 const VALUE_STEP: u64 = (1 << 63) / (MAX_BLOCK_VALUE as u64 + 1);
+
+/// Where buffers begin: at multiples of the widest registers and of a cache line, in bytes.
+const LANE_ALIGNMENT: usize = 64;
 
 /// Blocks under the evaluation keys of one key set.
 pub struct CpuBlocks {

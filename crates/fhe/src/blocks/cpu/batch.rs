@@ -5,104 +5,78 @@
 //! key is read once and applied to all blocks of the batch. The arithmetic on every block, and its order, are those of a lookup
 //! alone, so the bits are too.
 
+use pulp::Arch;
 use tfhe::core_crypto::{
-    algorithms::slice_algorithms::slice_wrapping_sub_scalar_mul_assign,
-    fft_impl::fft64::crypto::bootstrap::batch_blind_rotate_assign_scratch,
+    fft_impl::fft64::AVec,
     prelude::{
-        CiphertextCount, CiphertextModulus, CiphertextModulusLog, ComputationBuffers, ContiguousEntityContainer,
-        ContiguousEntityContainerMut, Fft, GlweCiphertextCount, GlweCiphertextList, LweCiphertext, LweDimension, LweSize,
-        ModulusSwitchedLweCiphertext, MonomialDegree, PolynomialSize, SignedDecomposer, extract_lwe_sample_from_glwe_ciphertext,
+        CiphertextModulus, Fft, GlweCiphertext, GlweCiphertextView, LweCiphertext, LweCiphertextView, LweSize,
+        ModulusSwitchedLweCiphertext, MonomialDegree, Polynomial, PolynomialSize, extract_lwe_sample_from_glwe_ciphertext,
+        polynomial_algorithms::polynomial_wrapping_monic_monomial_div,
     },
 };
 
-use super::{SecretJob, VALUE_STEP, keys::BootstrapKeys};
+use super::{
+    LANE_ALIGNMENT, SecretJob, VALUE_STEP,
+    keys::BootstrapKeys,
+    rotate::{POLYNOMIALS, rotate},
+    switch::switch_keys,
+};
 use crate::blocks::{Block, LookupTable, MAX_BLOCK_VALUE, block::Content};
 
 /// Looks all blocks up together, on this thread.
 pub(super) fn bootstrap(keys: &BootstrapKeys<'_>, jobs: &[SecretJob<'_>]) -> Vec<Vec<Block>> {
+    bootstrap_on(Arch::new(), keys, jobs)
+}
+
+/// As [`bootstrap`], with the instructions of this kind of processor.
+pub(super) fn bootstrap_on(arch: Arch, keys: &BootstrapKeys<'_>, jobs: &[SecretJob<'_>]) -> Vec<Vec<Block>> {
     if jobs.is_empty() {
         return Vec::new();
     }
     let polynomial_size = keys.bootstrap.polynomial_size();
-    let exponents = switch_keys(keys, jobs);
-    let mut rotated = GlweCiphertextList::new(
-        0,
-        keys.bootstrap.glwe_size(),
-        polynomial_size,
-        GlweCiphertextCount(jobs.len()),
-        CiphertextModulus::new_native(),
-    );
-    for (mut accumulator, job) in rotated.iter_mut().zip(jobs) {
-        fill(accumulator.get_mut_body().as_mut(), job.table);
+    let blocks: Vec<_> = jobs.iter().map(|job| job.words).collect();
+    let switched = switch_keys(arch, keys.keyswitch, &blocks);
+    let exponents: Vec<_> = switched.iter().map(|block| Exponents::of(keys, block)).collect();
+    let size = polynomial_size.0;
+    let mut accumulators: AVec<u64> = AVec::from_iter(LANE_ALIGNMENT, std::iter::repeat_n(0, POLYNOMIALS * size * jobs.len()));
+    let mut table = vec![0; size];
+    let pairs = accumulators.chunks_exact_mut(POLYNOMIALS * size);
+    for ((accumulator, job), exponents) in pairs.zip(jobs).zip(&exponents) {
+        fill(&mut table, job.table);
+        // The mask is 0. Only the body, the table, is turned back by the body of the block.
+        let (_, body) = accumulator.split_at_mut(size);
+        let mut body = Polynomial::from_container(body);
+        let table = Polynomial::from_container(table.as_slice());
+        polynomial_wrapping_monic_monomial_div(&mut body, &table, MonomialDegree(exponents.body));
     }
+    let masks: Vec<_> = exponents.iter().map(|exponents| exponents.mask.as_slice()).collect();
     let fft = Fft::new(polynomial_size);
-    let fft = fft.as_view();
-    let mut buffers = ComputationBuffers::new();
-    let scratch = batch_blind_rotate_assign_scratch::<u64>(keys.bootstrap.glwe_size(), polynomial_size, CiphertextCount(jobs.len()), fft);
-    buffers.resize(scratch.unaligned_bytes_required());
-    keys.bootstrap
-        .batch_blind_rotate_assign(rotated.as_mut_view(), &exponents, fft, buffers.stack());
+    rotate(arch, keys.bootstrap, &mut accumulators, &masks, fft.as_view());
     let lwe_size = keys.bootstrap.output_lwe_dimension().to_lwe_size();
-    let extract = |(rotated, job): (_, &SecretJob<'_>)| extract_outputs(&rotated, job.table, polynomial_size, lwe_size);
-    rotated.iter().zip(jobs).map(extract).collect()
+    let extract = |(rotated, job): (_, &SecretJob<'_>)| {
+        let rotated = GlweCiphertext::from_container(rotated, polynomial_size, CiphertextModulus::new_native());
+        extract_outputs(&rotated, job.table, polynomial_size, lwe_size)
+    };
+    accumulators.chunks_exact(POLYNOMIALS * size).zip(jobs).map(extract).collect()
 }
 
-/// A block after keyswitch and modulus switch: exponents of the ring's variable, mask first, body last.
-///
-/// The library's own type computes an exponent whenever it is asked for one, and finds the n-th by computing all before it.
+/// A block after keyswitch and modulus switch: exponents of the ring's variable.
 struct Exponents {
     mask: Vec<usize>,
     body: usize,
-    log_modulus: CiphertextModulusLog,
 }
 
-impl ModulusSwitchedLweCiphertext<usize> for Exponents {
-    fn log_modulus(&self) -> CiphertextModulusLog {
-        self.log_modulus
-    }
-
-    fn lwe_dimension(&self) -> LweDimension {
-        LweDimension(self.mask.len())
-    }
-
-    fn body(&self) -> usize {
-        self.body
-    }
-
-    fn mask(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
-        self.mask.iter().copied()
-    }
-}
-
-/// Brings all blocks to the small key, each row of the key applied to every block before the next is read, and rounds them.
-fn switch_keys(keys: &BootstrapKeys<'_>, jobs: &[SecretJob<'_>]) -> Vec<Exponents> {
-    let decomposer = SignedDecomposer::<u64>::new(keys.keyswitch.decomposition_base_log(), keys.keyswitch.decomposition_level_count());
-    let small_size = keys.keyswitch.output_key_lwe_dimension().to_lwe_size();
-    let with_body = |job: &SecretJob<'_>| {
-        let mut small = LweCiphertext::new(0, small_size, CiphertextModulus::new_native());
-        *small.get_mut_body().data = job.words.last().copied().unwrap_or_default();
-        small
-    };
-    let mut switched: Vec<_> = jobs.iter().map(with_body).collect();
-    let mut masks: Vec<_> = jobs.iter().map(|job| job.words.iter()).collect();
-    for row in keys.keyswitch.iter() {
-        for (small, mask) in switched.iter_mut().zip(&mut masks) {
-            let element = mask.next().copied().unwrap_or_default();
-            for (level, digit) in row.iter().zip(decomposer.decompose(element)) {
-                slice_wrapping_sub_scalar_mul_assign(small.as_mut(), level.as_ref(), digit.value());
-            }
-        }
-    }
-    let log_modulus = keys.bootstrap.polynomial_size().to_blind_rotation_input_modulus_log();
-    let round = |small: &LweCiphertext<Vec<u64>>| {
-        let rounded = keys.modulus_switch.lwe_ciphertext_modulus_switch::<usize, _>(small, log_modulus);
-        Exponents {
+impl Exponents {
+    /// Rounds a block of the small key as the key set says.
+    fn of(keys: &BootstrapKeys<'_>, block: &[u64]) -> Self {
+        let log_modulus = keys.bootstrap.polynomial_size().to_blind_rotation_input_modulus_log();
+        let block: LweCiphertextView<'_, u64> = LweCiphertext::from_container(block, CiphertextModulus::new_native());
+        let rounded = keys.modulus_switch.lwe_ciphertext_modulus_switch::<usize, _>(&block, log_modulus);
+        Self {
             mask: rounded.mask().collect(),
             body: rounded.body(),
-            log_modulus,
         }
-    };
-    switched.iter().map(round).collect()
+    }
 }
 
 /// Writes the table as the polynomial that is rotated by the block's value: for every place as many equal coefficients as noise needs,
@@ -110,6 +84,8 @@ fn switch_keys(keys: &BootstrapKeys<'_>, jobs: &[SecretJob<'_>]) -> Vec<Exponent
 fn fill(polynomial: &mut [u64], table: &LookupTable) {
     let places = usize::from(MAX_BLOCK_VALUE) + 1;
     let width = polynomial.len() / places;
+    // Three functions leave a place over, which no input reaches; it holds nothing.
+    polynomial.fill(0);
     let outputs = table
         .functions()
         .iter()
@@ -126,7 +102,7 @@ fn fill(polynomial: &mut [u64], table: &LookupTable) {
 
 /// Takes every function's result out of the rotated polynomial: the coefficient where the function's places begin.
 fn extract_outputs(
-    rotated: &tfhe::core_crypto::prelude::GlweCiphertextView<'_, u64>,
+    rotated: &GlweCiphertextView<'_, u64>,
     table: &LookupTable,
     polynomial_size: PolynomialSize,
     lwe_size: LweSize,

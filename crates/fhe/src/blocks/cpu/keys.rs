@@ -9,6 +9,7 @@ use tfhe::{
     },
 };
 
+use super::rotate::POLYNOMIALS;
 use crate::{
     blocks::{MAX_BLOCK_VALUE, MAX_NOISE_LEVEL},
     error::FheError,
@@ -51,6 +52,9 @@ impl<'a> BootstrapKeys<'a> {
         };
         if standard.pbs_order != PBSOrder::KeyswitchBootstrap {
             return Err(unsupported("bootstraps before it switches keys"));
+        }
+        if bsk.decomposition_level_count().0 != 1 || bsk.glwe_size().0 != POLYNOMIALS {
+            return Err(unsupported("rotates more than one pair of polynomials at a time"));
         }
         Ok(Self {
             keyswitch: &standard.key_switching_key,

@@ -73,3 +73,25 @@ fn public_blocks_become_the_librarys() {
         );
     }
 }
+
+/// Only what is computed here can be told which instructions to use; tfhe-rs's transforms take the widest there are.
+#[test]
+fn kinds_of_processors_give_the_same_bits() {
+    let sample = sample();
+    let keys = BootstrapKeys::of(&sample.blocks.keys).unwrap();
+    let table = crate::LookupTable::tabulate(&[&|value| value % 4, &|value| value / 4]).unwrap();
+    let size = keys.keyswitch.input_key_lwe_dimension().0 + 1;
+    let words: Vec<u64> = measure::pseudo_random().take(9 * size).collect();
+    let job = |words| SecretJob { words, table: &table };
+    let jobs: Vec<_> = words.chunks_exact(size).map(job).collect();
+    let expected: Vec<_> = jobs.iter().map(|job| single::bootstrap(&sample.blocks.keys, job)).collect();
+    assert!(batch::bootstrap_on(pulp::Arch::Scalar, &keys, &jobs) == expected, "without vectors");
+    assert!(
+        batch::bootstrap_on(pulp::Arch::new(), &keys, &jobs) == expected,
+        "the widest vectors"
+    );
+    #[cfg(target_arch = "x86_64")]
+    if let Some(instructions) = pulp::x86::V3::try_new() {
+        assert!(batch::bootstrap_on(pulp::Arch::V3(instructions), &keys, &jobs) == expected, "AVX2");
+    }
+}
