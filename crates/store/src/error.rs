@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use cipherloom_primitives::B256;
+use sqlx::postgres::PgDatabaseError;
+
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -42,6 +45,47 @@ pub enum StoreError {
         /// The number of the block.
         number: u64,
     },
+    /// The database was made by an older version of this software, and was to be used as it is.
+    #[error("the database has schema version {found}, this software needs {known}; run `cipherloom db migrate`")]
+    OlderSchema {
+        /// The version found.
+        found: i64,
+        /// The version needed.
+        known: i64,
+    },
+    /// A migration that the database has is not the one this software knows by that number.
+    #[error(
+        "migration {version} ({name}) of the database is not the one this software knows; it was made by other software, or changed by hand"
+    )]
+    ChangedMigration {
+        /// The migration's number.
+        version: i64,
+        /// The name it was recorded with.
+        name: String,
+    },
+    /// A database URL cannot be read. The URL itself is not repeated: it may hold a password.
+    #[error("the database URL cannot be used: {0}")]
+    DatabaseUrl(String),
+    /// What was to be written belongs to another chain than the tenant's.
+    #[error("this tenant's chain is {expected}, not {found}")]
+    ForeignChain {
+        /// The tenant's chain.
+        expected: u64,
+        /// The chain of what was to be written.
+        found: u64,
+    },
+    /// A tenant of this name is there already, or in SQLite another one of this chain.
+    #[error("there is a tenant {0:?} already, or in an embedded store another one of its chain")]
+    TenantExists(String),
+    /// There is no such tenant.
+    #[error("there is no tenant {0}")]
+    UnknownTenant(String),
+    /// A tenant's name is too short, too long, or has control characters.
+    #[error("a tenant's name has 1 to 64 characters, and no control characters")]
+    TenantName,
+    /// There is no such key set.
+    #[error("there is no key set {0}")]
+    UnknownKeySet(B256),
     /// A number does not fit a database integer.
     #[error("{what} {value} does not fit a 63-bit database integer")]
     OutOfRange {
@@ -66,11 +110,16 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => true,
-            // SQLite: busy, locked, an I/O error, a full disk. What else it reports stays as it is.
-            Self::Database(sqlx::Error::Database(error)) => {
-                let code = error.code().and_then(|code| code.parse::<u32>().ok());
-                code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
-            }
+            Self::Database(sqlx::Error::Database(error)) => match error.try_downcast_ref::<PgDatabaseError>() {
+                // PostgreSQL: connection trouble, a serialization failure or deadlock, no resources left, a lock or statement
+                // given up, the server stopping or starting.
+                Some(error) => matches!(error.code().get(..2), Some("08" | "40" | "53" | "57")) || error.code() == "55P03",
+                // SQLite: busy, locked, an I/O error, a full disk. What else it reports stays as it is.
+                None => {
+                    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+                    code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+                }
+            },
             _ => false,
         }
     }

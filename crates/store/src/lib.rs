@@ -1,8 +1,8 @@
 //! What the coprocessor must not forget: followed blocks, recorded transactions, leases, inputs and ciphertexts.
 //!
-//! [`Store`] is the seam. [`SqliteStore`] is the embedded implementation; the trait names no database, so that a shared
-//! one can stand behind it. All methods are named by what the coprocessor does, and each is one atomic step: after a
-//! crash at any instant it has happened or it has not.
+//! [`Store`] is the seam. [`SqliteStore`] is the embedded implementation, for one process; [`PostgresStore`] is the shared one, for many.
+//! All methods are named by what the coprocessor does, and each is one atomic step: after a crash at any instant it has happened or it
+//! has not. [`Tenants`] is whom the deployment works for.
 //!
 //! **Flow.** The recorder writes blocks ([`Store::record_blocks`]) and withdraws them when the chain reorganises
 //! ([`Store::remove_blocks_from`]). Workers lease transactions ([`Store::lease_transactions`]), read what they need,
@@ -23,19 +23,28 @@
 //!
 //! Time is an argument everywhere: milliseconds since the Unix epoch.
 
+mod columns;
 pub mod error;
+mod key_part_cache;
 pub mod model;
+mod postgres;
 mod sqlite;
+pub mod tenants;
 
 use cipherloom_primitives::Handle;
-use futures_util::future::BoxFuture;
+use futures_util::{
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt},
+};
 
 pub use error::StoreError;
 pub use model::{
     AdmittedInput, BlockRef, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
     LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
 };
+pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresStore};
 pub use sqlite::SqliteStore;
+pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, Tenants};
 
 /// What a [`Store`] method returns.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -115,4 +124,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Counts the transactions of a chain that are recorded and not finished.
     fn pending_transactions(&self, chain_id: u64) -> StoreFuture<'_, u64>;
+
+    /// Returns hints that another process may have changed something: blocks recorded, results published, inputs admitted. A hint may
+    /// come for nothing and may be missing, so whoever waits for a change also looks by itself now and then. The stream does not end.
+    ///
+    /// The default is for stores of one process: it gives no hint ever.
+    fn changes(&self) -> BoxStream<'static, ()> {
+        stream::pending().boxed()
+    }
 }

@@ -2,6 +2,8 @@
 
 use cipherloom_primitives::{Address, B256, CiphertextForm, Computation, FheType, Handle, HotWindow, input::InputMetadata};
 
+use crate::StoreError;
+
 /// A block of a host chain that was followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockRef {
@@ -13,6 +15,13 @@ pub struct BlockRef {
     pub parent_hash: B256,
     /// When the block says it was made, in seconds since the Unix epoch.
     pub timestamp: u64,
+}
+
+impl BlockRef {
+    /// Says whether `next` may be recorded after this block: later, and a child if directly after it.
+    pub(crate) fn is_followed_by(&self, next: &Self) -> bool {
+        next.number > self.number && (next.number - self.number > 1 || next.parent_hash == self.hash)
+    }
 }
 
 /// A block and what its transactions asked for.
@@ -103,6 +112,13 @@ impl Lease {
     #[must_use]
     pub const fn transaction(&self) -> i64 {
         self.transaction
+    }
+
+    /// The error of whoever no longer has this lease.
+    pub(crate) const fn lost(&self) -> StoreError {
+        StoreError::LeaseLost {
+            transaction: self.transaction,
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnection, sqlite::SqliteRow};
 
-use super::{
-    begin,
+use super::begin;
+use crate::{
+    BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError,
     columns::{hash, integer, number},
 };
-use crate::{BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError};
 
 const RECENT: &str = "SELECT number, hash, parent_hash, timestamp_s FROM blocks WHERE chain_id = ? ORDER BY number DESC LIMIT ?";
 
@@ -40,7 +40,7 @@ pub(super) async fn record(writer: &SqlitePool, chain_id: u64, blocks: &[Recorde
         .map(block)
         .transpose()?;
     for recorded in blocks {
-        if newest.is_some_and(|newest| !continues(&newest, &recorded.block)) {
+        if newest.is_some_and(|newest| !newest.is_followed_by(&recorded.block)) {
             return Err(StoreError::NotAChild {
                 chain_id,
                 number: recorded.block.number,
@@ -51,10 +51,6 @@ pub(super) async fn record(writer: &SqlitePool, chain_id: u64, blocks: &[Recorde
     }
     transaction.commit().await?;
     Ok(())
-}
-
-fn continues(newest: &BlockRef, next: &BlockRef) -> bool {
-    next.number > newest.number && (next.number - newest.number > 1 || next.parent_hash == newest.hash)
 }
 
 async fn record_one(connection: &mut SqliteConnection, chain: i64, recorded: &RecordedBlock) -> Result<(), StoreError> {

@@ -6,11 +6,11 @@ use sqlx::{
     sqlite::{SqliteConnection, SqliteRow},
 };
 
-use super::{
-    begin,
+use super::begin;
+use crate::{
+    CoolingRequest, StoreError, StoredCiphertext,
     columns::{handle as read_handle, hash, integer, number},
 };
-use crate::{CoolingRequest, StoreError, StoredCiphertext};
 
 pub(super) async fn find(readers: &SqlitePool, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
     let Ok(chain) = integer("chain id", handle.chain_id()) else {

@@ -3,11 +3,11 @@
 use cipherloom_primitives::{Handle, input::InputMetadata};
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
-use super::{
-    begin,
+use super::begin;
+use crate::{
+    AdmittedInput, Grantee, HandleState, InputKey, StoreError,
     columns::{address, hash, integer, number, type_ids, types},
 };
-use crate::{AdmittedInput, Grantee, HandleState, InputKey, StoreError};
 
 pub(super) async fn admit_input(writer: &SqlitePool, input: &AdmittedInput, handles: &[Handle], now_ms: u64) -> Result<(), StoreError> {
     let chain = integer("chain id", input.metadata.chain_id)?;

@@ -5,12 +5,11 @@
 
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
-use super::{
-    begin,
-    ciphertexts::insert,
+use super::{begin, ciphertexts::insert};
+use crate::{
+    Finished, Lease, LeaseRequest, LeasedTransaction, StoreError,
     columns::{handle, hash, integer, number},
 };
-use crate::{Finished, Lease, LeaseRequest, LeasedTransaction, StoreError};
 
 /// A transaction can run if no earlier pending one publishes a ciphertext it needs and that is not there yet, or one that it
 /// publishes too.

@@ -7,9 +7,9 @@
 
 mod blocks;
 mod ciphertexts;
-mod columns;
 mod handles;
 mod leases;
+mod tenants;
 
 use std::{
     fs::{File, TryLockError},
@@ -25,11 +25,15 @@ use sqlx::{
 
 use crate::{
     AdmittedInput, BlockRef, CoolingRequest, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction,
-    RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
+    RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, key_part_cache::KeyPartCache,
 };
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
-const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql"), include_str!("0002_packed_form.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("0001_initial.sql"),
+    include_str!("0002_packed_form.sql"),
+    include_str!("0003_tenants.sql"),
+];
 
 /// Connections that read beside the one that writes.
 const READERS: u32 = 4;
@@ -41,6 +45,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    key_parts: KeyPartCache,
     /// Held for its lock, which ends with the store or the process.
     _lock: Option<File>,
 }
@@ -73,6 +78,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            key_parts: KeyPartCache::default(),
             _lock: Some(lock),
         })
     }
@@ -89,6 +95,7 @@ impl SqliteStore {
         Ok(Self {
             readers: writer.clone(),
             writer,
+            key_parts: KeyPartCache::default(),
             _lock: None,
         })
     }

@@ -13,11 +13,13 @@ mod cooling;
 mod fixture;
 mod handles;
 mod leases;
+mod postgres;
 mod sqlite_file;
+mod tenants;
 
 use std::sync::Arc;
 
-use cipherloom_store::{SqliteStore, Store};
+use cipherloom_store::{SqliteStore, Store, Tenants};
 
 /// Opens an empty SQLite store in memory.
 async fn sqlite_in_memory() -> (Arc<dyn Store>, ()) {
@@ -31,6 +33,19 @@ async fn sqlite_in_a_file() -> (Arc<dyn Store>, tempfile::TempDir) {
         Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).await.unwrap()),
         directory,
     )
+}
+
+/// Opens an empty PostgreSQL store in a database of its own.
+async fn postgresql() -> (Arc<dyn Store>, ()) {
+    (Arc::new(postgres::store(&postgres::open().await, "first").await), ())
+}
+
+async fn tenants_in_sqlite() -> (Arc<dyn Tenants>, ()) {
+    (Arc::new(SqliteStore::in_memory().await.unwrap()), ())
+}
+
+async fn tenants_in_postgresql() -> (Arc<dyn Tenants>, ()) {
+    (Arc::new(postgres::open().await), ())
 }
 
 macro_rules! stamp {
@@ -84,4 +99,20 @@ macro_rules! suite {
     };
 }
 
-suite!(sqlite_in_memory, sqlite_in_a_file);
+suite!(sqlite_in_memory, sqlite_in_a_file, postgresql);
+
+macro_rules! tenant_suite {
+    ($($store:ident),*) => {
+        $(stamp! { $store:
+            tenants::a_tenant_is_found_by_its_key_alone,
+            tenants::a_name_is_given_once,
+            tenants::a_replaced_key_ends_at_once,
+            tenants::a_disabled_tenant_is_not_found_until_it_is_enabled,
+            tenants::a_removed_tenant_is_unknown_to_everything,
+            tenants::key_sets_are_attached_by_id_and_read_once,
+            tenants::what_is_unknown_or_wrong_is_not_attached_or_stored,
+        })*
+    };
+}
+
+tenant_suite!(tenants_in_sqlite, tenants_in_postgresql);

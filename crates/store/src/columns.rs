@@ -5,32 +5,32 @@ use cipherloom_primitives::{Address, B256, FheType, Handle};
 use crate::StoreError;
 
 /// Converts a number to a database integer.
-pub(super) fn integer(what: &'static str, value: u64) -> Result<i64, StoreError> {
+pub(crate) fn integer(what: &'static str, value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::OutOfRange { what, value })
 }
 
 /// Reads a number that was written by [`integer`].
-pub(super) fn number(what: &'static str, value: i64) -> Result<u64, StoreError> {
+pub(crate) fn number(what: &'static str, value: i64) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|_| StoreError::corrupt(what, "negative"))
 }
 
 /// Reads a hash.
-pub(super) fn hash(what: &'static str, bytes: &[u8]) -> Result<B256, StoreError> {
+pub(crate) fn hash(what: &'static str, bytes: &[u8]) -> Result<B256, StoreError> {
     B256::try_from(bytes).map_err(|error| StoreError::corrupt(what, error))
 }
 
 /// Reads an address.
-pub(super) fn address(what: &'static str, bytes: &[u8]) -> Result<Address, StoreError> {
+pub(crate) fn address(what: &'static str, bytes: &[u8]) -> Result<Address, StoreError> {
     Address::try_from(bytes).map_err(|error| StoreError::corrupt(what, error))
 }
 
 /// Reads a handle.
-pub(super) fn handle(bytes: &[u8]) -> Result<Handle, StoreError> {
+pub(crate) fn handle(bytes: &[u8]) -> Result<Handle, StoreError> {
     Handle::try_from(hash("handle", bytes)?).map_err(|error| StoreError::corrupt("handle", error))
 }
 
 /// Reads a list of types, one byte each.
-pub(super) fn types(bytes: &[u8]) -> Result<Vec<FheType>, StoreError> {
+pub(crate) fn types(bytes: &[u8]) -> Result<Vec<FheType>, StoreError> {
     bytes
         .iter()
         .map(|id| FheType::try_from(*id).map_err(|error| StoreError::corrupt("input types", error)))
@@ -38,6 +38,11 @@ pub(super) fn types(bytes: &[u8]) -> Result<Vec<FheType>, StoreError> {
 }
 
 /// Writes a list of types, one byte each.
-pub(super) fn type_ids(types: &[FheType]) -> Vec<u8> {
+pub(crate) fn type_ids(types: &[FheType]) -> Vec<u8> {
     types.iter().map(|ty| ty.id()).collect()
+}
+
+/// Writes a text that comes from outside: PostgreSQL refuses the character zero, and what was computed must not be lost for it.
+pub(crate) fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

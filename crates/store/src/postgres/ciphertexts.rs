@@ -1,0 +1,143 @@
+//! Ciphertexts: written once, cooled once.
+
+use cipherloom_primitives::{CiphertextForm, Handle};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use super::{PostgresStore, changes::announce};
+use crate::{
+    CoolingRequest, StoreError, StoredCiphertext, TenantId,
+    columns::{handle as read_handle, hash, number},
+};
+
+pub(super) async fn find(store: &PostgresStore, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
+    if handle.chain_id() != store.chain_id {
+        return Ok(None);
+    }
+    let row = sqlx::query(
+        "SELECT key_set_id, digest, packed_digest, bytes, created_block_number FROM ciphertexts WHERE tenant_id = $1 AND handle = $2",
+    )
+    .bind(store.tenant.0)
+    .bind(handle.as_slice())
+    .fetch_optional(store.pool())
+    .await?;
+    row.map(|row| stored(handle, &row)).transpose()
+}
+
+fn stored(handle: Handle, row: &PgRow) -> Result<StoredCiphertext, StoreError> {
+    let raw_digest = hash("ciphertext digest", row.try_get("digest")?)?;
+    let packed_digest: Option<&[u8]> = row.try_get("packed_digest")?;
+    let created_block: Option<i64> = row.try_get("created_block_number")?;
+    let raw = StoredCiphertext {
+        created_block: created_block.map(|block| number("created block", block)).transpose()?,
+        ..StoredCiphertext::raw(
+            handle,
+            hash("key set id", row.try_get("key_set_id")?)?,
+            raw_digest,
+            row.try_get("bytes")?,
+        )
+    };
+    Ok(match packed_digest {
+        None => raw,
+        Some(digest) => StoredCiphertext {
+            form: CiphertextForm::Packed,
+            digest: hash("packed digest", digest)?,
+            ..raw
+        },
+    })
+}
+
+pub(super) async fn add(store: &PostgresStore, ciphertext: &StoredCiphertext) -> Result<(), StoreError> {
+    store.require(ciphertext.handle.chain_id())?;
+    let mut transaction = store.begin().await?;
+    insert(&mut transaction, store.tenant, std::slice::from_ref(ciphertext), None).await?;
+    announce(&mut transaction, store.tenant).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Stores ciphertexts, except those whose handle has one.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    ciphertexts: &[StoredCiphertext],
+    block_number: Option<i64>,
+) -> Result<(), StoreError> {
+    if ciphertexts.is_empty() {
+        return Ok(());
+    }
+    // In one order everywhere: two processes that insert the same handles wait for each other in that order, not in a circle.
+    let mut sorted: Vec<&StoredCiphertext> = ciphertexts.iter().collect();
+    sorted.sort_by_key(|ciphertext| ciphertext.handle);
+    sqlx::query(
+        "INSERT INTO ciphertexts (tenant_id, created_block_number, handle, fhe_type, key_set_id, digest, packed_digest, bytes)
+         SELECT $1, $2, * FROM unnest($3::BYTEA[], $4::SMALLINT[], $5::BYTEA[], $6::BYTEA[], $7::BYTEA[], $8::BYTEA[])
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant.0)
+    .bind(block_number)
+    .bind(sorted.iter().map(|ciphertext| ciphertext.handle.as_slice()).collect::<Vec<_>>())
+    .bind(
+        sorted
+            .iter()
+            .map(|ciphertext| i16::from(ciphertext.handle.fhe_type().id()))
+            .collect::<Vec<_>>(),
+    )
+    .bind(sorted.iter().map(|ciphertext| ciphertext.key_set_id.as_slice()).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|ciphertext| ciphertext.raw_digest.as_slice()).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|ciphertext| packed_digest(ciphertext)).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|ciphertext| ciphertext.bytes.as_slice()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn packed_digest(ciphertext: &StoredCiphertext) -> Option<&[u8]> {
+    (ciphertext.form == CiphertextForm::Packed).then(|| ciphertext.digest.as_slice())
+}
+
+/// Beyond window and margin behind the newest block, and beyond the window before the first pending transaction, whose block may be
+/// far behind the newest one.
+const TO_COOL: &str = "
+    SELECT handle FROM ciphertexts
+    WHERE tenant_id = $1 AND packed_digest IS NULL
+      AND created_block_number < (SELECT max(number) FROM blocks WHERE tenant_id = $1) - $2::BIGINT
+      AND created_block_number < coalesce(
+        (SELECT min(block_number) FROM transactions WHERE tenant_id = $1 AND state = 'pending') - $3::BIGINT, 9223372036854775807)
+    ORDER BY created_block_number, handle
+    LIMIT $4";
+
+pub(super) async fn to_cool(store: &PostgresStore, request: &CoolingRequest) -> Result<Vec<Handle>, StoreError> {
+    if !store.serves(request.chain_id)? {
+        return Ok(Vec::new());
+    }
+    // A sum beyond the database's integers keeps everything, as it should.
+    let saturated = |blocks: u64| i64::try_from(blocks).unwrap_or(i64::MAX);
+    let rows = sqlx::query_scalar::<_, Vec<u8>>(TO_COOL)
+        .bind(store.tenant.0)
+        .bind(saturated(request.window.0.saturating_add(request.margin_blocks)))
+        .bind(saturated(request.window.0))
+        .bind(i64::from(request.limit))
+        .fetch_all(store.pool())
+        .await?;
+    rows.iter().map(|bytes| read_handle(bytes)).collect()
+}
+
+pub(super) async fn cool(store: &PostgresStore, packed: &StoredCiphertext) -> Result<(), StoreError> {
+    let Some(digest) = packed_digest(packed) else {
+        return Ok(());
+    };
+    store.require(packed.handle.chain_id())?;
+    sqlx::query(
+        "UPDATE ciphertexts SET bytes = $5, packed_digest = $6
+         WHERE tenant_id = $1 AND handle = $2 AND key_set_id = $3 AND digest = $4 AND packed_digest IS NULL",
+    )
+    .bind(store.tenant.0)
+    .bind(packed.handle.as_slice())
+    .bind(packed.key_set_id.as_slice())
+    .bind(packed.raw_digest.as_slice())
+    .bind(packed.bytes.as_slice())
+    .bind(digest)
+    .execute(store.pool())
+    .await?;
+    Ok(())
+}

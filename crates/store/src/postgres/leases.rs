@@ -1,0 +1,204 @@
+//! Leases on transactions, and the publication of their results.
+//!
+//! A transaction has at most one lease because the lease is part of its row. Taking it over raises the generation, so whatever the former
+//! owner still tries matches no row.
+
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use super::{PostgresStore, changes::announce, ciphertexts::insert};
+use crate::{
+    Finished, Lease, LeaseRequest, LeasedTransaction, StoreError, TenantId,
+    columns::{handle, hash, integer, number, text},
+};
+
+/// The first key of the advisory locks that [`order_waits`] takes; the second is the tenant's number.
+const WAITS_LOCK: i32 = 0x6369_7068;
+
+/// Rows that another worker is about to lease are skipped, and a row that it has leased meanwhile no longer matches when it is locked.
+const LEASE: &str = "
+    WITH claimed AS MATERIALIZED (
+        SELECT id FROM transactions
+        WHERE tenant_id = $3 AND state = 'pending' AND waits_for = 0 AND (lease_expires_at_ms IS NULL OR lease_expires_at_ms <= $4)
+        ORDER BY block_number, transaction_index
+        LIMIT $5
+        FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE transactions t
+    SET lease_owner = $1, lease_expires_at_ms = $2, lease_generation = t.lease_generation + 1, attempts = t.attempts + 1
+    FROM claimed WHERE t.id = claimed.id
+    RETURNING t.id, t.lease_generation, t.block_number, t.transaction_index, t.hash, t.computations, t.attempts,
+        (SELECT array_agg(o.handle ORDER BY o.handle) FROM transaction_outputs o WHERE o.transaction_id = t.id) AS outputs";
+
+pub(super) async fn lease(store: &PostgresStore, request: &LeaseRequest) -> Result<Vec<LeasedTransaction>, StoreError> {
+    let now_ms = integer("time", request.now_ms)?;
+    let expires_at_ms = integer("lease end", request.now_ms.saturating_add(request.duration_ms))?;
+    if !store.serves(request.chain_id)? {
+        return Ok(Vec::new());
+    }
+    let mut rows = sqlx::query(LEASE)
+        .bind(text(&request.owner))
+        .bind(expires_at_ms)
+        .bind(store.tenant.0)
+        .bind(now_ms)
+        .bind(i64::from(request.limit))
+        .fetch_all(store.pool())
+        .await?
+        .iter()
+        .map(|row| Ok(((row.try_get("block_number")?, row.try_get("transaction_index")?), leased(row)?)))
+        .collect::<Result<Vec<((i64, i64), LeasedTransaction)>, StoreError>>()?;
+    // The order of RETURNING is not defined.
+    rows.sort_by_key(|(position, _)| *position);
+    Ok(rows.into_iter().map(|(_, leased)| leased).collect())
+}
+
+fn leased(row: &PgRow) -> Result<LeasedTransaction, StoreError> {
+    let computations: &str = row.try_get("computations")?;
+    let outputs: Option<Vec<Vec<u8>>> = row.try_get("outputs")?;
+    Ok(LeasedTransaction {
+        lease: Lease {
+            transaction: row.try_get("id")?,
+            generation: row.try_get("lease_generation")?,
+        },
+        block_number: number("block number", row.try_get("block_number")?)?,
+        hash: hash("transaction hash", row.try_get("hash")?)?,
+        computations: serde_json::from_str(computations).map_err(|error| StoreError::corrupt("computations", error))?,
+        outputs: outputs
+            .unwrap_or_default()
+            .iter()
+            .map(|bytes| handle(bytes))
+            .collect::<Result<_, _>>()?,
+        attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
+    })
+}
+
+/// What makes a row be under this lease: parameters 1 to 3.
+macro_rules! under_lease {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " WHERE tenant_id = $1 AND id = $2 AND lease_generation = $3 AND lease_owner IS NOT NULL ",
+            $after
+        )
+    };
+}
+
+pub(super) async fn renew(store: &PostgresStore, lease: &Lease, expires_at_ms: u64) -> Result<(), StoreError> {
+    let renewed = sqlx::query(under_lease!("UPDATE transactions SET lease_expires_at_ms = $4", ""))
+        .bind(store.tenant.0)
+        .bind(lease.transaction)
+        .bind(lease.generation)
+        .bind(integer("lease end", expires_at_ms)?)
+        .execute(store.pool())
+        .await?;
+    if renewed.rows_affected() == 1 { Ok(()) } else { Err(lease.lost()) }
+}
+
+pub(super) async fn release(store: &PostgresStore, lease: &Lease) -> Result<(), StoreError> {
+    let mut transaction = store.begin().await?;
+    let released = sqlx::query(under_lease!(
+        "UPDATE transactions SET lease_owner = NULL, lease_expires_at_ms = NULL, attempts = greatest(attempts - 1, 0)",
+        ""
+    ))
+    .bind(store.tenant.0)
+    .bind(lease.transaction)
+    .bind(lease.generation)
+    .execute(&mut *transaction)
+    .await?;
+    if released.rows_affected() == 1 {
+        announce(&mut transaction, store.tenant).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+pub(super) async fn finish(store: &PostgresStore, lease: &Lease, finished: &Finished) -> Result<(), StoreError> {
+    for ciphertext in &finished.ciphertexts {
+        store.require(ciphertext.handle.chain_id())?;
+    }
+    let mut transaction = store.begin().await?;
+    let block_number: Option<i64> = sqlx::query_scalar(under_lease!("SELECT block_number FROM transactions", ""))
+        .bind(store.tenant.0)
+        .bind(lease.transaction)
+        .bind(lease.generation)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    let block_number = block_number.ok_or_else(|| lease.lost())?;
+    // The large part comes before the lock. If the lease turns out lost below, all of it is undone.
+    insert(&mut transaction, store.tenant, &finished.ciphertexts, Some(block_number)).await?;
+    order_waits(&mut transaction, store.tenant).await?;
+    end_lease(&mut transaction, store.tenant, lease, finished).await?;
+    end_waits(&mut transaction, store.tenant, lease).await?;
+    announce(&mut transaction, store.tenant).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn end_lease(connection: &mut PgConnection, tenant: TenantId, lease: &Lease, finished: &Finished) -> Result<(), StoreError> {
+    let state = if finished.failures.is_empty() { "done" } else { "poisoned" };
+    let ended = sqlx::query(under_lease!(
+        "UPDATE transactions SET state = $4, lease_owner = NULL, lease_expires_at_ms = NULL",
+        ""
+    ))
+    .bind(tenant.0)
+    .bind(lease.transaction)
+    .bind(lease.generation)
+    .bind(state)
+    .execute(&mut *connection)
+    .await?;
+    if ended.rows_affected() != 1 {
+        return Err(lease.lost());
+    }
+    if !finished.failures.is_empty() {
+        sqlx::query(
+            "UPDATE transaction_outputs o SET failure = f.reason
+             FROM unnest($2::BYTEA[], $3::TEXT[]) AS f (handle, reason)
+             WHERE o.transaction_id = $1 AND o.handle = f.handle",
+        )
+        .bind(lease.transaction)
+        .bind(
+            finished
+                .failures
+                .iter()
+                .map(|failure| failure.handle.as_slice())
+                .collect::<Vec<_>>(),
+        )
+        .bind(finished.failures.iter().map(|failure| text(&failure.reason)).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Ends what others waited for because of this transaction, unless still another one makes them wait.
+async fn end_waits(connection: &mut PgConnection, tenant: TenantId, lease: &Lease) -> Result<(), StoreError> {
+    sqlx::query(
+        "WITH ended AS (
+            DELETE FROM transaction_waits w USING transactions t
+            WHERE w.tenant_id = $1 AND w.handle IN (SELECT handle FROM transaction_outputs WHERE transaction_id = $2)
+              AND t.id = w.transaction_id
+              AND (NOT EXISTS (
+                    SELECT 1 FROM transaction_outputs o JOIN transactions p ON p.id = o.transaction_id
+                    WHERE o.tenant_id = $1 AND o.handle = w.handle AND p.state = 'pending'
+                      AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index))
+                OR (NOT w.publishes AND EXISTS (SELECT 1 FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = w.handle)))
+            RETURNING w.transaction_id)
+         UPDATE transactions t SET waits_for = t.waits_for - c.ended
+         FROM (SELECT transaction_id, count(*) AS ended FROM ended GROUP BY transaction_id) c
+         WHERE t.id = c.transaction_id",
+    )
+    .bind(tenant.0)
+    .bind(lease.transaction)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Waits until no other transaction of this tenant is between counting waits and committing. Without it, one that starts to wait and one
+/// that ends what it waits for could miss each other.
+pub(super) async fn order_waits(connection: &mut PgConnection, tenant: TenantId) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+        .bind(WAITS_LOCK)
+        .bind(tenant.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
