@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// See what a transaction asks to compute, and what the engine makes of it.
     #[command(subcommand)]
     Graph(GraphCommand),
+    /// Measure what computations take on this machine, each next to tfhe-rs in the same run.
+    #[command(subcommand, long_about = BENCH_HELP)]
+    Bench(crate::bench::BenchCommand),
     /// Print the table of encrypted operations: types, scalar rules, costs.
     Operations(OperationsOptions),
     /// Print a completion script for a shell, for example `cipherloom completions bash`.
@@ -61,6 +64,14 @@ amount with a zero-knowledge proof, transfers, lets the receiver decrypt her bal
 Exits 0 only if every value is right.
 
 The first run generates keys, which takes some ten seconds to a minute; they are kept in the data directory, and later runs start in seconds.";
+
+const BENCH_HELP: &str = "\
+Measure what computations take on this machine, each next to tfhe-rs in the same run.
+
+Each benchmark runs without options in about a minute on two cores. Times are CPU time of this process, which a busy machine distorts less than time on the wall, \
+and ratios are of measurements made in turn. Everything that is computed is decrypted and compared; a wrong result is an error.
+
+The first run generates keys, unless `demo` or `dev` did. docs/benchmark.md says how to read the numbers.";
 
 const DEV_HELP: &str = "\
 Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.

@@ -3,6 +3,7 @@
 //! This file reads the command line and hands over; each command is a module of its own.
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
+mod bench;
 mod cli;
 mod data_dir;
 mod demo;
@@ -43,6 +44,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Dev(options) => in_runtime(dev::run(options)),
         Command::Keys(command) => keys::run(command),
         Command::Graph(command) => in_runtime(graph::run(command)),
+        Command::Bench(command) => bench::run(&command),
         Command::Operations(options) => operations::run(&options),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { directory } => shell::manual(&directory),

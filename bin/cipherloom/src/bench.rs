@@ -1,0 +1,35 @@
+//! `cipherloom bench`: what computations take on this machine, each next to what it is compared with, measured in the same run.
+//!
+//! Times are CPU time of the process, so that a busy machine distorts them little, and ratios distort less still. Everything that is computed is also
+//! decrypted and compared. `docs/benchmark.md` says how to read the numbers.
+
+mod clock;
+mod decrypt;
+mod direct;
+mod engine;
+mod ground;
+mod input;
+mod measurement;
+mod op;
+mod options;
+mod rate;
+mod report;
+mod scenario;
+mod workload;
+
+use anyhow::Result;
+
+pub(crate) use self::options::BenchCommand;
+
+/// Runs one of the benchmarks.
+///
+/// # Errors
+/// If anything fails, or a result is wrong.
+pub(crate) fn run(command: &BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Engine(options) => engine::run(options),
+        BenchCommand::Op(options) => op::run(options),
+        BenchCommand::Input(options) => input::run(options),
+        BenchCommand::Decrypt(options) => decrypt::run(options),
+    }
+}

@@ -1,0 +1,175 @@
+//! The command line of `cipherloom bench`.
+
+use std::{path::PathBuf, str::FromStr};
+
+use cipherloom_engine::Policy;
+use cipherloom_fhe::ParameterSet;
+use cipherloom_primitives::FheType;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::workload::Workload;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Transactions through the engine alone: compiled and evaluated from ciphertexts in memory to ciphertexts in memory.
+    Engine(WorkloadOptions),
+    /// Single operations: bootstraps and CPU time of each, next to tfhe-rs.
+    Op(OpOptions),
+    /// Encrypted inputs: proving, verifying, expanding, for several lengths of list.
+    Input(InputOptions),
+    /// Decryption: reading a stored ciphertext and decrypting it, for every type.
+    Decrypt(DecryptOptions),
+}
+
+/// Options that all benchmarks share.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CommonOptions {
+    /// Which parameters to compute under. `toy` is INSECURE: it has the counts of `production`, and times that mean nothing.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) parameters: Parameters,
+
+    /// The key set's directory; generated there if there is none [default: the user's data directory, as `demo` and `dev` use].
+    #[arg(long, value_name = "DIR", env = "CIPHERLOOM_BENCH_KEYS")]
+    pub(crate) keys: Option<PathBuf>,
+
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How many threads compute, ours as well as tfhe-rs's [default: one per processor].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// The option of benchmarks that have something to compare with.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct BaselineOption {
+    /// What to compare with, measured in the same run.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) baseline: Baseline,
+}
+
+/// Options of `engine` and `worker`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WorkloadOptions {
+    /// What is computed.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) workload: Workload,
+
+    /// How many transactions a round has [default: by workload, 6 to 48].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) count: Option<u16>,
+
+    /// How many rounds are measured; the baseline runs before and after each.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+
+    /// Measure further rounds until this much time has passed.
+    #[arg(long, value_name = "S")]
+    pub(crate) seconds: Option<u64>,
+
+    /// How the engine orders bootstraps: BATCHED, LOOP, FINE_GRAIN, MAX_PARALLELISM or MAX_LOCALITY.
+    #[arg(long, value_name = "POLICY", default_value = "BATCHED", value_parser = Policy::from_str)]
+    pub(crate) schedule: Policy,
+
+    /// How many transactions tfhe-rs computes before and after each round [default: one per thread, at least 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) baseline_count: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) compared: BaselineOption,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// Options of `op`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OpOptions {
+    /// Solidity names of the types to measure.
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = "euint8,euint64", value_parser = type_of)]
+    pub(crate) types: Vec<FheType>,
+
+    /// Names of the operations to measure, as the first column has them [default: all but those that take minutes].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) operations: Vec<String>,
+
+    /// How many copies of an operation our engine computes at a time [default: as many as fill its batches, at most 32].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) copies: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) compared: BaselineOption,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// Options of `input`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InputOptions {
+    /// How many values the lists have; `euint64`, of which a list holds 32.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 8, 32], value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub(crate) sizes: Vec<u8>,
+
+    /// How often each step is repeated; the fastest counts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+
+    #[command(flatten)]
+    pub(crate) compared: BaselineOption,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// Options of `decrypt`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DecryptOptions {
+    /// How often each value is decrypted.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) rounds: u16,
+
+    #[command(flatten)]
+    pub(crate) common: CommonOptions,
+}
+
+/// Which parameters to compute under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Parameters {
+    /// 128 bits of security.
+    #[default]
+    Production,
+    /// INSECURE: real TFHE code on tiny parameters. Counts are right, times are not.
+    #[cfg(feature = "insecure-development")]
+    Toy,
+}
+
+impl Parameters {
+    /// Returns the set.
+    pub(crate) const fn set(self) -> ParameterSet {
+        match self {
+            Self::Production => ParameterSet::Production,
+            #[cfg(feature = "insecure-development")]
+            Self::Toy => ParameterSet::InsecureToy,
+        }
+    }
+}
+
+/// What to compare with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Baseline {
+    /// tfhe-rs called directly, operation by operation.
+    #[default]
+    TfheRs,
+    /// Nothing.
+    None,
+}
+
+fn type_of(name: &str) -> Result<FheType, String> {
+    FheType::from_solidity_name(name).ok_or_else(|| {
+        let names: Vec<&str> = FheType::ALL.iter().map(|ty| ty.solidity_name()).collect();
+        format!("there is no type {name}; the types are {}", names.join(", "))
+    })
+}
