@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cipherloom_engine::Policy;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -92,9 +93,26 @@ pub(crate) struct StackOptions {
     #[arg(long)]
     pub(crate) insecure_clear: bool,
 
-    /// How many transactions are computed at the same time [default: one per processor, at most 8].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) workers: Option<u8>,
+    /// How many transactions are under way at the same time; their bootstraps share batches [default: 8 per processor, at least 16].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) workers: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineOptions,
+}
+
+/// Options of everything that evaluates with the engine.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct EngineOptions {
+    /// In which order bootstraps are done: BATCHED, LOOP, FINE_GRAIN, MAX_PARALLELISM or MAX_LOCALITY. Results are the same bytes.
+    #[arg(
+        long,
+        value_name = "POLICY",
+        env = "FHEVM_DF_SCHEDULE",
+        default_value_t,
+        value_parser = str::parse::<Policy>
+    )]
+    pub(crate) schedule: Policy,
 }
 
 /// Options of `demo`.
@@ -186,10 +204,10 @@ pub(crate) fn start_logging(verbose: u8, json: bool) {
     let default = match verbose {
         0 => "warn",
         1 => {
-            "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info"
+            "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info"
         }
         2 => {
-            "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug"
+            "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug"
         }
         _ => "trace",
     };
@@ -223,5 +241,14 @@ mod tests {
     #[test]
     fn an_impossible_number_of_workers_is_refused() {
         assert!(Arguments::try_parse_from(["cipherloom", "dev", "--workers", "0"]).is_err());
+    }
+
+    #[test]
+    fn an_unknown_schedule_is_refused_with_the_names_there_are() {
+        for policy in Policy::ALL {
+            Arguments::try_parse_from(["cipherloom", "dev", "--schedule", policy.name()]).unwrap();
+        }
+        let error = Arguments::try_parse_from(["cipherloom", "dev", "--schedule", "FASTEST"]).unwrap_err().to_string();
+        assert!(Policy::ALL.iter().all(|policy| error.contains(policy.name())), "{error}");
     }
 }

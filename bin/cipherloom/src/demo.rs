@@ -14,7 +14,7 @@ use cipherloom_client::{Client, ClientConfig, ClientError, KeyTrust, PermitTerms
 use cipherloom_contracts::development;
 use cipherloom_coprocessor::Progress;
 use cipherloom_fhe::KeySet;
-use cipherloom_primitives::{B256, Handle};
+use cipherloom_primitives::{B256, FheType, Handle, Operation};
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
 
@@ -320,8 +320,40 @@ fn watch_progress(stack: &Stack, quiet: bool) -> JoinHandle<()> {
 /// Says what the coprocessor has just done, where that is worth a line.
 fn describe(progress: &Progress) -> Option<String> {
     match progress {
-        Progress::Computation(done) => Some(format!("computed {} on {} in {:.2} s", done.operation, done.ty, done.seconds)),
+        Progress::Started {
+            transaction,
+            operations,
+            bootstraps,
+        } => Some(format!("computing {} for transaction {transaction}: {bootstraps} bootstraps", name_all(operations))),
+        Progress::Evaluating { done, of, .. } => Some(format!("{done} of {of} bootstraps")),
+        Progress::Transaction {
+            outputs,
+            failures: 0,
+            seconds,
+            ..
+        } => Some(format!("computed {outputs} value(s) in {seconds:.2} s")),
+        Progress::Transaction { failures, .. } => Some(format!("{failures} value(s) cannot be computed")),
         Progress::Input { values, seconds } => Some(format!("verified the proof of an input with {values} value(s) in {seconds:.2} s")),
         _ => None,
+    }
+}
+
+/// Names operations in their order, each type once. Public values are not worth a mention.
+fn name_all(operations: &[(Operation, FheType)]) -> String {
+    let secret = operations.iter().filter(|(operation, _)| *operation != Operation::TrivialEncrypt);
+    let mut text = String::new();
+    let mut last = None;
+    for (operation, ty) in secret {
+        match last {
+            None => {}
+            Some(before) if before == *ty => text += ", ",
+            Some(before) => text += &format!(" on {before}, "),
+        }
+        text += &operation.to_string();
+        last = Some(*ty);
+    }
+    match last {
+        Some(ty) => format!("{text} on {ty}"),
+        None => "public values".to_owned(),
     }
 }

@@ -94,7 +94,8 @@ impl Stack {
         if let Some(workers) = options.workers {
             config.workers = usize::from(workers);
         }
-        let coprocessor = Coprocessor::new(config, backend, Arc::new(store), coprocessor_key);
+        config.pool.engine.policy = options.engine.schedule;
+        let coprocessor = Coprocessor::new(config, backend, Arc::new(store), coprocessor_key).context("cannot start the coprocessor")?;
         let follower = Follower::new(
             host.clone(),
             FollowerConfig {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cipherloom_engine::PoolOptions;
 use cipherloom_primitives::{Address, B256, eip712::SigningDomains};
 
 /// Tells the time in milliseconds since the Unix epoch.
@@ -27,11 +28,13 @@ pub struct CoprocessorConfig {
     pub acl: Address,
     /// The id of the key set the backend computes under.
     pub key_set_id: B256,
-    /// The name of this process among those that share a store, for operators; its workers are numbered under it. Leases do
-    /// not rely on it being unique.
+    /// The name of this process among those that share a store, for operators. Leases do not rely on it being unique.
     pub owner: String,
-    /// How many transactions are computed at the same time, at least 1.
+    /// How many transactions are under way at the same time, at least 1. Their bootstraps are done together, in batches: more transactions
+    /// fill batches better and take more memory, about half a megabyte per 64-bit value that they use.
     pub workers: usize,
+    /// The threads that compute, and how they order their work. Results do not depend on it.
+    pub pool: PoolOptions,
     /// How long a lease lasts between renewals; a crashed worker's transactions wait this long on a shared store.
     pub lease_duration: Duration,
     /// How often idle workers look for work that another process recorded.
@@ -56,8 +59,9 @@ impl CoprocessorConfig {
             acl,
             key_set_id,
             owner: format!("process-{}", std::process::id()),
-            // One operation already uses several cores; more transactions at once only fill the gaps.
-            workers: cores.div_ceil(4),
+            // A transfer often has two bootstraps at a time to offer, and a batch takes 16 or 32.
+            workers: cores.saturating_mul(8).max(16),
+            pool: PoolOptions::default(),
             lease_duration: Duration::from_secs(60),
             idle_poll: Duration::from_millis(500),
             max_attempts: 5,
@@ -76,6 +80,7 @@ impl std::fmt::Debug for CoprocessorConfig {
             .field("key_set_id", &self.key_set_id)
             .field("owner", &self.owner)
             .field("workers", &self.workers)
+            .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
 }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use alloy::signers::local::PrivateKeySigner;
+use cipherloom_engine::{EnginePool, PoolStatistics};
 use cipherloom_fhe::FheBackend;
 use cipherloom_primitives::Address;
 use cipherloom_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use crate::{CoprocessorConfig, Progress};
+use crate::{CoprocessorConfig, CoprocessorError, Progress};
 
 /// How many progress messages a slow listener may be behind before it misses some.
 const PROGRESS_BACKLOG: usize = 1024;
 
 /// One coprocessor: a backend with its key set, a store, a signing key, for one host chain. Clones are the same one.
 ///
-/// Nothing runs by itself: the owner spawns [`Coprocessor::record`] and [`Coprocessor::work`] and awaits them after
+/// The engine's threads wait for work from the start, until the last clone is dropped. Nothing else runs by itself: the owner spawns [`Coprocessor::record`] and [`Coprocessor::work`] and awaits them after
 /// cancelling their token.
 #[derive(Clone)]
 pub struct Coprocessor {
@@ -25,8 +26,11 @@ pub struct Coprocessor {
 struct Inner {
     config: CoprocessorConfig,
     backend: Arc<dyn FheBackend>,
+    engine: EnginePool,
     store: Arc<dyn Store>,
     signer: PrivateKeySigner,
+    /// One permit per transaction whose ciphertexts are read, expanded or written now.
+    computing: Arc<Semaphore>,
     /// One permit per proof that may be checked now.
     checking: Arc<Semaphore>,
     /// One permit per proof that may be here at all.
@@ -38,10 +42,20 @@ struct Inner {
 
 impl Coprocessor {
     /// Puts a coprocessor together. The backend's key set must be the one named in the configuration.
-    #[must_use]
-    pub fn new(config: CoprocessorConfig, backend: Arc<dyn FheBackend>, store: Arc<dyn Store>, signer: PrivateKeySigner) -> Self {
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Engine`] if the engine's threads cannot be started.
+    pub fn new(
+        config: CoprocessorConfig,
+        backend: Arc<dyn FheBackend>,
+        store: Arc<dyn Store>,
+        signer: PrivateKeySigner,
+    ) -> Result<Self, CoprocessorError> {
         let concurrent = config.concurrent_proofs.max(1);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let inner = Inner {
+            engine: EnginePool::start(Arc::clone(&backend), config.pool.clone())?,
+            computing: Arc::new(Semaphore::new(processors)),
             checking: Arc::new(Semaphore::new(concurrent)),
             admitted: Arc::new(Semaphore::new(
                 concurrent.saturating_add(config.waiting_proofs).min(Semaphore::MAX_PERMITS),
@@ -53,7 +67,7 @@ impl Coprocessor {
             store,
             signer,
         };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Returns the address the coprocessor signs with.
@@ -80,12 +94,26 @@ impl Coprocessor {
         self.inner.changes.subscribe()
     }
 
+    /// Says what the engine's threads did and have to do.
+    #[must_use]
+    pub fn engine_statistics(&self) -> PoolStatistics {
+        self.inner.engine.statistics()
+    }
+
     pub(crate) fn config(&self) -> &CoprocessorConfig {
         &self.inner.config
     }
 
     pub(crate) fn backend(&self) -> &Arc<dyn FheBackend> {
         &self.inner.backend
+    }
+
+    pub(crate) fn engine(&self) -> &EnginePool {
+        &self.inner.engine
+    }
+
+    pub(crate) fn computing(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.inner.computing)
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

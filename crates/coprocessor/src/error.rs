@@ -1,5 +1,6 @@
 //! What can go wrong in the coprocessor.
 
+use cipherloom_engine::EngineError;
 use cipherloom_fhe::FheError;
 use cipherloom_primitives::{Address, Handle};
 use cipherloom_store::StoreError;
@@ -71,6 +72,9 @@ pub enum CoprocessorError {
     /// The coprocessor's key could not sign.
     #[error("signing: {0}")]
     Signing(#[from] alloy::signers::Error),
+    /// The engine could not be started.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A computing thread ended without a result.
     #[error("a computing thread panicked or was stopped with the runtime")]
     ThreadLost,
@@ -98,7 +102,9 @@ impl CoprocessorError {
             | Self::UnknownHandle(_)
             | Self::NotComputed(_)
             | Self::Failed { .. } => Fault::Request,
-            Self::Busy | Self::Store(_) | Self::Ciphertext { .. } | Self::Signing(_) | Self::ThreadLost => Fault::Coprocessor,
+            Self::Busy | Self::Store(_) | Self::Ciphertext { .. } | Self::Signing(_) | Self::Engine(_) | Self::ThreadLost => {
+                Fault::Coprocessor
+            }
         }
     }
 

@@ -1,79 +1,92 @@
-//! Evaluation of one transaction in memory. Blocks for as long as the backend computes.
+//! The steps of an evaluation that compute before and after the engine does. Each blocks for as long as it computes.
 
 use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
 };
 
 use alloy::primitives::keccak256;
+use cipherloom_engine::{Engine, EngineError, NodeError, Outputs, Program};
 use cipherloom_fhe::{Ciphertext, FheBackend, FheError};
-use cipherloom_primitives::{B256, Computation, Handle, HandleOrigin};
-use cipherloom_store::{Finished, LeasedTransaction, OutputFailure, StoredCiphertext};
+use cipherloom_primitives::{B256, Computation, FheType, Handle, HandleOrigin, Operation};
+use cipherloom_store::{AdmittedInput, Finished, OutputFailure, StoredCiphertext};
 
-use crate::{graph::Plan, loading::Loaded, progress::ComputationFinished};
+use crate::{graph::Plan, loading::Loaded};
 
 /// The value of a handle, or why it has none.
 type Value = Result<Ciphertext, String>;
 
-/// What an evaluation is done with and under.
-pub(crate) struct Evaluator<'a> {
-    pub(crate) backend: &'a dyn FheBackend,
-    pub(crate) chain_id: u64,
-    pub(crate) key_set_id: B256,
-    /// Set from outside to end the evaluation after the computation it is at.
-    pub(crate) stop: &'a AtomicBool,
-    pub(crate) finished: &'a dyn Fn(ComputationFinished),
+/// A transaction that is compiled for its missing outputs.
+pub(crate) struct Compiled {
+    plan: Plan,
+    /// What the engine is to do.
+    pub(crate) program: Arc<Program>,
+    /// What it needs from outside. Rules of the engine may have found that some operands make no difference.
+    pub(crate) needed: BTreeSet<Handle>,
 }
 
-impl Evaluator<'_> {
-    /// Computes the transaction's missing outputs from what was loaded for it. Returns `None` if told to stop.
-    pub(crate) fn evaluate(&self, transaction: &LeasedTransaction, loaded: Loaded) -> Option<Finished> {
-        let plan = Plan::new(&transaction.computations, &loaded.missing);
-        let mut uses = plan.uses();
-        let mut values = self.values_from_outside(&plan, loaded.boundary, &loaded.inputs);
-        let mut results = Finished::default();
-        for computation in &plan.computations {
-            if self.stop.load(Ordering::Relaxed) {
-                return None;
-            }
-            let value = self.compute(transaction.hash, computation, &values);
-            if loaded.missing.contains(&computation.result) {
-                self.publish(computation.result, &value, &mut results);
-            }
-            values.insert(computation.result, value);
-            drop_used_up(&mut values, &mut uses, computation);
-        }
-        Some(results)
+impl Compiled {
+    /// Compiles what these outputs need.
+    ///
+    /// # Errors
+    /// [`EngineError::TooManyComputations`].
+    pub(crate) fn new(engine: &Engine, chain_id: u64, computations: &[Computation], missing: &[Handle]) -> Result<Self, EngineError> {
+        let plan = Plan::new(chain_id, computations, missing)?;
+        let compiled = engine.compile(&plan.graph);
+        Ok(Self {
+            plan,
+            program: Arc::new(compiled.program),
+            needed: compiled.graph.boundary().map(|(handle, _)| handle).collect(),
+        })
     }
 
-    fn values_from_outside(
-        &self,
-        plan: &Plan<'_>,
-        boundary: BTreeMap<Handle, Result<StoredCiphertext, String>>,
-        lists: &BTreeMap<Handle, Result<std::sync::Arc<cipherloom_store::AdmittedInput>, String>>,
-    ) -> BTreeMap<Handle, Value> {
-        let mut values: BTreeMap<Handle, Value> = boundary
-            .into_iter()
-            .map(|(handle, stored)| (handle, stored.and_then(|stored| self.read(&stored))))
-            .collect();
-        let mut expanded = BTreeMap::<B256, Result<Vec<Ciphertext>, String>>::new();
-        for handle in &plan.inputs {
-            let value = match lists.get(handle) {
-                Some(Ok(list)) => expanded
-                    .entry(list.digest)
-                    .or_insert_with(|| self.backend.expand_input(&list.list).map_err(|error| error.to_string()))
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|list| value_of_list(*handle, list)),
-                Some(Err(reason)) => Err(reason.clone()),
-                None => Err(format!("input {handle} was not loaded")),
-            };
-            values.insert(*handle, value);
+    /// Lists the operations the transaction asked for, as far as they are needed.
+    pub(crate) fn operations(&self) -> Vec<(Operation, FheType)> {
+        self.plan.operations()
+    }
+}
+
+/// Reads, expands and writes ciphertexts under one key set.
+#[derive(Clone)]
+pub(crate) struct Ciphertexts {
+    pub(crate) backend: Arc<dyn FheBackend>,
+    pub(crate) key_set_id: B256,
+}
+
+/// The values that a transaction gets from outside.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// Those that there are.
+    pub(crate) ciphertexts: HashMap<Handle, Ciphertext>,
+    /// Why there are no others.
+    pub(crate) reasons: BTreeMap<Handle, String>,
+}
+
+impl Given {
+    fn add(&mut self, handle: Handle, value: Value) {
+        match value {
+            Ok(ciphertext) => {
+                self.ciphertexts.insert(handle, ciphertext);
+            }
+            Err(reason) => {
+                self.reasons.insert(handle, reason);
+            }
         }
-        values
+    }
+}
+
+impl Ciphertexts {
+    /// Makes ciphertexts of what was loaded for a transaction.
+    pub(crate) fn from_outside(&self, loaded: Loaded) -> Given {
+        let mut given = Given::default();
+        for (handle, stored) in loaded.boundary {
+            given.add(handle, stored.and_then(|stored| self.read(&stored)));
+        }
+        self.expand(&loaded.inputs, &mut given);
+        given
     }
 
+    /// Reads a ciphertext that an earlier transaction published.
     fn read(&self, stored: &StoredCiphertext) -> Value {
         if stored.key_set_id != self.key_set_id {
             return Err(format!(
@@ -86,62 +99,54 @@ impl Evaluator<'_> {
             .map_err(|error| error.to_string())
     }
 
-    fn compute(&self, transaction: B256, computation: &Computation, values: &BTreeMap<Handle, Value>) -> Value {
-        let foreign = computation
-            .inputs
-            .iter()
-            .chain([&computation.result])
-            .find(|handle| handle.chain_id() != self.chain_id);
-        if let Some(foreign) = foreign {
-            return Err(format!(
-                "{foreign} is a handle of chain {}, not {}",
-                foreign.chain_id(),
-                self.chain_id
-            ));
+    /// Expands input lists, each once.
+    fn expand(&self, inputs: &BTreeMap<Handle, Result<Arc<AdmittedInput>, String>>, given: &mut Given) {
+        let mut expanded = BTreeMap::<B256, Result<Vec<Ciphertext>, String>>::new();
+        for (handle, list) in inputs {
+            let value = list.as_ref().map_err(Clone::clone).and_then(|list| {
+                let expanded = expanded
+                    .entry(list.digest)
+                    .or_insert_with(|| self.backend.expand_input(&list.list).map_err(|error| error.to_string()));
+                value_of_list(*handle, expanded.as_ref().map_err(Clone::clone)?)
+            });
+            given.add(*handle, value);
         }
-        let mut operands = Vec::with_capacity(computation.inputs.len());
-        for input in &computation.inputs {
-            match values.get(input) {
-                Some(Ok(value)) => operands.push(value),
-                Some(Err(reason)) => return Err(reason.clone()),
-                None => return Err(format!("operand {input} was not loaded")),
-            }
-        }
-        let start = Instant::now();
-        let value = self
-            .backend
-            .evaluate(&computation.operation, &operands)
-            .map_err(|error| error.to_string())?;
-        (self.finished)(ComputationFinished {
-            transaction,
-            operation: computation.operation.operation(),
-            ty: computation.operation.result_type(),
-            seconds: start.elapsed().as_secs_f64(),
-        });
-        Ok(value)
     }
 
-    fn publish(&self, handle: Handle, value: &Value, results: &mut Finished) {
-        let stored = value
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|ciphertext| stored_form(self.backend, self.key_set_id, handle, ciphertext).map_err(|error| error.to_string()));
-        match stored {
-            Ok(stored) => results.ciphertexts.push(stored),
-            Err(reason) => results.failures.push(OutputFailure { handle, reason }),
+    /// Makes what is published of an evaluation's results. `reasons` are those of values that could not be given to it.
+    pub(crate) fn finished(&self, compiled: &Compiled, reasons: &BTreeMap<Handle, String>, outputs: &Outputs) -> Finished {
+        let mut finished = Finished::default();
+        for (handle, output) in outputs {
+            let stored = match output {
+                Ok(ciphertext) => self.stored_form(*handle, ciphertext).map_err(|error| error.to_string()),
+                Err(error) => Err(reason_of(error, compiled, reasons)),
+            };
+            match stored {
+                Ok(stored) => finished.ciphertexts.push(stored),
+                Err(reason) => finished.failures.push(OutputFailure { handle: *handle, reason }),
+            }
         }
+        finished
+    }
+
+    /// Writes a ciphertext in the form in which it is kept and vouched for.
+    pub(crate) fn stored_form(&self, handle: Handle, ciphertext: &Ciphertext) -> Result<StoredCiphertext, FheError> {
+        let bytes = self.backend.serialize(ciphertext)?;
+        Ok(StoredCiphertext::raw(handle, self.key_set_id, keccak256(&bytes), bytes))
     }
 }
 
-/// Writes a ciphertext in the form in which it is kept and vouched for.
-pub(crate) fn stored_form(
-    backend: &dyn FheBackend,
-    key_set_id: B256,
-    handle: Handle,
-    ciphertext: &Ciphertext,
-) -> Result<StoredCiphertext, FheError> {
-    let bytes = backend.serialize(ciphertext)?;
-    Ok(StoredCiphertext::raw(handle, key_set_id, keccak256(&bytes), bytes))
+/// Says why an output has no value, as far back as we know.
+fn reason_of(error: &NodeError, compiled: &Compiled, reasons: &BTreeMap<Handle, String>) -> String {
+    if let NodeError::MissingInput(handle) = error
+        && let Some(reason) = reasons.get(handle)
+    {
+        return reason.clone();
+    }
+    match compiled.plan.refusal(error) {
+        Some(reason) => reason.to_owned(),
+        None => error.to_string(),
+    }
 }
 
 /// Picks the value of an input handle from its expanded list.
@@ -153,19 +158,5 @@ pub(crate) fn value_of_list(handle: Handle, list: &[Ciphertext]) -> Value {
         Some(value) if value.fhe_type() == handle.fhe_type() => Ok(value.clone()),
         Some(value) => Err(format!("input {handle} is a {} in its list", value.fhe_type())),
         None => Err(format!("input {handle} is beyond the end of its list of {}", list.len())),
-    }
-}
-
-fn drop_used_up(values: &mut BTreeMap<Handle, Value>, uses: &mut BTreeMap<Handle, usize>, computation: &Computation) {
-    for input in &computation.inputs {
-        if let Some(left) = uses.get_mut(input) {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                values.remove(input);
-            }
-        }
-    }
-    if !uses.contains_key(&computation.result) {
-        values.remove(&computation.result);
     }
 }

@@ -1,71 +1,93 @@
-//! The graph of one transaction: what leaves it, what that needs, and what need not be computed.
+//! What has to be computed for a transaction's outputs, and what that needs from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cipherloom_primitives::{Computation, Handle, HandleOrigin};
+use cipherloom_engine::{EngineError, Graph, Node, NodeError};
+use cipherloom_primitives::{Computation, FheType, Handle, HandleOrigin, Operation};
 
 /// The part of a transaction that matters for its outputs.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Plan<'a> {
-    /// The computations that outputs depend on, in event order. Each handle is computed once.
-    pub(crate) computations: Vec<&'a Computation>,
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The graph of the computations that outputs depend on.
+    pub(crate) graph: Graph,
     /// Computed handles from earlier transactions that they use, in order of handles.
     pub(crate) boundary: BTreeSet<Handle>,
-    /// Input handles that they use, in order of handles.
-    pub(crate) inputs: BTreeSet<Handle>,
+    /// Results of computations that are not for this chain, with the reason.
+    refused: BTreeMap<Handle, String>,
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     /// Finds what has to be computed for these outputs.
     ///
-    /// An operand refers to the first computation of that handle before its use; if there is none it comes from
-    /// outside. An output that no computation produces is ignored.
-    pub(crate) fn new(computations: &'a [Computation], outputs: &[Handle]) -> Self {
-        let mut first = BTreeMap::<Handle, usize>::new();
-        for (index, computation) in computations.iter().enumerate() {
-            first.entry(computation.result).or_insert(index);
-        }
-        let mut plan = Self {
-            computations: Vec::new(),
-            boundary: BTreeSet::new(),
-            inputs: BTreeSet::new(),
-        };
-        let mut needed: BTreeSet<Handle> = outputs.iter().copied().collect();
-        // Operands come before their use, so one pass from the end finds everything.
-        for (index, computation) in computations.iter().enumerate().rev() {
-            if first.get(&computation.result) != Some(&index) || !needed.remove(&computation.result) {
+    /// An operand refers to the first computation of that handle before its use; if there is none it comes from outside. A computation
+    /// that names a handle of another chain is refused, and what depends on it fails with it.
+    ///
+    /// # Errors
+    /// [`EngineError::TooManyComputations`].
+    pub(crate) fn new<'a>(
+        chain_id: u64,
+        computations: impl IntoIterator<Item = &'a Computation>,
+        outputs: &[Handle],
+    ) -> Result<Self, EngineError> {
+        let mut refused = BTreeMap::new();
+        let mut computed = BTreeSet::new();
+        let mut outside = BTreeSet::new();
+        let mut accepted = Vec::new();
+        for computation in computations {
+            if computed.contains(&computation.result) || refused.contains_key(&computation.result) {
                 continue;
             }
-            needed.extend(computation.inputs.iter().copied());
-            plan.computations.push(computation);
-        }
-        plan.computations.reverse();
-        let mut computed = BTreeSet::new();
-        for computation in &plan.computations {
-            for input in computation.inputs.iter().filter(|input| !computed.contains(*input)) {
-                match input.origin() {
-                    HandleOrigin::Input(_) => plan.inputs.insert(*input),
-                    HandleOrigin::Computed => plan.boundary.insert(*input),
-                };
+            if let Err(reason) = check_chain(chain_id, computation) {
+                refused.insert(computation.result, reason);
+                continue;
             }
+            let unknown = |handle: &&Handle| !computed.contains(*handle) && !refused.contains_key(*handle);
+            outside.extend(computation.inputs.iter().filter(unknown).copied());
             computed.insert(computation.result);
+            accepted.push(computation);
         }
-        plan
+        let graph = Graph::record(accepted, outputs.iter().copied(), outside)?.prune();
+        let computed = |handle: &Handle| handle.origin() == HandleOrigin::Computed;
+        let boundary = graph.boundary().map(|(handle, _)| handle).filter(computed).collect();
+        Ok(Self {
+            graph,
+            boundary,
+            refused,
+        })
     }
 
-    /// Counts how often each handle is used as an operand, so that a value can be dropped after its last use.
-    pub(crate) fn uses(&self) -> BTreeMap<Handle, usize> {
-        let mut uses = BTreeMap::new();
-        for input in self.computations.iter().flat_map(|computation| &computation.inputs) {
-            *uses.entry(*input).or_insert(0) += 1;
+    /// Lists the operations with the type they work on, in the order of their events.
+    pub(crate) fn operations(&self) -> Vec<(Operation, FheType)> {
+        let operations = self.graph.nodes().filter_map(|(_, node)| match node {
+            Node::Operation { operation, .. } => {
+                let ty = operation.input_types().last().copied();
+                Some((operation.operation(), ty.unwrap_or_else(|| operation.result_type())))
+            }
+            Node::Boundary { .. } | Node::Failed(_) => None,
+        });
+        operations.collect()
+    }
+
+    /// Returns why a value that comes from a refused computation has none.
+    pub(crate) fn refusal(&self, error: &NodeError) -> Option<&str> {
+        match error {
+            NodeError::UnknownOperand(handle) | NodeError::NotComputed(handle) => self.refused.get(handle).map(String::as_str),
+            _ => None,
         }
-        uses
+    }
+}
+
+fn check_chain(chain_id: u64, computation: &Computation) -> Result<(), String> {
+    let mut handles = computation.inputs.iter().chain([&computation.result]);
+    match handles.find(|handle| handle.chain_id() != chain_id) {
+        Some(foreign) => Err(format!("{foreign} is a handle of chain {}, not {chain_id}", foreign.chain_id())),
+        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cipherloom_primitives::{B256, FheType, TypedOperation};
+    use cipherloom_primitives::{B256, TypedOperation};
 
     use super::*;
 
@@ -85,8 +107,14 @@ mod tests {
         }
     }
 
-    fn results(plan: &Plan<'_>) -> Vec<Handle> {
-        plan.computations.iter().map(|computation| computation.result).collect()
+    fn plan(computations: &[Computation], outputs: &[Handle]) -> Plan {
+        Plan::new(1, computations, outputs).unwrap()
+    }
+
+    /// Returns the only output's error.
+    fn failure(plan: &Plan) -> NodeError {
+        let (_, id) = plan.graph.outputs().next().unwrap();
+        plan.graph.fhe_type(id).unwrap_err()
     }
 
     #[test]
@@ -97,20 +125,16 @@ mod tests {
             computation(3, &[handle(1)]),
             computation(4, &[handle(2)]),
         ];
-        let plan = Plan::new(&computations, &[handle(3)]);
-        assert_eq!(results(&plan), [handle(1), handle(3)]);
+        let plan = plan(&computations, &[handle(3)]);
+        assert_eq!(plan.operations(), [(Operation::Sum, FheType::Uint8); 2]);
         assert_eq!(plan.boundary, BTreeSet::from([handle(100)]));
     }
 
     #[test]
-    fn input_handles_are_told_apart_from_computed_ones() {
+    fn inputs_are_not_from_earlier_transactions() {
         let input = Handle::input(B256::repeat_byte(9), 3, 1, FheType::Uint8).unwrap();
-        let computations = [computation(1, &[input, handle(100)])];
-        let plan = Plan::new(&computations, &[handle(1)]);
-        assert_eq!(
-            (plan.inputs, plan.boundary),
-            (BTreeSet::from([input]), BTreeSet::from([handle(100)]))
-        );
+        let plan = plan(&[computation(1, &[input, handle(100)])], &[handle(1)]);
+        assert_eq!(plan.boundary, BTreeSet::from([handle(100)]));
     }
 
     #[test]
@@ -120,24 +144,43 @@ mod tests {
             computation(1, &[handle(100)]),
             computation(2, &[handle(1)]),
         ];
-        let plan = Plan::new(&computations, &[handle(1), handle(2)]);
-        assert_eq!(results(&plan), [handle(1), handle(2)]);
+        assert_eq!(plan(&computations, &[handle(1), handle(2)]).operations().len(), 2);
     }
 
     #[test]
     fn a_handle_used_before_it_is_computed_comes_from_outside() {
         let computations = [computation(2, &[handle(1)]), computation(1, &[handle(100)])];
-        let plan = Plan::new(&computations, &[handle(2), handle(1)]);
-        assert_eq!(results(&plan), [handle(2), handle(1)]);
-        assert_eq!(plan.boundary, BTreeSet::from([handle(1), handle(100)]));
+        let both = plan(&computations, &[handle(2), handle(1)]);
+        assert_eq!(both.operations().len(), 2);
+        assert_eq!(both.boundary, BTreeSet::from([handle(1), handle(100)]));
         // If only the use leaves, the later computation is not needed.
-        let plan = Plan::new(&computations, &[handle(2)]);
-        assert_eq!(results(&plan), [handle(2)]);
+        let first = plan(&computations, &[handle(2)]);
+        assert_eq!(first.operations().len(), 1);
+        assert_eq!(first.boundary, BTreeSet::from([handle(1)]));
     }
 
     #[test]
-    fn outputs_nobody_computes_are_ignored() {
-        let plan = Plan::new(&[], &[handle(1)]);
-        assert!(plan.computations.is_empty() && plan.boundary.is_empty());
+    fn outputs_nobody_computes_fail() {
+        let plan = plan(&[], &[handle(1)]);
+        assert!(plan.boundary.is_empty());
+        assert!(matches!(failure(&plan), NodeError::NotComputed(output) if output == handle(1)));
+    }
+
+    #[test]
+    fn handles_of_another_chain_poison_what_depends_on_them() {
+        let foreign = Handle::computed(B256::repeat_byte(7), 2, FheType::Uint8);
+        let computations = [
+            computation(1, &[foreign]),
+            computation(2, &[handle(1), handle(100)]),
+            computation(3, &[handle(101)]),
+        ];
+        let poisoned = plan(&computations, &[handle(2)]);
+        assert!(poisoned.boundary.is_empty() && poisoned.operations().is_empty());
+        let reason = poisoned.refusal(&failure(&poisoned)).unwrap().to_owned();
+        assert_eq!(reason, format!("{foreign} is a handle of chain 2, not 1"));
+        let itself = plan(&computations, &[handle(1)]);
+        assert_eq!(itself.refusal(&failure(&itself)), Some(reason.as_str()));
+        let others = plan(&computations, &[handle(3)]);
+        assert_eq!(others.boundary, BTreeSet::from([handle(101)]));
     }
 }

@@ -6,9 +6,9 @@
 //! [`Coprocessor::wait_for`], [`Coprocessor::signed_ciphertext`]).
 //!
 //! **Flow.** A transaction is the unit of work. Its computations form a graph; only handles that it granted to someone
-//! leave it, because no later transaction may use any other. The worker drops computations that feed nothing that
-//! leaves, loads ciphertexts of earlier transactions in their stored form, expands input lists on first use,
-//! evaluates in event order in memory, and publishes what leaves in one step.
+//! leave it, because no later transaction may use any other. The worker compiles what the transaction's outputs need to a program of
+//! bootstraps ([`cipherloom_engine`]), loads ciphertexts of earlier transactions in their stored form, expands input lists on first use,
+//! has the engine evaluate the program in memory together with those of other transactions, and publishes what leaves in one step.
 //!
 //! **Same bytes every time.** Values that cross a transaction are always read in stored form and inputs always from
 //! their list, so results do not depend on which worker computed what, or on restarts.
@@ -38,5 +38,5 @@ pub use admission::{AdmittedInput, MAX_EXTRA_DATA_BYTES};
 pub use config::{Clock, CoprocessorConfig, system_clock};
 pub use coprocessor::Coprocessor;
 pub use error::{CoprocessorError, Fault};
-pub use progress::{ComputationFinished, Progress};
+pub use progress::Progress;
 pub use results::{HandleStatus, SignedCiphertext};

@@ -5,36 +5,49 @@ use std::{
     sync::Arc,
 };
 
-use cipherloom_primitives::Handle;
-use cipherloom_store::{AdmittedInput, HandleState, InputKey, LeasedTransaction, Store, StoreError, StoredCiphertext};
-
-use crate::graph::Plan;
+use cipherloom_primitives::{B256, Handle, HandleOrigin};
+use cipherloom_store::{AdmittedInput, HandleState, InputKey, Store, StoreError, StoredCiphertext};
 
 /// What the store knows about a transaction's surroundings.
+#[derive(Default)]
 pub(crate) struct Loaded {
-    /// The outputs that are not stored yet.
-    pub(crate) missing: Vec<Handle>,
     /// Ciphertexts of earlier transactions, or why there is none.
     pub(crate) boundary: BTreeMap<Handle, Result<StoredCiphertext, String>>,
     /// The list of each input handle, or why there is none.
     pub(crate) inputs: BTreeMap<Handle, Result<Arc<AdmittedInput>, String>>,
 }
 
-/// Loads what the outputs that are not stored yet need.
-pub(crate) async fn load(store: &dyn Store, transaction: &LeasedTransaction) -> Result<Loaded, StoreError> {
+/// Finds which outputs of a transaction are not stored yet.
+pub(crate) async fn missing_outputs(store: &dyn Store, outputs: &[Handle]) -> Result<Vec<Handle>, StoreError> {
     let mut missing = Vec::new();
-    for handle in &transaction.outputs {
+    for handle in outputs {
         if store.handle_state(*handle).await? != HandleState::Stored {
             missing.push(*handle);
         }
     }
-    let plan = Plan::new(&transaction.computations, &missing);
-    let mut boundary = BTreeMap::new();
-    for handle in &plan.boundary {
-        boundary.insert(*handle, load_boundary(store, *handle).await?);
+    Ok(missing)
+}
+
+/// Loads values from outside.
+pub(crate) async fn load(store: &dyn Store, handles: &BTreeSet<Handle>) -> Result<Loaded, StoreError> {
+    let mut loaded = Loaded::default();
+    // Values of one list are often used together; its bytes are kept once.
+    let mut lists = BTreeMap::<B256, Arc<AdmittedInput>>::new();
+    for handle in handles {
+        match handle.origin() {
+            HandleOrigin::Computed => {
+                loaded.boundary.insert(*handle, load_boundary(store, *handle).await?);
+            }
+            HandleOrigin::Input(_) => {
+                let list = store.admitted_input(InputKey::Handle(*handle)).await?;
+                let list = list
+                    .map(|list| Arc::clone(lists.entry(list.digest).or_insert_with(|| Arc::new(list))))
+                    .ok_or_else(|| format!("input {handle} is not in any list this coprocessor admitted"));
+                loaded.inputs.insert(*handle, list);
+            }
+        }
     }
-    let inputs = load_inputs(store, &plan.inputs).await?;
-    Ok(Loaded { missing, boundary, inputs })
+    Ok(loaded)
 }
 
 async fn load_boundary(store: &dyn Store, handle: Handle) -> Result<Result<StoredCiphertext, String>, StoreError> {
@@ -45,21 +58,4 @@ async fn load_boundary(store: &dyn Store, handle: Handle) -> Result<Result<Store
         HandleState::Failed(reason) => reason,
         _ => format!("operand {handle} is unknown: no followed transaction published it"),
     }))
-}
-
-async fn load_inputs(
-    store: &dyn Store,
-    handles: &BTreeSet<Handle>,
-) -> Result<BTreeMap<Handle, Result<Arc<AdmittedInput>, String>>, StoreError> {
-    // Values of one list are often used together; its bytes are kept once.
-    let mut lists = BTreeMap::<cipherloom_primitives::B256, Arc<AdmittedInput>>::new();
-    let mut inputs = BTreeMap::new();
-    for handle in handles {
-        let list = store.admitted_input(InputKey::Handle(*handle)).await?;
-        let list = list
-            .map(|list| Arc::clone(lists.entry(list.digest).or_insert_with(|| Arc::new(list))))
-            .ok_or_else(|| format!("input {handle} is not in any list this coprocessor admitted"));
-        inputs.insert(*handle, list);
-    }
-    Ok(inputs)
 }

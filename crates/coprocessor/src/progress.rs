@@ -2,13 +2,29 @@
 
 use cipherloom_primitives::{B256, FheType, Operation};
 
-/// Something that was finished.
+/// Something that was begun or finished.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// One computation of a transaction.
-    Computation(ComputationFinished),
-    /// A transaction; its outputs are published.
+    /// The evaluation of a transaction begins.
+    Started {
+        /// The hash of the transaction.
+        transaction: B256,
+        /// The operations that its outputs need and the types they work on, in the order of their events.
+        operations: Vec<(Operation, FheType)>,
+        /// How many bootstraps the engine makes of them.
+        bootstraps: usize,
+    },
+    /// A transaction is being evaluated; about once a second.
+    Evaluating {
+        /// The hash of the transaction.
+        transaction: B256,
+        /// How many bootstraps and operations without kernel are done.
+        done: usize,
+        /// How many there are.
+        of: usize,
+    },
+    /// A transaction is finished; its outputs are published.
     Transaction {
         /// The hash of the transaction.
         transaction: B256,
@@ -16,6 +32,8 @@ pub enum Progress {
         outputs: usize,
         /// How many outputs can never be computed.
         failures: usize,
+        /// How many bootstraps were done for it, apart from reading inputs and writing results.
+        bootstraps: u64,
         /// From lease to publication, in seconds.
         seconds: f64,
     },
@@ -26,17 +44,4 @@ pub enum Progress {
         /// How long checking the proof took, in seconds.
         seconds: f64,
     },
-}
-
-/// A computation that was evaluated.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ComputationFinished {
-    /// The hash of the transaction that asked for it.
-    pub transaction: B256,
-    /// The operation.
-    pub operation: Operation,
-    /// The type of the result.
-    pub ty: FheType,
-    /// How long it took, in seconds.
-    pub seconds: f64,
 }

@@ -68,7 +68,7 @@ impl Coprocessor {
     /// # Errors
     /// [`CoprocessorError::Store`], also if the blocks do not continue the recorded ones.
     pub async fn record_blocks(&self, blocks: &[BlockEvents]) -> Result<(), CoprocessorError> {
-        let recorded: Vec<RecordedBlock> = blocks.iter().map(recorded_block).collect();
+        let recorded: Vec<RecordedBlock> = blocks.iter().map(|block| recorded_block(self.chain_id(), block)).collect();
         self.store().record_blocks(self.chain_id(), &recorded).await?;
         self.notify_change();
         Ok(())
@@ -97,7 +97,7 @@ enum RecordError {
     Coprocessor(#[from] CoprocessorError),
 }
 
-fn recorded_block(block: &BlockEvents) -> RecordedBlock {
+fn recorded_block(chain_id: u64, block: &BlockEvents) -> RecordedBlock {
     RecordedBlock {
         block: BlockRef {
             number: block.number,
@@ -105,14 +105,20 @@ fn recorded_block(block: &BlockEvents) -> RecordedBlock {
             parent_hash: block.parent_hash,
             timestamp: block.timestamp,
         },
-        transactions: block.transactions.iter().map(recorded_transaction).collect(),
+        transactions: block
+            .transactions
+            .iter()
+            .map(|transaction| recorded_transaction(chain_id, transaction))
+            .collect(),
     }
 }
 
-fn recorded_transaction(transaction: &TransactionEvents) -> RecordedTransaction {
+fn recorded_transaction(chain_id: u64, transaction: &TransactionEvents) -> RecordedTransaction {
     let grants: Vec<Grant> = transaction.grants.iter().map(grant).collect();
     let outputs = outputs(transaction, &grants);
-    let boundary = Plan::new(&transaction.computations, &outputs).boundary.into_iter().collect();
+    // A transaction that cannot be planned fails as a whole when it is evaluated, and waits for nothing before.
+    let plan = Plan::new(chain_id, &transaction.computations, &outputs);
+    let boundary = plan.map(|plan| plan.boundary.into_iter().collect()).unwrap_or_default();
     let delegation = |event: &cipherloom_chain::DelegationEvent| Delegation {
         delegator: event.delegator,
         delegate: event.delegate,

@@ -1,15 +1,12 @@
 //! What became of a handle.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use alloy::signers::{Signature, SignerSync};
 use cipherloom_primitives::{B256, Handle, eip712::ciphertext_attestation_digest};
 use cipherloom_store::{HandleState, InputKey, StoredCiphertext};
 
-use crate::{
-    Coprocessor, CoprocessorError,
-    evaluation::{stored_form, value_of_list},
-};
+use crate::{Coprocessor, CoprocessorError, evaluation::value_of_list};
 
 /// What is known about the ciphertext of a handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,14 +115,12 @@ impl Coprocessor {
                 _ => CoprocessorError::NotComputed(handle),
             });
         };
-        let backend = Arc::clone(self.backend());
-        let key_set_id = self.config().key_set_id;
+        let ciphertexts = self.ciphertexts();
         let expanded = tokio::task::spawn_blocking(move || {
-            let ciphertexts = backend
-                .expand_input(&list.list)
-                .map_err(|source| CoprocessorError::Ciphertext { handle, source })?;
-            let ciphertext = value_of_list(handle, &ciphertexts).map_err(|reason| CoprocessorError::Failed { handle, reason })?;
-            stored_form(backend.as_ref(), key_set_id, handle, &ciphertext).map_err(|source| CoprocessorError::Ciphertext { handle, source })
+            let failed = |source| CoprocessorError::Ciphertext { handle, source };
+            let values = ciphertexts.backend.expand_input(&list.list).map_err(failed)?;
+            let value = value_of_list(handle, &values).map_err(|reason| CoprocessorError::Failed { handle, reason })?;
+            ciphertexts.stored_form(handle, &value).map_err(failed)
         });
         let stored = expanded.await.map_err(|_| CoprocessorError::ThreadLost)??;
         self.store().add_ciphertext(&stored).await?;

@@ -84,7 +84,7 @@ impl Bench {
         let store: Arc<dyn Store> = Arc::new(open(&self.directory.path().join("store.sqlite")).await);
         let key_set_id = B256::from(*self.keys.manifest().id.as_bytes());
         let config = CoprocessorConfig::new(development::signing_domains(), development::addresses().acl, key_set_id);
-        let coprocessor = Coprocessor::new(config, self.keys.evaluation().unwrap(), Arc::clone(&store), signer());
+        let coprocessor = Coprocessor::new(config, self.keys.evaluation().unwrap(), Arc::clone(&store), signer()).unwrap();
         let stop = CancellationToken::new();
         let follower_config = FollowerConfig {
             poll_interval: Duration::from_millis(10),

@@ -5,17 +5,17 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cipherloom_fhe::{BackendKind, Ciphertext, FheBackend, FheError, VerifiedInput};
+use cipherloom_fhe::{BackendKind, Block, BlockBackend, BootstrapJob, Ciphertext, FheBackend, FheError, VerifiedInput};
 use cipherloom_primitives::{FheType, Operation, TypedOperation, input::InputMetadata};
 
 /// The clear backend under observation.
 pub(crate) struct ObservedBackend {
     inner: Arc<dyn FheBackend>,
-    pub(crate) evaluations: AtomicUsize,
-    pub(crate) verifications: AtomicUsize,
-    /// Evaluations of this operation panic.
+    bootstraps: AtomicUsize,
+    verifications: AtomicUsize,
+    /// Evaluations of this operation panic. It must be one without kernel, since the engine asks for no other.
     panic_on: Option<Operation>,
-    /// Calls from this one on wait until the gate opens.
+    /// Bootstraps, and verifications, from this one on wait until the gate opens.
     gate: Option<Gate>,
 }
 
@@ -36,7 +36,7 @@ impl ObservedBackend {
     pub(crate) fn new(inner: Arc<dyn FheBackend>) -> Self {
         Self {
             inner,
-            evaluations: AtomicUsize::new(0),
+            bootstraps: AtomicUsize::new(0),
             verifications: AtomicUsize::new(0),
             panic_on: None,
             gate: None,
@@ -51,7 +51,7 @@ impl ObservedBackend {
         }
     }
 
-    /// Lets `calls` evaluations or verifications pass and holds the following ones.
+    /// Lets `calls` bootstraps or verifications pass and holds the following ones.
     pub(crate) fn gated_after(inner: Arc<dyn FheBackend>, calls: usize) -> Self {
         let gate = Gate {
             closed_from: calls,
@@ -77,8 +77,9 @@ impl ObservedBackend {
         drop(gate.changed.wait_while(state, |state| state.waiting == 0).unwrap());
     }
 
-    pub(crate) fn evaluations(&self) -> usize {
-        self.evaluations.load(Ordering::SeqCst)
+    /// Counts the bootstraps that were done.
+    pub(crate) fn bootstraps(&self) -> usize {
+        self.bootstraps.load(Ordering::SeqCst)
     }
 
     pub(crate) fn verifications(&self) -> usize {
@@ -104,9 +105,7 @@ impl FheBackend for ObservedBackend {
     }
 
     fn evaluate(&self, operation: &TypedOperation, inputs: &[&Ciphertext]) -> Result<Ciphertext, FheError> {
-        self.pass_gate();
         assert_ne!(Some(operation.operation()), self.panic_on, "the test asked for this panic");
-        self.evaluations.fetch_add(1, Ordering::SeqCst);
         self.inner.evaluate(operation, inputs)
     }
 
@@ -126,5 +125,53 @@ impl FheBackend for ObservedBackend {
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
         self.inner.deserialize(ty, bytes)
+    }
+
+    fn blocks(&self) -> Option<&dyn BlockBackend> {
+        Some(self)
+    }
+}
+
+impl ObservedBackend {
+    fn inner_blocks(&self) -> &dyn BlockBackend {
+        self.inner.blocks().unwrap()
+    }
+}
+
+impl BlockBackend for ObservedBackend {
+    fn linear(&self, terms: &[(i8, &Block)], constant: u8) -> Result<Block, FheError> {
+        self.inner_blocks().linear(terms, constant)
+    }
+
+    fn linear_within(&self, terms: &[(i8, &Block)], constant: u8, max: u8) -> Result<Block, FheError> {
+        self.inner_blocks().linear_within(terms, constant, max)
+    }
+
+    fn bootstrap_batch(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {
+        self.bootstrap_here(jobs)
+    }
+
+    fn bootstrap_here(&self, jobs: &[BootstrapJob<'_>]) -> Result<Vec<Vec<Block>>, FheError> {
+        for _ in jobs {
+            self.pass_gate();
+            self.bootstraps.fetch_add(1, Ordering::SeqCst);
+        }
+        self.inner_blocks().bootstrap_here(jobs)
+    }
+
+    fn preferred_batch(&self) -> usize {
+        self.inner_blocks().preferred_batch()
+    }
+
+    fn bootstraps(&self) -> u64 {
+        self.inner_blocks().bootstraps()
+    }
+
+    fn split(&self, ciphertext: &Ciphertext) -> Result<Vec<Block>, FheError> {
+        self.inner_blocks().split(ciphertext)
+    }
+
+    fn join(&self, ty: FheType, blocks: Vec<Block>) -> Result<Ciphertext, FheError> {
+        self.inner_blocks().join(ty, blocks)
     }
 }

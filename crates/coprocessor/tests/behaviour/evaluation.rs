@@ -2,9 +2,9 @@
 
 use cipherloom_chain::GrantEvent;
 use cipherloom_coprocessor::{CoprocessorError, HandleStatus, Progress};
-use cipherloom_primitives::{B256, Computation, FheType, Handle, Operation, TypedOperation, U256};
+use cipherloom_primitives::{B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256};
 
-use crate::fixture::{Bench, add, block, handle, mint_and_transfer, transaction, trivial, typed_handle};
+use crate::fixture::{Bench, CHAIN, add, block, bootstraps_of, handle, mint_and_transfer, transaction, trivial, typed_handle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_moves_the_encrypted_amount() {
@@ -33,11 +33,13 @@ async fn a_transfer_moves_the_encrypted_amount() {
 async fn computations_that_feed_nothing_that_leaves_are_not_evaluated() {
     let bench = Bench::new().await;
     let mut progress = bench.coprocessor.progress();
+    let given = bench.admit(&[(FheType::Uint64, 1), (FheType::Uint64, 2)]).await;
+    let needed = add(given[0], given[1], handle(3));
     let computations = vec![
-        trivial(1, handle(1)),
         trivial(2, handle(2)),
-        add(handle(1), handle(1), handle(3)),
-        add(handle(2), handle(2), handle(4)),
+        needed.clone(),
+        add(handle(2), given[0], handle(4)),
+        add(handle(4), given[1], handle(5)),
     ];
     let hash = transaction(0, Vec::new(), &[]).hash;
     bench
@@ -46,19 +48,33 @@ async fn computations_that_feed_nothing_that_leaves_are_not_evaluated() {
         .await
         .unwrap();
     bench.compute_all().await;
-    assert_eq!(bench.backend.evaluations(), 2);
-    let mut finished = Vec::new();
-    while let Ok(message) = progress.try_recv() {
-        match message {
-            Progress::Computation(computation) => {
-                assert_eq!((computation.transaction, computation.ty), (hash, FheType::Uint64));
-                finished.push(computation.operation);
-            }
-            Progress::Transaction { outputs, failures, .. } => assert_eq!((outputs, failures), (1, 0)),
-            other => panic!("{other:?}"),
+    let expected = bootstraps_of(&[needed]);
+    assert!(expected > 0);
+    assert_eq!(bench.backend.bootstraps(), expected);
+    let messages: Vec<Progress> = std::iter::from_fn(|| progress.try_recv().ok()).collect();
+    let [Progress::Input { .. }, started, .., finished] = messages.as_slice() else {
+        panic!("{messages:?}");
+    };
+    assert_eq!(
+        *started,
+        Progress::Started {
+            transaction: hash,
+            operations: vec![(Operation::Add, FheType::Uint64)],
+            bootstraps: expected
         }
-    }
-    assert_eq!(finished, [Operation::TrivialEncrypt, Operation::Add]);
+    );
+    let Progress::Transaction {
+        transaction,
+        outputs: 1,
+        failures: 0,
+        bootstraps,
+        ..
+    } = finished
+    else {
+        panic!("{finished:?}");
+    };
+    assert_eq!((*transaction, *bootstraps), (hash, expected as u64));
+    assert_eq!(bench.coprocessor.engine_statistics().bootstraps, expected as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +86,8 @@ async fn a_transaction_that_grants_nothing_is_never_computed() {
         .await
         .unwrap();
     bench.compute_all().await;
-    assert_eq!(bench.backend.evaluations(), 0);
+    assert_eq!(bench.status(handle(1)).await, HandleStatus::Unknown);
+    assert_eq!(bench.store.pending_transactions(CHAIN).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +163,8 @@ async fn handles_of_another_chain_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_handle_from_two_transactions_of_a_block_is_kept_once() {
     let bench = Bench::new().await;
-    let same = || vec![trivial(3, handle(1))];
+    let given = bench.admit(&[(FheType::Uint64, 1), (FheType::Uint64, 2)]).await;
+    let same = || vec![add(given[0], given[1], handle(1))];
     let user = transaction(2, vec![add(handle(1), handle(1), handle(2))], &[handle(2)]);
     let block = block(
         1,
@@ -156,7 +174,8 @@ async fn the_same_handle_from_two_transactions_of_a_block_is_kept_once() {
     bench.compute_all().await;
     assert_eq!(bench.value(handle(1)).await, U256::from(3));
     assert_eq!(bench.value(handle(2)).await, U256::from(6));
-    assert_eq!(bench.backend.evaluations(), 2);
+    let sum = bootstraps_of(&same());
+    assert_eq!(bench.backend.bootstraps(), 2 * sum, "the second time it was there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,4 +215,56 @@ async fn computations_whose_operands_have_wrong_types_fail_without_a_panic() {
         .unwrap();
     bench.compute_all().await;
     assert!(matches!(bench.status(result).await, HandleStatus::Failed(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_operation_fails_alone_with_its_reason() {
+    let bench = Bench::new().await;
+    let given = bench.admit(&[(FheType::Uint64, 41), (FheType::Uint64, 2)]).await;
+    let unknown_input = Handle::input(B256::repeat_byte(0x55), 0, CHAIN, FheType::Uint64).unwrap();
+    // Not what the decoder lets through, but the database may hold anything.
+    let by_zero = Computation {
+        operation: TypedOperation::Binary {
+            operation: Operation::Div,
+            ty: FheType::Uint64,
+            rhs: Operand::Scalar(U256::ZERO),
+        },
+        inputs: vec![given[0]],
+        result: handle(1),
+    };
+    let wrong_type = Computation {
+        operation: TypedOperation::Neg { ty: FheType::Uint8 },
+        inputs: vec![given[0]],
+        result: typed_handle(2, FheType::Uint8),
+    };
+    let computations = vec![
+        by_zero,
+        wrong_type,
+        add(given[0], unknown_input, handle(3)),
+        add(handle(1), given[1], handle(4)),
+        add(given[0], given[1], handle(5)),
+    ];
+    let outputs = [handle(1), typed_handle(2, FheType::Uint8), handle(3), handle(4), handle(5)];
+    bench
+        .coprocessor
+        .record_blocks(&[block(1, vec![transaction(0, computations, &outputs)])])
+        .await
+        .unwrap();
+    bench.compute_all().await;
+    let failed = |status| match status {
+        HandleStatus::Failed(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    let division = failed(bench.status(outputs[0]).await);
+    assert!(division.contains("division by zero"), "{division}");
+    let types = failed(bench.status(outputs[1]).await);
+    assert!(types.contains("euint8") && types.contains("euint64"), "{types}");
+    let missing = failed(bench.status(outputs[2]).await);
+    assert!(missing.contains("not in any list"), "{missing}");
+    assert_eq!(
+        failed(bench.status(outputs[3]).await),
+        division,
+        "what depends on it names the first cause"
+    );
+    assert_eq!(bench.value(outputs[4]).await, U256::from(43));
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use alloy::signers::local::PrivateKeySigner;
 use cipherloom_chain::{BlockEvents, GrantEvent, TransactionEvents};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus};
+use cipherloom_engine::{Engine, Graph};
 use cipherloom_fhe::{EncryptInputs, FheBackend, KeySet, ParameterSet, insecure_test_keys};
 use cipherloom_primitives::{
     Address, B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256, eip712::SigningDomains, input::InputMetadata,
@@ -92,7 +93,7 @@ impl Bench {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().await.unwrap());
         let mut config = keys.config();
         configure(&mut config);
-        let coprocessor = Coprocessor::new(config, Arc::clone(&backend) as Arc<dyn FheBackend>, Arc::clone(&store), signer());
+        let coprocessor = Coprocessor::new(config, Arc::clone(&backend) as Arc<dyn FheBackend>, Arc::clone(&store), signer()).unwrap();
         Self {
             keys,
             backend,
@@ -217,6 +218,15 @@ pub(crate) fn select(condition: Handle, if_true: Handle, if_false: Handle, resul
         inputs: vec![condition, if_true, if_false],
         result,
     }
+}
+
+/// Counts the bootstraps that these computations need for their last result.
+pub(crate) fn bootstraps_of(computations: &[Computation]) -> usize {
+    let results: Vec<Handle> = computations.iter().map(|computation| computation.result).collect();
+    let operands = computations.iter().flat_map(|computation| &computation.inputs).copied();
+    let outside: Vec<Handle> = operands.filter(|handle| !results.contains(handle)).collect();
+    let graph = Graph::record(computations, results.last().copied(), outside).unwrap();
+    Engine::default().compile(&graph).program.bootstraps()
 }
 
 /// A transaction that computes and then allows these handles to the token.

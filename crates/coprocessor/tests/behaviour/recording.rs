@@ -7,7 +7,7 @@ use cipherloom_coprocessor::{CoprocessorError, HandleStatus};
 use cipherloom_primitives::U256;
 use cipherloom_store::{Grantee, StoreError};
 
-use crate::fixture::{Bench, PATIENCE, TOKEN, add, block, handle, transaction, trivial};
+use crate::fixture::{Bench, PATIENCE, TOKEN, add, block, bootstraps_of, handle, transaction, trivial};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reorganisation_withdraws_grants_and_unfinished_work_and_keeps_results() {
@@ -45,12 +45,13 @@ async fn a_reorganisation_withdraws_grants_and_unfinished_work_and_keeps_results
         ],
     );
     other.hash.0[0] ^= 1;
-    let evaluated = bench.backend.evaluations();
+    let before = bench.backend.bootstraps();
     bench.coprocessor.record_blocks(&[other]).await.unwrap();
     bench.compute_all().await;
     assert_eq!(bench.value(handle(4)).await, U256::from(3));
     assert_eq!(bench.value(handle(2)).await, U256::from(2));
-    assert_eq!(bench.backend.evaluations(), evaluated + 2);
+    let sum = bootstraps_of(&[add(handle(2), handle(1), handle(4))]);
+    assert_eq!(bench.backend.bootstraps(), before + sum);
 }
 
 #[tokio::test(flavor = "multi_thread")]
