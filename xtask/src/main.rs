@@ -9,6 +9,7 @@ mod gates;
 mod generate;
 mod library_compat;
 mod library_probe;
+mod rule_statistics;
 mod tidy;
 mod token_npm;
 
@@ -68,6 +69,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         release: token_npm::Release,
     },
+    /// Print what each rewriting rule saves on the transactions of real contracts: the examples and the published ERC-7984 token.
+    RuleStatistics {
+        /// Print one JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
+        /// This binary instead of a newly built one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Run published clients from npm, unmodified, against what is built here.
     #[command(subcommand)]
     E2e(EndToEnd),
@@ -111,6 +121,7 @@ fn run(command: Command) -> Result<()> {
         Command::LibraryCompat => library_compat::run(),
         Command::LibraryProbe { out } => library_probe::run(&out),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),
+        Command::RuleStatistics { json, binary } => rule_statistics::run(json, binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
         Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),

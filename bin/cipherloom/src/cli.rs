@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Keys(KeysCommand),
     /// See what a transaction asks to compute, and what the engine makes of it.
     #[command(subcommand)]
-    Graph(GraphCommand),
+    Graph(crate::graph::GraphCommand),
     /// Measure what computations take on this machine, each next to tfhe-rs in the same run.
     #[command(subcommand, long_about = BENCH_HELP)]
     Bench(crate::bench::BenchCommand),
@@ -167,30 +167,6 @@ pub(crate) enum KeysCommand {
     },
 }
 
-/// What to do with graphs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum GraphCommand {
-    /// Explain a transaction of the development chain: operations, rules applied, bootstraps and depth before and after.
-    ///
-    /// The workers of this version still evaluate operation by operation; this shows what the engine compiles the same transaction to.
-    Explain(ExplainOptions),
-}
-
-/// Options of `graph explain`.
-#[derive(Debug, Args)]
-pub(crate) struct ExplainOptions {
-    /// The transaction's hash.
-    pub(crate) transaction: String,
-
-    /// The chain's JSON-RPC over HTTP.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
-    pub(crate) rpc_url: String,
-
-    /// Write a picture of the graph after rewriting, in the language of Graphviz.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dot: Option<PathBuf>,
-}
-
 /// Options of `operations`.
 #[derive(Debug, Args)]
 pub(crate) struct OperationsOptions {
@@ -248,7 +224,9 @@ mod tests {
         for policy in Policy::ALL {
             Arguments::try_parse_from(["cipherloom", "dev", "--schedule", policy.name()]).unwrap();
         }
-        let error = Arguments::try_parse_from(["cipherloom", "dev", "--schedule", "FASTEST"]).unwrap_err().to_string();
+        let error = Arguments::try_parse_from(["cipherloom", "dev", "--schedule", "FASTEST"])
+            .unwrap_err()
+            .to_string();
         assert!(Policy::ALL.iter().all(|policy| error.contains(policy.name())), "{error}");
     }
 }

@@ -1,95 +1,100 @@
-//! `cipherloom graph explain`: what a transaction on the chain asks for, and what the engine makes of it.
+//! `cipherloom graph`: what transactions ask for, and what the engine makes of them.
+
+mod json;
+pub(crate) mod options;
+mod recording;
+mod statistics;
+mod time;
 
 use std::path::Path;
 
-use alloy::{
-    primitives::B256,
-    providers::{Provider, ProviderBuilder},
-};
 use anyhow::{Context, Result, ensure};
-use cipherloom_contracts::{HostAddresses, HostEvent, decode_log, development};
-use cipherloom_engine::{Engine, Graph, explain};
-use cipherloom_primitives::{Computation, Handle};
+use cipherloom_contracts::development;
+use cipherloom_engine::{
+    Engine,
+    explain::{BootstrapTime, Estimate, MAX_DRAWN, Report},
+};
 
-use crate::cli::{ExplainOptions, GraphCommand};
+pub(crate) use self::options::GraphCommand;
+use self::{options::ExplainOptions, recording::Recording};
 
 /// Runs one of the commands.
 ///
 /// # Errors
-/// If the chain cannot be read, or the transaction is not there or asks for nothing.
+/// If the chain or a file cannot be read or written, or the transaction is not there or asks for nothing.
 pub(crate) async fn run(command: GraphCommand) -> Result<()> {
-    let GraphCommand::Explain(options) = command;
-    let transaction = Asked::read(&options, &development::addresses()).await?;
-    ensure!(
-        !transaction.computations.is_empty(),
-        "transaction {} asks for no encrypted computation",
-        options.transaction
-    );
-    let recorded = transaction.graph()?;
-    let compiled = Engine::default().compile(&recorded);
-    println!("{}", explain::explain(&recorded, &compiled));
-    if let Some(path) = &options.dot {
-        draw(path, &compiled.graph)?;
+    match command {
+        GraphCommand::Explain(options) => explain(&options).await,
+        GraphCommand::Statistics(options) => statistics::run(&options),
     }
-    Ok(())
 }
 
-/// What a transaction asks for.
-#[derive(Default)]
-struct Asked {
-    computations: Vec<Computation>,
-    outputs: Vec<Handle>,
-}
+async fn explain(options: &ExplainOptions) -> Result<()> {
+    let recording = read(options).await?;
+    let name = name(options);
+    ensure!(!recording.computations.is_empty(), "{name} asks for no encrypted computation");
+    if let Some(path) = &options.save {
+        recording.write(path)?;
+    }
+    let rules = options.without.iter();
+    let engine = Engine {
+        rules: rules.fold(Engine::default().rules, |rules, rule| rules.without(rule)),
+        ..Engine::default()
+    };
+    let report = Report::new(&recording.graph()?, &engine);
+    let cores = options
+        .cores
+        .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let time = match &options.data_dir {
+        Some(directory) => time::measure(directory)?,
+        None => BootstrapTime::DOCUMENTED,
+    };
+    let estimate = Estimate::of(&report.compiled.program, cores, time);
 
-impl Asked {
-    /// Reads the events of a transaction from a node of its chain.
-    async fn read(options: &ExplainOptions, addresses: &HostAddresses) -> Result<Self> {
-        let url = options
-            .rpc_url
-            .parse()
-            .with_context(|| format!("{} is not a URL", options.rpc_url))?;
-        let provider = ProviderBuilder::new().connect_http(url);
-        let hash: B256 = options
-            .transaction
-            .parse()
-            .with_context(|| format!("{} is not a transaction hash", options.transaction))?;
-        let receipt = provider
-            .get_transaction_receipt(hash)
-            .await
-            .with_context(|| format!("cannot read the chain at {}; is `cipherloom dev` running?", options.rpc_url))?
-            .with_context(|| format!("the chain at {} has no transaction {hash}", options.rpc_url))?;
-        let mut asked = Self::default();
-        for log in receipt.logs() {
-            match decode_log(log.address(), log.topics(), &log.data().data, addresses)? {
-                Some(HostEvent::Computation(computation)) => asked.computations.push(computation),
-                Some(HostEvent::Allowed { handle, .. }) => asked.outputs.push(handle),
-                Some(HostEvent::AllowedForDecryption { handles, .. }) => asked.outputs.extend(handles),
-                _ => {}
-            }
+    let (with_summary, stages) = options.stage.parts();
+    let texts: Vec<(&str, String)> = stages.into_iter().map(|stage| (stage.name(), report.stage(stage, cores))).collect();
+    if options.json {
+        println!("{}", json::describe(&recording, &report, &estimate, &texts));
+    } else {
+        if with_summary {
+            println!("{name}\n\n{}", report.summary(&estimate));
         }
-        Ok(asked)
+        for (stage, text) in &texts {
+            println!("--- {stage}\n{text}");
+        }
     }
+    draw(options, &report, &name)
+}
 
-    /// Records the graph. As in the coprocessor, what leaves it are the results with a lasting grant.
-    fn graph(&self) -> Result<Graph> {
-        let made: Vec<Handle> = self.computations.iter().map(|computation| computation.result).collect();
-        let outputs: Vec<Handle> = self.outputs.iter().copied().filter(|handle| made.contains(handle)).collect();
-        let boundary: Vec<Handle> = self
-            .computations
-            .iter()
-            .flat_map(|computation| computation.inputs.iter().copied())
-            .filter(|handle| !made.contains(handle))
-            .collect();
-        Ok(Graph::record(&self.computations, outputs, boundary)?)
+async fn read(options: &ExplainOptions) -> Result<Recording> {
+    match (&options.file, &options.transaction) {
+        (Some(file), _) => Recording::read(file),
+        (None, Some(hash)) => Recording::from_chain(&options.rpc_url, hash, &development::addresses()).await,
+        (None, None) => anyhow::bail!("a transaction or --file is needed"),
     }
 }
 
-fn draw(path: &Path, graph: &Graph) -> Result<()> {
-    std::fs::write(path, explain::dot(graph)).with_context(|| format!("cannot write {}", path.display()))?;
-    println!(
-        "the graph is in {}; `dot -Tsvg {} -o graph.svg` draws it",
-        path.display(),
-        path.display()
-    );
+/// What the transaction is called.
+fn name(options: &ExplainOptions) -> String {
+    match (&options.file, &options.transaction) {
+        (Some(file), _) => file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned(),
+        (None, hash) => format!("transaction {}", hash.as_deref().unwrap_or_default()),
+    }
+}
+
+fn draw(options: &ExplainOptions, report: &Report, name: &str) -> Result<()> {
+    if let Some(path) = &options.svg {
+        let svg = report
+            .svg(name)
+            .with_context(|| format!("{name} has too many operations for a picture; at most {MAX_DRAWN} are drawn"))?;
+        write(path, &svg)?;
+    }
+    if let Some(path) = &options.dot {
+        write(path, &report.dot())?;
+    }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -76,7 +76,7 @@ fn assert_explained(line: &str, rpc_url: &str, directory: &std::path::Path) {
     // A comparison, a choice with zero and a subtraction on 64 bits, one bootstrap per block each. The addition to Bob's balance costs
     // nothing: it was never written, and the rules see that adding zero changes nothing.
     assert!(text.contains("96 with\n"), "{text}");
-    assert!(text.contains("rule neutral-element: 1 times"), "{text}");
+    assert!(text.contains("neutral-element"), "{text}");
     assert!(std::fs::read_to_string(picture).unwrap().starts_with("digraph"));
 
     let unknown = process::run(&["graph", "explain", &format!("0x{}", "11".repeat(32)), "--rpc-url", rpc_url]);

@@ -1,10 +1,6 @@
 //! How many bootstraps operations and transfers take. The numbers are those of `docs/engine.md`.
 
-use cipherloom_engine::{
-    Engine,
-    explain::{dot, explain},
-    lower::lower,
-};
+use cipherloom_engine::{Engine, lower::lower};
 use cipherloom_primitives::{FheType, Handle, Operation, TypedOperation, U256};
 
 use crate::support::{Transaction, encrypted, with_scalar};
@@ -29,9 +25,6 @@ fn a_token_transfer_takes_128_bootstraps() {
     let compiled = Engine::default().compile(&graph);
     assert_eq!(compiled.program.bootstraps(), 128);
     assert_eq!(compiled.program.opaque().count(), 0);
-    let text = explain(&graph, &compiled);
-    assert!(text.contains("128 with"), "{text}");
-    assert!(dot(&graph).starts_with("digraph"));
 }
 
 #[test]

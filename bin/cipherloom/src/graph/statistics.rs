@@ -1,0 +1,143 @@
+//! `cipherloom graph statistics`: what each rewriting rule saves on the transactions of real contracts.
+
+mod chain;
+mod scenarios;
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result};
+use cipherloom_engine::{Engine, explain::Report};
+use serde_json::{Value, json};
+
+use self::chain::Chain;
+use super::{json::load, options::StatisticsOptions, recording::Recording};
+
+/// A transaction as users of a contract send it.
+pub(super) struct Sample {
+    /// Which contract.
+    pub(super) contract: &'static str,
+    /// What the transaction does.
+    pub(super) transaction: &'static str,
+    /// What it asks for.
+    pub(super) recording: Recording,
+}
+
+/// Sends the transactions and prints what the rules make of them.
+///
+/// # Errors
+/// If an artifact cannot be read, or a contract refuses a transaction.
+pub(super) fn run(options: &StatisticsOptions) -> Result<()> {
+    let chain = Chain::start()?;
+    let mut samples = scenarios::examples(&chain)?;
+    if let Some(folder) = &options.erc7984 {
+        samples.extend(scenarios::published_token(&chain, folder)?);
+    }
+    if let Some(folder) = &options.save {
+        save(&samples, folder)?;
+    }
+    let reports = samples
+        .iter()
+        .map(|sample| Ok((sample, Report::new(&sample.recording.graph()?, &Engine::default()))))
+        .collect::<Result<Vec<_>>>()?;
+    if options.json {
+        println!("{}", to_json(&reports));
+    } else {
+        print!("{}", tables(&reports));
+    }
+    Ok(())
+}
+
+/// Writes each transaction into a file that is called after it.
+fn save(samples: &[Sample], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for sample in samples {
+        let name = format!("{}-{}", sample.contract, sample.transaction).to_lowercase();
+        let words: Vec<&str> = name
+            .split(|character: char| !character.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .collect();
+        sample.recording.write(&folder.join(words.join("-") + ".json"))?;
+    }
+    Ok(())
+}
+
+/// Writes two tables, in Markdown: the transactions, and the rules.
+fn tables(reports: &[(&Sample, Report)]) -> String {
+    let mut text = String::from(
+        "| contract | transaction | operations | each alone | without rules | all rules | each rule saves |\n|---|---|--:|--:|--:|--:|---|\n",
+    );
+    for (sample, report) in reports {
+        let saved: Vec<String> = report
+            .rules
+            .iter()
+            .filter(|effect| effect.bootstraps_saved != 0)
+            .map(|effect| format!("{} {}", effect.rule, effect.bootstraps_saved))
+            .collect();
+        text += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            sample.contract,
+            sample.transaction,
+            report.needed.operation_count(),
+            report.alone.bootstraps,
+            report.plain_load().bootstraps,
+            report.load().bootstraps,
+            if saved.is_empty() { "–".to_owned() } else { saved.join(", ") }
+        );
+    }
+    text += "\n| rule | transactions | times | bootstraps saved |\n|---|--:|--:|--:|\n";
+    for (rule, total) in totals(reports) {
+        text += &format!(
+            "| {rule} | {} | {} | {} |\n",
+            total.transactions, total.times, total.bootstraps_saved
+        );
+    }
+    text
+}
+
+/// What a rule did in all transactions together.
+#[derive(Default)]
+struct Total {
+    transactions: usize,
+    times: usize,
+    bootstraps_saved: i64,
+}
+
+fn totals(reports: &[(&Sample, Report)]) -> BTreeMap<&'static str, Total> {
+    let mut totals: BTreeMap<&'static str, Total> = BTreeMap::new();
+    for effect in reports.iter().flat_map(|(_, report)| &report.rules) {
+        let total = totals.entry(effect.rule).or_default();
+        total.transactions += 1;
+        total.times += effect.times;
+        total.bootstraps_saved += effect.bootstraps_saved;
+    }
+    totals
+}
+
+fn to_json(reports: &[(&Sample, Report)]) -> Value {
+    let transactions: Vec<Value> = reports
+        .iter()
+        .map(|(sample, report)| {
+            let rules: Vec<Value> = report
+                .rules
+                .iter()
+                .map(|effect| json!({ "rule": effect.rule, "times": effect.times, "bootstrapsSaved": effect.bootstraps_saved }))
+                .collect();
+            json!({
+                "contract": sample.contract,
+                "transaction": sample.transaction,
+                "operations": report.needed.operation_count(),
+                "eachOperationAlone": load(report.alone),
+                "withoutRules": load(report.plain_load()),
+                "allRules": load(report.load()),
+                "rules": rules,
+            })
+        })
+        .collect();
+    let rules: Vec<Value> = totals(reports)
+        .into_iter()
+        .map(|(rule, total)| {
+            json!({ "rule": rule, "transactions": total.transactions, "times": total.times, "bootstrapsSaved": total.bootstraps_saved })
+        })
+        .collect();
+    json!({ "transactions": transactions, "rules": rules })
+}
