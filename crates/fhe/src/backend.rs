@@ -1,6 +1,6 @@
 //! The seam: what the rest of the system asks of encrypted computation.
 
-use cipherloom_primitives::{FheType, TypedOperation, U256, input::InputMetadata};
+use cipherloom_primitives::{B256, FheType, TypedOperation, U256, input::InputMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::{blocks::BlockBackend, ciphertext::Ciphertext, error::FheError};
@@ -48,23 +48,56 @@ pub trait FheBackend: Send + Sync + 'static {
     /// [`FheError::MalformedInput`] or [`FheError::InvalidProof`], both the sender's fault.
     fn verify_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError>;
 
+    /// Turns values of a list that was verified before into ciphertexts: those at these positions, in this order. The others cost nothing.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedInput`] if the bytes are not a list or it has no value at a position.
+    fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError>;
+
     /// Turns a list that was verified before into one ciphertext per value.
     ///
     /// # Errors
     /// [`FheError::MalformedInput`] if the bytes are not a list.
     fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError>;
 
-    /// Writes a ciphertext in its canonical stored form.
+    /// Writes a ciphertext in its canonical raw form.
     ///
     /// # Errors
     /// [`FheError::ForeignCiphertext`] if it belongs to another backend.
     fn serialize(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError>;
 
-    /// Reads a stored ciphertext of this type, with size limit and parameter check.
+    /// Reads a ciphertext of this type in raw form, with size limit and parameter check.
     ///
     /// # Errors
-    /// [`FheError::MalformedCiphertext`] if the bytes are not a ciphertext of this type and key set.
+    /// [`FheError::MalformedCiphertext`] if the bytes are not a raw ciphertext of this type and key set.
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError>;
+
+    /// Writes a ciphertext in its canonical packed form, hundreds of times smaller. Takes about as long as seven bootstraps for a 64-bit value.
+    ///
+    /// # Errors
+    /// [`FheError::ForeignCiphertext`] if it belongs to another backend.
+    fn pack(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError>;
+
+    /// Reads a ciphertext of this type in packed form: one bootstrap per secret block. The result has the same plaintext as what was packed,
+    /// and other bytes.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedCiphertext`] if the bytes are not a packed ciphertext of this type and key set.
+    fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError>;
+
+    /// Changes mask and noise of a ciphertext that comes from outside a transaction, and not its plaintext, so that nobody who prepared the
+    /// ciphertext knows what noise is computed with. The seed is that of
+    /// [`RandomiserContext::seed`](cipherloom_primitives::RandomiserContext::seed). To be done once: parameters make room for it once.
+    /// Public values stay as they are, and the clear backend does nothing.
+    ///
+    /// # Errors
+    /// [`FheError::ForeignCiphertext`] if it belongs to another backend.
+    fn rerandomise(&self, ciphertext: &mut Ciphertext, seed: &B256) -> Result<(), FheError>;
+
+    /// Says whether transactions are best evaluated operation by operation, and not compiled to bootstraps on blocks.
+    fn evaluates_whole_operations(&self) -> bool {
+        false
+    }
 
     /// Returns the machinery of blocks, on which whole graphs of operations are computed at once, if this backend has one. Both backends of this
     /// crate do.
@@ -84,7 +117,7 @@ pub trait EncryptInputs: Send + Sync {
 
 /// Decrypts with the secret key of a key set. Only the KMS holds one.
 pub trait Decrypt: Send + Sync {
-    /// Decrypts a ciphertext in its stored form.
+    /// Decrypts a ciphertext in raw or packed form.
     ///
     /// # Errors
     /// [`FheError::MalformedCiphertext`] if the bytes are not a ciphertext of this type and key set.

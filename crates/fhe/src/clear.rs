@@ -5,7 +5,7 @@
 
 mod arithmetic;
 
-use cipherloom_primitives::{FheType, TypedOperation, U256, input::InputMetadata};
+use cipherloom_primitives::{B256, FheType, TypedOperation, U256, input::InputMetadata};
 
 pub use arithmetic::evaluate;
 
@@ -53,6 +53,17 @@ impl FheBackend for ClearBackend {
         crate::input::clear_verify(&self.key, list, metadata)
     }
 
+    fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
+        let values = self.expand_input(list)?;
+        positions
+            .iter()
+            .map(|position| {
+                let value = values.get(usize::from(*position)).cloned();
+                value.ok_or_else(|| FheError::no_input_at(*position, values.len()))
+            })
+            .collect()
+    }
+
     fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         crate::input::clear_expand(&self.key, list)
     }
@@ -63,6 +74,18 @@ impl FheBackend for ClearBackend {
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
         crate::stored::clear_deserialize(&self.key, ty, bytes)
+    }
+
+    fn pack(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError> {
+        crate::stored::clear_pack(&self.key, ciphertext)
+    }
+
+    fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        crate::stored::clear_unpack(&self.key, ty, bytes)
+    }
+
+    fn rerandomise(&self, ciphertext: &mut Ciphertext, _: &B256) -> Result<(), FheError> {
+        plaintext(ciphertext).map(|_| ())
     }
 
     fn blocks(&self) -> Option<&dyn BlockBackend> {

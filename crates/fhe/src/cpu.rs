@@ -9,20 +9,26 @@
 //! operation, in any order.
 
 mod booleans;
+#[cfg(all(test, feature = "insecure-toy-parameters"))]
+mod boundary_tests;
 mod clean;
 mod direct;
 mod evaluate;
+mod expansion;
 mod integers;
 mod lists;
+mod lookups;
+pub(crate) mod packing;
 mod pools;
 mod random;
+mod randomise;
 mod select;
 mod shifts;
 mod trivial;
 
 use std::sync::Arc;
 
-use cipherloom_primitives::{FheType, TypedOperation, input::InputMetadata};
+use cipherloom_primitives::{B256, FheType, TypedOperation, input::InputMetadata};
 
 pub use self::direct::{DirectTfhe, DirectVariant};
 use crate::{
@@ -76,16 +82,32 @@ impl FheBackend for CpuBackend {
         self.pools.run(|| crate::input::cpu_verify(&self.keys, list, metadata))
     }
 
+    fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
+        self.pools.run(|| expansion::expand(&self.keys, list, Some(positions)))
+    }
+
     fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
-        self.pools.run(|| crate::input::cpu_expand(&self.keys, list))
+        self.pools.run(|| expansion::expand(&self.keys, list, None))
     }
 
     fn serialize(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError> {
-        crate::stored::cpu_serialize(&self.keys, ciphertext)
+        self.keys.stored.write(ciphertext)
     }
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
-        crate::stored::cpu_deserialize(&self.keys, ty, bytes)
+        self.keys.stored.read(ty, bytes)
+    }
+
+    fn pack(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError> {
+        self.pools.run(|| packing::pack(&self.keys, ciphertext))
+    }
+
+    fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        self.pools.run(|| packing::unpack(&self.keys, ty, bytes))
+    }
+
+    fn rerandomise(&self, ciphertext: &mut Ciphertext, seed: &B256) -> Result<(), FheError> {
+        randomise::rerandomise(&self.keys, ciphertext, seed)
     }
 
     fn blocks(&self) -> Option<&dyn BlockBackend> {

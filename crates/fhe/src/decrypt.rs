@@ -1,21 +1,23 @@
 //! Decryption with the secret key.
 
-use cipherloom_primitives::{FheType, U256};
+use cipherloom_primitives::{CiphertextForm, FheType, U256};
 use tfhe::{
     ClientKey,
+    core_crypto::prelude::{GlweSecretKeyOwned, PlaintextCount, PlaintextList, decrypt_glwe_ciphertext},
     integer::{self, BooleanBlock, RadixCiphertext},
     safe_serialization::safe_deserialize,
     shortint::client_key::atomic_pattern::AtomicPatternClientKey,
 };
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     backend::Decrypt,
     ciphertext::Value,
+    cpu::packing,
     error::FheError,
     keys::ClearKey,
     parameters::CpuParameters,
-    stored::{StoredFormat, clear_deserialize},
+    stored::{PackedBlock, StoredFormat, clear_deserialize, clear_unpack, form_of},
 };
 
 /// The most bytes accepted as a secret key: several times the largest of any parameter set.
@@ -24,7 +26,7 @@ pub(crate) const MAX_SECRET_KEY_BYTES: u64 = 1 << 20;
 /// Decrypts ciphertexts of a CPU key set.
 pub(crate) struct CpuDecryptor {
     /// Taken out only to be wiped.
-    key: Option<integer::ClientKey>,
+    key: Option<Secrets>,
     stored: StoredFormat,
 }
 
@@ -32,35 +34,105 @@ impl CpuDecryptor {
     pub(crate) fn read(parameters: &CpuParameters, bytes: &[u8], stored: StoredFormat) -> Result<Self, FheError> {
         let client_key: ClientKey = safe_deserialize(bytes, MAX_SECRET_KEY_BYTES).map_err(|reason| FheError::key("secret key", reason))?;
         let matches = client_key.computation_parameters() == parameters.compute();
-        let key = wipe_all_but_integer(client_key);
-        if !matches {
-            wipe_integer(key);
+        let secrets = Secrets::of(client_key);
+        if !matches || !secrets.fit(&stored) {
+            secrets.wipe();
             return Err(FheError::key("secret key", "is of another parameter set"));
         }
-        Ok(Self { key: Some(key), stored })
+        Ok(Self {
+            key: Some(secrets),
+            stored,
+        })
     }
 
-    fn value(&self, ty: FheType, bytes: &[u8]) -> Result<U256, FheError> {
+    fn secrets(&self) -> Result<&Secrets, FheError> {
+        self.key.as_ref().ok_or_else(|| FheError::key("secret key", "was wiped"))
+    }
+
+    fn raw(&self, ty: FheType, bytes: &[u8]) -> Result<U256, FheError> {
         let ciphertext = self.stored.read(ty, bytes)?;
-        let key = self.key.as_ref().ok_or_else(|| FheError::key("secret key", "was wiped"))?;
+        let key = &self.secrets()?.computation;
         match &ciphertext.value {
             Value::Clear(_) => Err(FheError::ForeignCiphertext),
             Value::Bool(bit) => Ok(U256::from(decrypt_bool(key, bit))),
             Value::Radix(radix) => Ok(ty.truncate(decrypt_radix(key, radix))),
         }
     }
+
+    /// Decrypts without the bootstraps that would bring the blocks back: the packed ciphertext has a secret key of its own.
+    fn packed(&self, ty: FheType, bytes: &[u8]) -> Result<U256, FheError> {
+        let value = self.stored.read_packed(ty, bytes)?;
+        let key = self.secrets()?.packing.as_ref();
+        let key = key.ok_or_else(|| FheError::key("secret key", "has no secret of the packed form"))?;
+        let packed = packing::restore(self.stored.packed, &value);
+        let mut phases = PlaintextList::new(0, PlaintextCount(self.stored.packed.polynomial_size));
+        decrypt_glwe_ciphertext(key, &packed, &mut phases);
+        let phases = Zeroizing::new(phases.into_container());
+        let mut secret = phases.iter().map(|phase| packing::digit(*phase));
+        let mut plain = U256::ZERO;
+        for (index, block) in value.blocks.iter().enumerate() {
+            let digit = match block {
+                PackedBlock::Public(digit) => *digit,
+                PackedBlock::Secret => secret.next().unwrap_or_default(),
+            };
+            plain |= U256::from(digit) << (2 * index);
+        }
+        Ok(ty.truncate(plain))
+    }
 }
 
 impl Decrypt for CpuDecryptor {
     fn decrypt(&self, ty: FheType, bytes: &[u8]) -> Result<U256, FheError> {
-        self.value(ty, bytes)
+        match form_of(bytes) {
+            Some(CiphertextForm::Packed) => self.packed(ty, bytes),
+            // Reading says what is wrong with anything else.
+            Some(CiphertextForm::Raw) | None => self.raw(ty, bytes),
+        }
     }
 }
 
 impl Drop for CpuDecryptor {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            wipe_integer(key);
+        if let Some(secrets) = self.key.take() {
+            secrets.wipe();
+        }
+    }
+}
+
+/// The secrets that decryption needs.
+struct Secrets {
+    /// Of raw ciphertexts.
+    computation: integer::ClientKey,
+    /// Of packed ones.
+    packing: Option<GlweSecretKeyOwned<u64>>,
+}
+
+impl Secrets {
+    /// Takes the secrets out of a whole secret key and overwrites that of public-key encryption. That of the random key is only freed:
+    /// its type gives no access to its memory.
+    fn of(client_key: ClientKey) -> Self {
+        let (computation, compact, packing, ..) = client_key.into_raw_parts();
+        if let Some((compact, _)) = compact {
+            let (secret, _) = compact.into_raw_parts().into_raw_parts();
+            secret.into_container().zeroize();
+        }
+        Self {
+            computation,
+            packing: packing.map(|keys| keys.into_raw_parts().post_packing_ks_key),
+        }
+    }
+
+    /// Says whether the secret of the packed form has the size that goes with this format.
+    fn fit(&self, stored: &StoredFormat) -> bool {
+        self.packing.as_ref().is_some_and(|key| {
+            key.glwe_dimension().0 == stored.packed.glwe_dimension && key.polynomial_size().0 == stored.packed.polynomial_size
+        })
+    }
+
+    fn wipe(self) {
+        wipe_integer(self.computation);
+        if let Some(packing) = self.packing {
+            packing.into_container().zeroize();
         }
     }
 }
@@ -80,18 +152,7 @@ fn decrypt_radix(key: &integer::ClientKey, radix: &RadixCiphertext) -> U256 {
 
 /// Overwrites a secret key's memory before it is freed. tfhe does not do this itself.
 pub(crate) fn wipe(client_key: ClientKey) {
-    wipe_integer(wipe_all_but_integer(client_key));
-}
-
-/// Takes the computation's secret out of a whole secret key and overwrites the rest. The secrets of list compression and
-/// of the random key are only freed: their types give no access to their memory.
-fn wipe_all_but_integer(client_key: ClientKey) -> integer::ClientKey {
-    let (key, compact, ..) = client_key.into_raw_parts();
-    if let Some((compact, _)) = compact {
-        let (secret, _) = compact.into_raw_parts().into_raw_parts();
-        secret.into_container().zeroize();
-    }
-    key
+    Secrets::of(client_key).wipe();
 }
 
 fn wipe_integer(key: integer::ClientKey) {
@@ -122,7 +183,11 @@ impl ClearDecryptor {
 
 impl Decrypt for ClearDecryptor {
     fn decrypt(&self, ty: FheType, bytes: &[u8]) -> Result<U256, FheError> {
-        match clear_deserialize(&self.key, ty, bytes)?.value {
+        let ciphertext = match form_of(bytes) {
+            Some(CiphertextForm::Packed) => clear_unpack(&self.key, ty, bytes)?,
+            Some(CiphertextForm::Raw) | None => clear_deserialize(&self.key, ty, bytes)?,
+        };
+        match ciphertext.value {
             Value::Clear(value) => Ok(value),
             Value::Bool(_) | Value::Radix(_) => Err(FheError::ForeignCiphertext),
         }

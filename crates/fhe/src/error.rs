@@ -111,6 +111,11 @@ pub enum FheError {
 }
 
 impl FheError {
+    /// Says that an input list is shorter than its user thinks.
+    pub(crate) fn no_input_at(position: u8, count: usize) -> Self {
+        Self::MalformedInput(format!("there is no value {position} in a list of {count}"))
+    }
+
     /// Says what is wrong with a part of a key set.
     pub(crate) fn key(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::KeyMaterial {

@@ -15,7 +15,7 @@ use cipherloom_primitives::{
 
 pub(crate) use self::{
     clear::{clear_expand, clear_verify},
-    cpu::{InputKeys, MAX_CRS_BYTES, cpu_encrypt, cpu_expand, cpu_verify, write_public_key},
+    cpu::{InputKeys, MAX_CRS_BYTES, cpu_encrypt, cpu_verify, write_public_key},
 };
 use crate::{
     backend::EncryptInputs,
@@ -105,6 +105,6 @@ fn check_types(types: &[FheType]) -> Result<(), FheError> {
     Ok(())
 }
 
-fn malformed(reason: impl ToString) -> FheError {
+pub(crate) fn malformed(reason: impl ToString) -> FheError {
     FheError::MalformedInput(reason.to_string())
 }

@@ -37,7 +37,6 @@ use crate::{
     error::FheError,
     input::{InputKeys, encryptor_for_key_set},
     parameters::{CpuParameters, ParameterSet},
-    stored::StoredFormat,
 };
 
 /// An open key set.
@@ -66,6 +65,20 @@ impl KeySet {
         let place = directory::Place::of(directory)?;
         let _lock = place.lock()?;
         Self::generate_locked(&place, directory, parameters, progress)
+    }
+
+    /// Generates the same key set from the same seed, for known-answer tests. **Insecure:** whoever knows the seed knows all secrets.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    #[cfg(feature = "insecure-toy-parameters")]
+    pub fn insecure_generate_from_seed(directory: &Path, parameters: ParameterSet, seed: u128) -> Result<Self, FheError> {
+        let place = directory::Place::of(directory)?;
+        let _lock = place.lock()?;
+        place.check_free()?;
+        let material = generate::insecure_generate_from_seed(parameters, seed)?;
+        place.write(&Manifest::describe(parameters, &material), &material)?;
+        Self::open(directory)
     }
 
     /// Opens the key set of a directory, or generates one there if there is none.
@@ -204,10 +217,7 @@ impl KeySet {
 
     fn read_evaluation_keys(&self, parameters: &CpuParameters) -> Result<Arc<EvaluationKeys>, FheError> {
         let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
-        let stored = StoredFormat {
-            shape: parameters.block_shape(),
-            key_set: self.manifest.id,
-        };
+        let stored = parameters.stored_format(self.manifest.id);
         let input = InputKeys::read_authentic(&self.public_key, &self.crs)?;
         Ok(Arc::new(EvaluationKeys::read(parameters, &bytes, input, stored)?))
     }
@@ -236,10 +246,7 @@ impl KeySet {
         let bytes = self.manifest.parts.secret_key.read(&self.directory)?;
         match self.parameters.cpu() {
             Some(parameters) => {
-                let stored = StoredFormat {
-                    shape: parameters.block_shape(),
-                    key_set: self.manifest.id,
-                };
+                let stored = parameters.stored_format(self.manifest.id);
                 Ok(Arc::new(CpuDecryptor::read(&parameters, &bytes, stored)?))
             }
             None => Ok(Arc::new(ClearDecryptor::new(ClearKey::from_secret(&bytes, self.manifest.id)?))),

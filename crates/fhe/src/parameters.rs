@@ -6,19 +6,24 @@
 use cipherloom_primitives::input::MAX_INPUT_BITS;
 use tfhe::{
     Config, ConfigBuilder,
-    core_crypto::prelude::{CiphertextModulus, LweCiphertextCount, LweSize},
+    core_crypto::prelude::{CiphertextModulus, LweCiphertext, LweCiphertextCount, LweSize},
     shortint::{
-        AtomicPatternParameters, CarryModulus, MessageModulus, ShortintParameterSet,
+        AtomicPatternParameters, CarryModulus, Ciphertext, MessageModulus, ShortintParameterSet,
         parameters::{
-            AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, ReRandomizationParameters,
-            ShortintKeySwitchingParameters, meta::MetaParameters,
+            AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, Degree, NoiseLevel,
+            ReRandomizationParameters, ShortintKeySwitchingParameters, meta::MetaParameters,
             v1_8::meta::cpu::V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
         },
     },
     zk::{CompactPkeCrs, CompactPkeCrsConformanceParams, new_compact_pke_crs_conformance_params},
 };
 
-use crate::{backend::BackendKind, error::FheError};
+use crate::{
+    backend::BackendKind,
+    error::FheError,
+    keys::KeySetId,
+    stored::{PackedShape, StoredFormat},
+};
 
 /// The cryptographic parameters of a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +47,20 @@ pub(crate) struct BlockShape {
     pub(crate) atomic_pattern: AtomicPatternKind,
 }
 
+impl BlockShape {
+    /// Makes a block of mask and body.
+    pub(crate) fn block(&self, words: Vec<u64>, degree: u8, noise: NoiseLevel) -> Ciphertext {
+        Ciphertext::new(
+            LweCiphertext::from_container(words, self.ciphertext_modulus),
+            Degree::new(degree.into()),
+            noise,
+            self.message_modulus,
+            self.carry_modulus,
+            self.atomic_pattern,
+        )
+    }
+}
+
 /// The parameters of a set on the CPU backend.
 #[derive(Clone, Copy)]
 pub(crate) struct CpuParameters {
@@ -50,6 +69,8 @@ pub(crate) struct CpuParameters {
     pub(crate) public_key: CompactPublicKeyEncryptionParameters,
     /// The key switch from those to the parameters of the computation.
     casting: ShortintKeySwitchingParameters,
+    /// The packed form of ciphertexts.
+    compression: CompressionParameters,
 }
 
 impl ParameterSet {
@@ -123,16 +144,18 @@ impl CpuParameters {
             meta,
             public_key: dedicated.pke_params,
             casting: dedicated.ksk_params,
+            compression: meta.compression_parameters?,
         })
     }
 
-    /// What the evaluation key holds: computation, inputs, randomness, re-randomisation. It leaves out noise squashing with
-    /// its compression, transciphering and list compression, which together would make it nine times as large.
+    /// What the evaluation key holds: computation, inputs, randomness, re-randomisation, packing. It leaves out noise squashing with
+    /// its compression, and transciphering, which together would make it five times as large.
     pub(crate) fn evaluation_config(&self) -> Config {
         ConfigBuilder::with_custom_parameters(self.meta.compute_parameters)
             .use_dedicated_compact_public_key_parameters((self.public_key, self.casting))
             .use_dedicated_oprf_key(true)
             .enable_ciphertext_re_randomization(ReRandomizationParameters::DerivedCPKWithoutKeySwitch)
+            .enable_compression(self.compression)
             .build()
     }
 
@@ -141,13 +164,17 @@ impl CpuParameters {
         self.meta.compute_parameters
     }
 
-    /// Returns the parameters of list compression, if the set has any.
-    pub(crate) const fn compression(&self) -> Option<CompressionParameters> {
-        self.meta.compression_parameters
+    /// Returns the shape of packed ciphertexts.
+    fn packed_shape(&self) -> PackedShape {
+        PackedShape {
+            glwe_dimension: self.compression.packing_ks_glwe_dimension().0,
+            polynomial_size: self.compression.packing_ks_polynomial_size().0,
+            coefficient_bits: self.compression.storage_log_modulus().0,
+        }
     }
 
     /// Returns the shape of encrypted blocks.
-    pub(crate) fn block_shape(&self) -> BlockShape {
+    fn block_shape(&self) -> BlockShape {
         let compute: AtomicPatternParameters = self.meta.compute_parameters;
         BlockShape {
             lwe_size: ShortintParameterSet::from(compute).encryption_lwe_dimension().to_lwe_size(),
@@ -155,6 +182,15 @@ impl CpuParameters {
             message_modulus: compute.message_modulus(),
             carry_modulus: compute.carry_modulus(),
             atomic_pattern: compute.atomic_pattern(),
+        }
+    }
+
+    /// Says how ciphertexts of a key set are stored.
+    pub(crate) fn stored_format(&self, key_set: KeySetId) -> StoredFormat {
+        StoredFormat {
+            shape: self.block_shape(),
+            packed: self.packed_shape(),
+            key_set,
         }
     }
 
@@ -180,11 +216,15 @@ impl CpuParameters {
 #[cfg(feature = "insecure-toy-parameters")]
 fn insecure_toy() -> MetaParameters {
     use tfhe::{
-        core_crypto::prelude::{DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution, LweDimension, PolynomialSize},
+        core_crypto::prelude::{
+            CiphertextModulusLog, DecompositionBaseLog, DecompositionLevelCount, DynamicDistribution, GlweDimension, LweDimension,
+            PolynomialSize,
+        },
         shortint::{
             PBSParameters,
             parameters::{
                 ClassicPBSParameters,
+                list_compression::ClassicCompressionParameters,
                 meta::DedicatedCompactPublicKeyParameters,
                 v1_8::{
                     V1_8_PARAM_KEYSWITCH_PKE_TO_SMALL_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128_ZKV2,
@@ -206,6 +246,18 @@ fn insecure_toy() -> MetaParameters {
         ks_level: DecompositionLevelCount(1),
         ..V1_8_PARAM_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128
     };
+    let compression = ClassicCompressionParameters {
+        br_level: DecompositionLevelCount(1),
+        br_base_log: DecompositionBaseLog(24),
+        packing_ks_level: DecompositionLevelCount(1),
+        packing_ks_base_log: DecompositionBaseLog(24),
+        // A value has up to 128 blocks, which must not be more than a polynomial has coefficients.
+        packing_ks_polynomial_size: PolynomialSize(128),
+        packing_ks_glwe_dimension: GlweDimension(1),
+        lwe_per_glwe: LweCiphertextCount(128),
+        storage_log_modulus: CiphertextModulusLog(9),
+        packing_ks_key_noise_distribution: DynamicDistribution::new_t_uniform(0),
+    };
     MetaParameters {
         compute_parameters: AtomicPatternParameters::Standard(PBSParameters::PBS(compute)),
         dedicated_compact_public_key_parameters: Some(DedicatedCompactPublicKeyParameters {
@@ -222,7 +274,7 @@ fn insecure_toy() -> MetaParameters {
             },
             re_randomization_parameters: None,
         }),
-        compression_parameters: None,
+        compression_parameters: Some(CompressionParameters::Classic(compression)),
         noise_squashing_parameters: None,
         transciphering_parameters: None,
         ..V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128

@@ -11,7 +11,7 @@ use std::{
 use crate::{error::FheError, keys::KeySet, parameters::ParameterSet};
 
 /// Changes whenever the parameters behind a name or the format of a part change, so that old sets are not found.
-const GENERATION: u32 = 1;
+const GENERATION: u32 = 2;
 
 /// Returns the toy key set: real TFHE code without any security, a bootstrap in about 10 µs.
 ///

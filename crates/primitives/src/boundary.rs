@@ -3,7 +3,12 @@
 //! The rules are part of the definition of every result's bytes (`spec/boundary.md`). They look at chain data alone, never at what a
 //! process happens to keep, because otherwise two honest coprocessors would compute different bytes.
 
+use alloy_primitives::{B256, Keccak256, U256};
 use serde::{Deserialize, Serialize};
+
+use crate::handle::Handle;
+
+const RANDOMISER_DOMAIN: &[u8] = b"cipherloom randomiser 1";
 
 /// A form in which a ciphertext is stored, served and vouched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,9 +73,64 @@ impl HotWindow {
     }
 }
 
+/// What the randomness is derived from that is added to a value when a transaction takes it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomiserContext {
+    /// The key set the value is encrypted under.
+    pub key_set_id: B256,
+    /// The host chain.
+    pub chain_id: u64,
+    /// The transaction that reads the value.
+    pub transaction: B256,
+}
+
+impl RandomiserContext {
+    /// Derives the seed for one value: the Keccak hash of a tag, the context, the handle, and the digest of what is read.
+    ///
+    /// That is the Keccak hash of the stored bytes in the form that is read, and for an input [`list_digest`](crate::input::list_digest) of its
+    /// list. A value gets one seed per transaction, whatever the number of its uses.
+    #[must_use]
+    pub fn seed(&self, handle: Handle, digest: B256) -> B256 {
+        let mut hasher = Keccak256::new();
+        hasher.update(RANDOMISER_DOMAIN);
+        hasher.update(self.key_set_id);
+        hasher.update(U256::from(self.chain_id).to_be_bytes::<32>());
+        hasher.update(self.transaction);
+        hasher.update(handle.as_slice());
+        hasher.update(digest);
+        hasher.finalize()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::keccak256;
+
     use super::*;
+    use crate::fhe_type::FheType;
+
+    #[test]
+    fn a_seed_depends_on_everything_it_is_derived_from() {
+        let context = RandomiserContext {
+            key_set_id: B256::repeat_byte(1),
+            chain_id: 31337,
+            transaction: B256::repeat_byte(2),
+        };
+        let handle = Handle::computed(B256::repeat_byte(3), 31337, FheType::Uint64);
+        let digest = B256::repeat_byte(4);
+        let chain = U256::from(31337).to_be_bytes::<32>();
+        let bytes = [b"cipherloom randomiser 1".as_slice(), &[1; 32], &chain, &[2; 32], handle.as_slice(), &[4; 32]].concat();
+        assert_eq!(context.seed(handle, digest), keccak256(bytes));
+        let other = B256::repeat_byte(9);
+        let others = [
+            RandomiserContext { key_set_id: other, ..context }.seed(handle, digest),
+            RandomiserContext { chain_id: 1, ..context }.seed(handle, digest),
+            RandomiserContext { transaction: other, ..context }.seed(handle, digest),
+            context.seed(Handle::computed(other, 31337, FheType::Uint64), digest),
+            context.seed(handle, other),
+        ];
+        assert!(others.iter().all(|seed| *seed != context.seed(handle, digest)));
+    }
 
     #[test]
     fn a_value_is_read_raw_up_to_the_last_block_of_the_window() {

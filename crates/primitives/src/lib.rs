@@ -22,7 +22,7 @@ pub mod input;
 pub mod operation;
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
-pub use boundary::{CiphertextForm, HotWindow};
+pub use boundary::{CiphertextForm, HotWindow, RandomiserContext};
 pub use computation::{Computation, Operand, OperationError, RawOperands, TypedOperation};
 pub use fhe_type::{FheType, UnknownFheType};
 pub use handle::{Handle, HandleError, HandleOrigin};

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use cipherloom_fhe::{BackendKind, Block, BlockBackend, BootstrapJob, Ciphertext, FheBackend, FheError, VerifiedInput};
-use cipherloom_primitives::{FheType, Operation, TypedOperation, input::InputMetadata};
+use cipherloom_primitives::{B256, FheType, Operation, TypedOperation, input::InputMetadata};
 
 /// The clear backend under observation.
 pub(crate) struct ObservedBackend {
@@ -115,6 +115,10 @@ impl FheBackend for ObservedBackend {
         self.inner.verify_input(list, metadata)
     }
 
+    fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
+        self.inner.expand_values(list, positions)
+    }
+
     fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         self.inner.expand_input(list)
     }
@@ -125,6 +129,18 @@ impl FheBackend for ObservedBackend {
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
         self.inner.deserialize(ty, bytes)
+    }
+
+    fn pack(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError> {
+        self.inner.pack(ciphertext)
+    }
+
+    fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        self.inner.unpack(ty, bytes)
+    }
+
+    fn rerandomise(&self, ciphertext: &mut Ciphertext, seed: &B256) -> Result<(), FheError> {
+        self.inner.rerandomise(ciphertext, seed)
     }
 
     fn blocks(&self) -> Option<&dyn BlockBackend> {

@@ -12,7 +12,7 @@ use cipherloom_engine::{Engine, EngineError, EnginePool, Evaluated, Outputs, Pol
 use cipherloom_fhe::{
     BackendKind, Block, BlockBackend, BootstrapJob, Ciphertext, FheBackend, FheError, LookupTable, VerifiedInput, insecure_test_keys,
 };
-use cipherloom_primitives::{FheType, Handle, Operation, TypedOperation, U256, input::InputMetadata};
+use cipherloom_primitives::{B256, FheType, Handle, Operation, TypedOperation, U256, input::InputMetadata};
 
 use crate::{
     encrypted::{clear_backend, encrypt, encrypt_inputs},
@@ -146,6 +146,10 @@ impl FheBackend for Probe {
         self.inner.verify_input(list, metadata)
     }
 
+    fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
+        self.inner.expand_values(list, positions)
+    }
+
     fn expand_input(&self, list: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         self.inner.expand_input(list)
     }
@@ -156,6 +160,18 @@ impl FheBackend for Probe {
 
     fn deserialize(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
         self.inner.deserialize(ty, bytes)
+    }
+
+    fn pack(&self, ciphertext: &Ciphertext) -> Result<Vec<u8>, FheError> {
+        self.inner.pack(ciphertext)
+    }
+
+    fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        self.inner.unpack(ty, bytes)
+    }
+
+    fn rerandomise(&self, ciphertext: &mut Ciphertext, seed: &B256) -> Result<(), FheError> {
+        self.inner.rerandomise(ciphertext, seed)
     }
 
     fn blocks(&self) -> Option<&dyn BlockBackend> {

@@ -7,9 +7,8 @@ use cipherloom_primitives::{
 use tfhe::{
     CompactPublicKey, ProvenCompactCiphertextList, Tag,
     integer::{
-        self, BooleanBlock, RadixCiphertext,
+        self,
         ciphertext::{DataKind, IntegerProvenCompactCiphertextListConformanceParams},
-        parameters::IntegerCompactCiphertextListExpansionMode,
     },
     prelude::ParameterSetConformant,
     safe_serialization::{safe_deserialize, safe_deserialize_conformant, safe_serialize},
@@ -19,7 +18,6 @@ use tfhe::{
 use super::{check_list_size, check_types, check_values, malformed};
 use crate::{
     backend::{EncryptInputs, VerifiedInput},
-    ciphertext::{Ciphertext, Value},
     error::FheError,
     keys::EvaluationKeys,
     parameters::{CpuParameters, ParameterSet},
@@ -88,7 +86,7 @@ impl InputKeys {
     }
 
     /// Reads a list with all checks short of the proof.
-    fn read_list(&self, list: &[u8]) -> Result<(integer::ProvenCompactCiphertextList, Vec<FheType>), FheError> {
+    pub(crate) fn read_list(&self, list: &[u8]) -> Result<(integer::ProvenCompactCiphertextList, Vec<FheType>), FheError> {
         check_list_size(list)?;
         let mut reader = list;
         let parsed: ProvenCompactCiphertextList =
@@ -119,25 +117,6 @@ pub(crate) fn cpu_verify(keys: &EvaluationKeys, list: &[u8], metadata: &InputMet
         types,
         list: list.to_vec(),
     })
-}
-
-/// Casts a verified list to the computation's parameters and takes it apart: one bootstrap per block.
-pub(crate) fn cpu_expand(keys: &EvaluationKeys, list: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
-    let (parsed, types) = keys.input.read_list(list)?;
-    let mode = IntegerCompactCiphertextListExpansionMode::CastAndUnpackIfNecessary(keys.casting_key());
-    let expanded = parsed.expand_without_verification(mode).map_err(malformed)?;
-    let missing = || malformed("a value is missing");
-    types
-        .into_iter()
-        .enumerate()
-        .map(|(index, ty)| {
-            let value = match ty {
-                FheType::Bool => Value::Bool(expanded.get::<BooleanBlock>(index).map_err(malformed)?.ok_or_else(missing)?),
-                _ => Value::Radix(expanded.get::<RadixCiphertext>(index).map_err(malformed)?.ok_or_else(missing)?),
-            };
-            Ok(Ciphertext { ty, value })
-        })
-        .collect()
 }
 
 /// Encrypts inputs with a proof.

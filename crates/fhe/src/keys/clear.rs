@@ -17,7 +17,18 @@ pub struct ClearKey {
 
 impl ClearKey {
     pub(super) fn generate() -> Result<Material, FheError> {
-        let number = random_bytes::<NUMBER_BYTES>()?;
+        Self::material(random_bytes::<NUMBER_BYTES>()?)
+    }
+
+    /// Makes the material of a number that everybody knows, for known-answer tests.
+    #[cfg(feature = "insecure-toy-parameters")]
+    pub(super) fn insecure_from_seed(seed: u128) -> Result<Material, FheError> {
+        let mut number = [0; NUMBER_BYTES];
+        number.iter_mut().zip(seed.to_be_bytes()).for_each(|(to, from)| *to = from);
+        Self::material(number)
+    }
+
+    fn material(number: [u8; NUMBER_BYTES]) -> Result<Material, FheError> {
         let file = |magic: &[u8]| [magic, &number].concat();
         Ok(Material {
             public_key: file(PUBLIC_KEY),

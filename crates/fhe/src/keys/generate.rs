@@ -63,6 +63,29 @@ pub(super) fn generate(parameters: ParameterSet, progress: &dyn GenerationProgre
     }
 }
 
+/// Generates all parts from a seed: the same bytes every time. For known-answer tests; whoever knows the seed knows the secrets.
+#[cfg(feature = "insecure-toy-parameters")]
+pub(super) fn insecure_generate_from_seed(parameters: ParameterSet, seed: u128) -> Result<Material, FheError> {
+    use tfhe::{
+        core_crypto::{commons::generators::DeterministicSeeder, prelude::DefaultRandomGenerator},
+        shortint::engine::ShortintEngine,
+    };
+
+    if parameters.cpu().is_none() {
+        return ClearKey::insecure_from_seed(seed);
+    }
+    // tfhe draws from generators of the thread, so a thread of its own gets its own, and one thread draws in one order.
+    let generate_here = move || {
+        let mut seeder = DeterministicSeeder::<DefaultRandomGenerator>::new(tfhe::Seed(seed));
+        let engine = ShortintEngine::new_from_seeder(&mut seeder);
+        ShortintEngine::with_thread_local_mut(|thread| *thread = engine);
+        generate(parameters, &())
+    };
+    std::thread::spawn(generate_here)
+        .join()
+        .map_err(|_| FheError::key("key set", "could not be generated from its seed"))?
+}
+
 fn generate_cpu(parameters: &CpuParameters, begin: impl Fn(usize)) -> Result<Material, FheError> {
     begin(0);
     fft_plan::fix();
@@ -72,7 +95,6 @@ fn generate_cpu(parameters: &CpuParameters, begin: impl Fn(usize)) -> Result<Mat
     begin(1);
     let public_key = CompactPublicKey::try_new(&client_key).map_err(|e| FheError::key("public key", e))?;
     let public_key = write_public_key(&public_key)?;
-    let client_key = with_compression(client_key, parameters);
     let secret_key = Zeroizing::new(write("secret key", &client_key, MAX_SECRET_KEY_BYTES)?);
     crate::decrypt::wipe(client_key);
 
@@ -86,26 +108,6 @@ fn generate_cpu(parameters: &CpuParameters, begin: impl Fn(usize)) -> Result<Mat
         evaluation_key,
         secret_key,
     })
-}
-
-/// Adds the secret of list compression, so that compression keys can be made for this key set later.
-fn with_compression(client_key: ClientKey, parameters: &CpuParameters) -> ClientKey {
-    let Some(compression) = parameters.compression() else {
-        return client_key;
-    };
-    let (key, compact, _, squashing, squashing_compression, re_randomization, oprf, transciphering, tag) = client_key.into_raw_parts();
-    let compression = Some(key.new_compression_private_key(compression));
-    ClientKey::from_raw_parts(
-        key,
-        compact,
-        compression,
-        squashing,
-        squashing_compression,
-        re_randomization,
-        oprf,
-        transciphering,
-        tag,
-    )
 }
 
 fn write<T: serde::Serialize + tfhe::Versionize + Named>(what: &str, object: &T, limit: u64) -> Result<Vec<u8>, FheError> {

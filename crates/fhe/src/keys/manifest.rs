@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cipherloom_primitives::HotWindow;
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
 use zeroize::Zeroizing;
@@ -15,10 +16,10 @@ use crate::{error::FheError, parameters::ParameterSet};
 
 /// The manifest's file name.
 pub(super) const FILE: &str = "manifest.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAX_MANIFEST_BYTES: u64 = 1 << 16;
 /// The most bytes any part has; those that read a part have tighter limits.
-const MAX_PART_BYTES: u64 = 1 << 27;
+const MAX_PART_BYTES: u64 = 1 << 28;
 const ID_DOMAIN: &[u8] = b"cipherloom key set 1";
 
 /// Names a key set: a digest of its parameter set's name, its public key and its reference string.
@@ -29,7 +30,7 @@ pub struct KeySetId([u8; 32]);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The version of this format, 1.
+    /// The version of this format, 2.
     pub format: u32,
     /// The key set's id.
     pub id: KeySetId,
@@ -37,8 +38,16 @@ pub struct Manifest {
     pub parameters: String,
     /// What the set can do.
     pub capabilities: Capabilities,
+    /// How many blocks after its creation a value is read in raw form. All coprocessors of a key set must have the same number.
+    pub hot_window_blocks: HotWindow,
     /// The other files.
     pub parts: Parts,
+}
+
+/// The one field that all formats have.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// What the evaluation key of a set can do besides the operations.
@@ -49,7 +58,7 @@ pub struct Capabilities {
     pub dedicated_random_key: bool,
     /// Re-randomisation of ciphertexts before a computation.
     pub re_randomization: bool,
-    /// Compressed lists of ciphertexts.
+    /// The packed form of ciphertexts.
     pub compression: bool,
     /// Noise squashing, which threshold decryption needs.
     pub noise_squashing: bool,
@@ -138,9 +147,10 @@ impl Manifest {
             capabilities: Capabilities {
                 dedicated_random_key: real,
                 re_randomization: real,
-                compression: false,
+                compression: real,
                 noise_squashing: false,
             },
+            hot_window_blocks: HotWindow::DEFAULT,
             parts: Parts {
                 public_key: Part::describe("public_key.bin", &material.public_key),
                 crs: Part::describe("crs.bin", &material.crs),
@@ -167,13 +177,18 @@ impl Manifest {
     /// # Errors
     /// [`FheError::KeyMaterial`] if it is not a manifest of a format and of file names this version knows.
     pub fn parse(bytes: &[u8]) -> Result<Self, FheError> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| FheError::key("manifest", e))?;
-        if manifest.format != FORMAT {
-            return Err(FheError::key(
-                "manifest",
-                format!("is of format {}; this version reads {FORMAT}", manifest.format),
-            ));
+        let Format { format } = serde_json::from_slice(bytes).map_err(|e| FheError::key("manifest", e))?;
+        match format {
+            FORMAT => {}
+            1 => {
+                return Err(FheError::key(
+                    "manifest",
+                    "is of format 1: its set has no keys for the packed form of ciphertexts; generate a new key set",
+                ));
+            }
+            other => return Err(FheError::key("manifest", format!("is of format {other}; this version reads {FORMAT}"))),
         }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| FheError::key("manifest", e))?;
         let parts = &manifest.parts;
         for part in [&parts.public_key, &parts.crs, &parts.evaluation_key, &parts.secret_key] {
             part.check()?;

@@ -105,6 +105,39 @@ fn stored_ciphertexts() {
     }
 }
 
+#[test]
+fn packed_ciphertexts() {
+    let mut random = Random(SEED);
+    for fixture in both() {
+        let expanded = fixture.backend.expand_input(&fixture.list).unwrap();
+        let packed: Vec<_> = expanded.iter().take(4).map(|value| fixture.backend.pack(value).unwrap()).collect();
+        for round in 0..4000 {
+            let ty = FheType::ALL[random.below(4)];
+            let bytes = if round % 3 == 0 {
+                let length = random.below(300);
+                random.bytes(length)
+            } else {
+                let index = random.below(packed.len());
+                mutate(&mut random, &packed[index])
+            };
+            // A change within the encrypted coefficients, or of a digit, is another ciphertext; anything else is refused.
+            match fixture.backend.unpack(ty, &bytes) {
+                Ok(value) => {
+                    assert_eq!(value.fhe_type(), ty);
+                    fixture.decryptor.decrypt(ty, &bytes).unwrap();
+                }
+                Err(error) => {
+                    assert!(
+                        matches!(error, FheError::MalformedCiphertext { .. }),
+                        "{} seed {SEED:#x} round {round}: {error}",
+                        fixture.name
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn public_keys(fixture: &Fixture, rounds: usize) {
     let mut random = Random(SEED);
     let (public_key, crs) = (fixture.keys.public_key(), fixture.keys.crs());

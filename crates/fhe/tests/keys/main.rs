@@ -4,7 +4,8 @@
 //! * `tampering`: directories whose files were changed.
 //! * `inputs`: what a coprocessor admits and what it does not, on both backends.
 //! * `crafted`: lists no honest client makes, built with tfhe itself.
-//! * `stored`: ciphertexts in their stored form.
+//! * `stored`: ciphertexts in their raw form.
+//! * `packed`: ciphertexts in their packed form, and re-randomised ones.
 //! * `decoders`: random and mutated bytes for every decoder.
 //! * `production`: a few of these on real parameters.
 #![expect(
@@ -19,6 +20,7 @@ mod decoders;
 mod fixture;
 mod inputs;
 mod key_sets;
+mod packed;
 mod production;
 mod stored;
 mod tampering;

@@ -94,14 +94,16 @@ fn a_part_that_matches_its_digest_but_is_no_key_is_refused() {
 #[test]
 fn a_tampered_manifest_is_refused() {
     type Edit = fn(&mut serde_json::Value);
-    let edits: [(&str, Edit); 12] = [
+    let edits: [(&str, Edit); 14] = [
         ("another id", |m| m["id"] = "00".repeat(32).into()),
         ("an id that is none", |m| m["id"] = "xyz".into()),
         ("another parameter set", |m| {
             m["parameters"] = ParameterSet::Production.name().into()
         }),
         ("an unknown parameter set", |m| m["parameters"] = "best".into()),
-        ("a future format", |m| m["format"] = 2.into()),
+        ("a future format", |m| m["format"] = 3.into()),
+        ("a format without packing keys", |m| m["format"] = 1.into()),
+        ("a window that is no number", |m| m["hot_window_blocks"] = (-1).into()),
         ("an unknown field", |m| m["extra"] = true.into()),
         ("a missing field", |m| drop(m.as_object_mut().unwrap().remove("capabilities"))),
         ("a path as file name", |m| m["parts"]["crs"]["file"] = "../keys/crs.bin".into()),
