@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 
 use cipherloom_fhe::blocks::{MAX_BLOCK_VALUE, MAX_NOISE_LEVEL};
-use cipherloom_primitives::{FheType, Handle, TypedOperation};
+use cipherloom_primitives::{B256, FheType, Handle, TypedOperation};
 
 use crate::{
     error::NodeError,
@@ -333,6 +333,35 @@ impl Builder {
         same.then_some(first)
     }
 
+    /// Makes operands of which as much is known as of others, and that are the same where the others are.
+    fn operands_like(&mut self, other: &Self, operands: &[&[Form]]) -> Vec<Vec<Form>> {
+        let value = self.boundary(Handle::computed(B256::ZERO, 0, FheType::Uint256), FheType::Uint256);
+        let mut known: HashMap<Form, Form> = HashMap::new();
+        let mut block = |form: &'_ Form| {
+            if form.public().is_some() {
+                return form.clone();
+            }
+            let index = known.len();
+            let alike = known.entry(form.clone()).or_insert_with(|| {
+                let bounds = other.bounds(form);
+                single(self.push_base(Base::Part { value, index }, other.max(form), bounds.noise))
+            });
+            alike.clone()
+        };
+        operands.iter().map(|operand| operand.iter().map(&mut block).collect()).collect()
+    }
+
+    /// Counts the bootstraps that blocks take if they are all that is needed, and have to be clean.
+    fn bootstraps_of(mut self, blocks: &[Form]) -> usize {
+        let blocks = blocks.iter().map(|block| self.clean(block)).collect();
+        let whole = Whole::Blocks {
+            ty: FheType::Uint256,
+            blocks,
+        };
+        let handle = Handle::computed(B256::ZERO, 0, FheType::Uint256);
+        self.finish(std::collections::BTreeMap::from([(handle, Ok(whole))])).bootstraps()
+    }
+
     /// Drops what no output needs and divides lookups into bootstraps.
     pub(crate) fn finish(self, outputs: std::collections::BTreeMap<Handle, Result<Whole, NodeError>>) -> Program {
         crate::finish::finish(self.parts_of_program(), outputs)
@@ -367,6 +396,29 @@ impl Builder {
                 .collect(),
         }
     }
+}
+
+/// Builds a kernel in the cheapest of the ways it can be built, the first of them if several are.
+///
+/// The kernel gets its operands and the number of a way, and gives nothing where there are no more. What each way takes is counted on operands of the
+/// same kind and nothing else, so that the choice does not depend on the rest of the program.
+pub(crate) fn cheapest(
+    builder: &mut Builder,
+    operands: &[&[Form]],
+    kernel: impl Fn(&mut Builder, &[Vec<Form>], usize) -> Option<Vec<Form>>,
+) -> Vec<Form> {
+    let bootstraps = |way| {
+        let mut draft = Builder::default();
+        let alike = draft.operands_like(builder, operands);
+        let blocks = kernel(&mut draft, &alike, way)?;
+        Some((draft.bootstraps_of(&blocks), way))
+    };
+    let (_, way) = (0..)
+        .map_while(bootstraps)
+        .min()
+        .expect("every kernel can be built in at least one way");
+    let operands: Vec<Vec<Form>> = operands.iter().map(|operand| operand.to_vec()).collect();
+    kernel(builder, &operands, way).expect("what was built once can be built again")
 }
 
 fn single(base: BaseId) -> Form {

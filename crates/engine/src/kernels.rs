@@ -6,13 +6,18 @@
 
 mod arithmetic;
 mod bits;
+mod columns;
 mod comparison;
+mod digits;
+mod multiplication;
 mod selection;
 mod sums;
 
-pub(crate) use arithmetic::{add, mul, negate, subtract};
+pub(crate) use arithmetic::{add, negate, subtract};
 pub(crate) use bits::{bitwise, not, rotate_left, shift_left, shift_right};
 pub(crate) use comparison::{equal, greater_or_equal, greater_or_equal_public, is_in};
+pub(crate) use digits::digit;
+pub(crate) use multiplication::mul;
 pub(crate) use selection::{min_max, select};
 pub(crate) use sums::sum;
 

@@ -8,7 +8,7 @@ use crate::{
     builder::{Builder, block_count},
     error::NodeError,
     graph::{Graph, Node, NodeId},
-    kernels::{self, Blocks},
+    kernels::{self, Blocks, digit},
     program::{Form, Program, Whole},
 };
 
@@ -116,7 +116,7 @@ impl Lowering {
         match (kind, amount) {
             (Operation::Add, _) => kernels::add(builder, left, right),
             (Operation::Sub, _) => kernels::subtract(builder, left, right).0,
-            (Operation::Mul, _) => kernels::mul(builder, left, right),
+            (Operation::Mul, _) => kernels::mul(builder, left, right, left.len()),
             (Operation::BitAnd | Operation::BitOr | Operation::BitXor, _) => kernels::bitwise(builder, kind, ty, left, right),
             (Operation::Eq, _) => vec![kernels::equal(builder, left, right)],
             (Operation::Ne, _) => {
@@ -193,11 +193,6 @@ impl Lowering {
         let value = self.builder.opaque(operation.clone(), inputs);
         self.builder.split(value, operation.result_type())
     }
-}
-
-/// The two bits of a number at a block's place.
-fn digit(value: U256, index: usize) -> u8 {
-    (value >> (2 * index)).byte(0) & 3
 }
 
 fn public_blocks(ty: FheType, value: U256) -> Blocks {
