@@ -11,6 +11,7 @@ mod comparison;
 mod digits;
 mod multiplication;
 mod selection;
+mod shifts;
 mod sums;
 
 pub(crate) use arithmetic::{add, negate, subtract};
@@ -19,6 +20,7 @@ pub(crate) use comparison::{equal, greater_or_equal, greater_or_equal_public, is
 pub(crate) use digits::digit;
 pub(crate) use multiplication::mul;
 pub(crate) use selection::{min_max, select};
+pub(crate) use shifts::shift;
 pub(crate) use sums::sum;
 
 use crate::program::Form;

@@ -138,6 +138,7 @@ impl Lowering {
             (Operation::Shr, Some(bits)) => kernels::shift_right(builder, left, bits),
             (Operation::Rotl, Some(bits)) => kernels::rotate_left(builder, left, bits),
             (Operation::Rotr, Some(bits)) => kernels::rotate_left(builder, left, (ty.bits() as usize - bits) % ty.bits() as usize),
+            (Operation::Shl | Operation::Shr | Operation::Rotl | Operation::Rotr, None) => kernels::shift(builder, kind, ty, left, right),
             _ => {
                 let mut operands = vec![left.to_vec()];
                 if whole.input_types().len() == 2 {
