@@ -98,19 +98,20 @@ impl Lowering {
             },
             (TypedOperation::Sum { ty, .. }, numbers) => kernels::sum(builder, numbers, block_count(*ty)),
             (TypedOperation::IsIn { .. }, [value, list @ ..]) => vec![kernels::is_in(builder, value, list)],
-            (TypedOperation::Binary { operation: kind, ty, rhs }, [left, rest @ ..]) => {
-                let right = match (rhs, rest) {
-                    (Operand::Encrypted, [right]) => right.clone(),
-                    (Operand::Scalar(value), []) => public_blocks(*ty, *value),
-                    _ => unreachable!("operands were counted when the graph was recorded"),
-                };
-                self.binary(operation, *kind, *ty, ids, left, &right)
+            (TypedOperation::MulDiv { ty, factor, divisor }, [left, rest @ ..]) => {
+                let right = right_operand(*ty, factor, rest);
+                kernels::multiply_divide(builder, left, &right, *divisor)
             }
-            _ => self.opaque(operation, operands),
+            (TypedOperation::Binary { operation: kind, ty, rhs }, [left, rest @ ..]) => {
+                let right = right_operand(*ty, rhs, rest);
+                self.binary(*kind, *ty, ids, left, &right)
+            }
+            (TypedOperation::Rand { .. }, _) => self.opaque(operation, operands),
+            _ => unreachable!("operands were counted when the graph was recorded"),
         }
     }
 
-    fn binary(&mut self, whole: &TypedOperation, kind: Operation, ty: FheType, ids: &[NodeId], left: &[Form], right: &[Form]) -> Blocks {
+    fn binary(&mut self, kind: Operation, ty: FheType, ids: &[NodeId], left: &[Form], right: &[Form]) -> Blocks {
         let amount = public_number(right).map(|value| amount(ty, value));
         let builder = &mut self.builder;
         match (kind, amount) {
@@ -139,13 +140,9 @@ impl Lowering {
             (Operation::Rotl, Some(bits)) => kernels::rotate_left(builder, left, bits),
             (Operation::Rotr, Some(bits)) => kernels::rotate_left(builder, left, (ty.bits() as usize - bits) % ty.bits() as usize),
             (Operation::Shl | Operation::Shr | Operation::Rotl | Operation::Rotr, None) => kernels::shift(builder, kind, ty, left, right),
-            _ => {
-                let mut operands = vec![left.to_vec()];
-                if whole.input_types().len() == 2 {
-                    operands.push(right.to_vec());
-                }
-                self.opaque(whole, &operands)
-            }
+            (Operation::Div, _) => kernels::divide(builder, left, public_number(right).unwrap_or(U256::ONE), left.len()),
+            (Operation::Rem, _) => kernels::remainder(builder, left, public_number(right).unwrap_or(U256::ONE)),
+            _ => unreachable!("{kind} has no two operands"),
         }
     }
 
@@ -193,6 +190,15 @@ impl Lowering {
             .collect();
         let value = self.builder.opaque(operation.clone(), inputs);
         self.builder.split(value, operation.result_type())
+    }
+}
+
+/// The second operand's blocks, of which those of a scalar are public.
+fn right_operand(ty: FheType, operand: &Operand, rest: &[Blocks]) -> Blocks {
+    match (operand, rest) {
+        (Operand::Encrypted, [right]) => right.clone(),
+        (Operand::Scalar(value), []) => public_blocks(ty, *value),
+        _ => unreachable!("operands were counted when the graph was recorded"),
     }
 }
 

@@ -99,9 +99,18 @@ fn operations_of_other_shapes_are_right_for_random_numbers() {
             }
         }
         if Operation::MulDiv.spec().types.contains(ty) {
-            let factor = Operand::Scalar(random.value(ty));
-            let divisor = U256::from(7);
-            operations.push(TypedOperation::MulDiv { ty, factor, divisor });
+            for divisor in [1, 2, 4, 7, 24, 100] {
+                let divisor = U256::from(divisor);
+                for factor in [Operand::Encrypted, Operand::Scalar(random.value(ty))] {
+                    operations.push(TypedOperation::MulDiv { ty, factor, divisor });
+                }
+            }
+            for _ in 0..effort(10) {
+                let scalar = random.value(ty);
+                let factor = random.pick(&[Operand::Encrypted, Operand::Scalar(scalar)]);
+                let divisor = random.value(ty).max(U256::ONE);
+                operations.push(TypedOperation::MulDiv { ty, factor, divisor });
+            }
         }
     }
     for operation in operations {
@@ -164,4 +173,84 @@ fn a_comparison_comes_free_with_a_subtraction() {
         lower(&transaction.graph(&[less])).bootstraps(),
         lower(&transaction.graph(&[less, at_least])).bootstraps()
     );
+}
+
+#[test]
+fn numbers_of_every_width_are_divided_by_every_small_and_every_special_divisor() {
+    let mut random = Random(6);
+    for ty in [FheType::Uint8, FheType::Uint16, FheType::Uint32, FheType::Uint64, FheType::Uint128] {
+        let small = (1..300_u64).map(U256::from);
+        let around_powers =
+            (1..ty.bits()).flat_map(|bit| [-3_i8, -1, 1, 3].map(|more| (U256::ONE << bit as usize).wrapping_add(signed(more))));
+        let powers_of_ten = (0..39_u64).map(|power| U256::from(10).pow(U256::from(power)));
+        let any: Vec<U256> = (0..effort(60)).map(|_| random.value(ty)).collect();
+        for divisor in small.chain(around_powers).chain(powers_of_ten).chain(any) {
+            if divisor.is_zero() || divisor > ty.max_value() {
+                continue;
+            }
+            // Random numbers, and those around multiples of the divisor.
+            let multiple = ty.truncate(divisor.wrapping_mul(random.value(ty)));
+            let numbers = [
+                random.value(ty),
+                random.value(ty),
+                multiple,
+                multiple.saturating_sub(U256::ONE),
+                ty.max_value(),
+            ];
+            for operation in [Operation::Div, Operation::Rem] {
+                check(&with_scalar(operation, ty, divisor), numbers.iter().map(|number| vec![*number]));
+            }
+        }
+    }
+}
+
+fn signed(value: i8) -> U256 {
+    let magnitude = U256::from(value.unsigned_abs());
+    if value < 0 { magnitude.wrapping_neg() } else { magnitude }
+}
+
+#[test]
+fn quotient_and_remainder_share_their_bootstraps() {
+    let mut transaction = Transaction::default();
+    let x = transaction.input(FheType::Uint64);
+    let quotient = transaction.scalar(Operation::Div, x, 10_000);
+    let remainder = transaction.scalar(Operation::Rem, x, 10_000);
+    let bootstraps = |outputs: &[_]| lower(&transaction.graph(outputs)).bootstraps();
+    let (first, second) = (bootstraps(&[quotient]), bootstraps(&[remainder]));
+    let both = bootstraps(&[quotient, remainder]);
+    assert!(both < first + second / 10, "{first}, {second}, together {both}");
+}
+
+#[test]
+fn every_operation_takes_numbers_as_choices_leave_them() {
+    let mut random = Random(7);
+    for (operation, rule) in binary_operations() {
+        for ty in operation.spec().types.iter() {
+            // A choice leaves blocks with the noise of two bootstraps.
+            let mut transaction = Transaction::default();
+            let mut choice = || {
+                let inputs = [FheType::Bool, ty, ty].map(|ty| transaction.input(ty));
+                transaction.select(inputs[0], inputs[1], inputs[2])
+            };
+            let (left, right) = (choice(), choice());
+            let mut results = Vec::new();
+            for _ in 0..3 {
+                let scalar = random.value(ty).max(U256::ONE);
+                results.push(transaction.operation(with_scalar(operation, ty, scalar), &[left]));
+            }
+            if rule == ScalarRule::Either {
+                results.push(transaction.binary(operation, left, right));
+                results.push(transaction.binary(operation, left, left));
+            }
+            let graph = transaction.graph(&results);
+            let program = lower(&graph);
+            for _ in 0..effort(40) {
+                let values = transaction.values(&mut random);
+                let found = program.simulate(&values);
+                for (handle, expected) in reference(&graph, &values) {
+                    assert_eq!(found[&handle].clone().unwrap(), expected, "{operation} on {ty}");
+                }
+            }
+        }
+    }
 }
