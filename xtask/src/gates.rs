@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{cache, cargo, program, run},
-    contracts, generate, library_compat, tidy,
+    contracts, generate, library_compat, postgres, tidy,
 };
 
 /// The cargo-deny release that the licence check installs.
@@ -49,7 +49,7 @@ pub(crate) fn check() -> Result<()> {
 /// build the large ones a second time.
 ///
 /// # Errors
-/// If a test fails.
+/// If a test fails, or PostgreSQL cannot be had for those that need it.
 pub(crate) fn test(packages: &[String]) -> Result<()> {
     let names: Vec<String> = packages
         .iter()
@@ -68,7 +68,14 @@ pub(crate) fn test(packages: &[String]) -> Result<()> {
         arguments.extend(["--package", "cipherloom"]);
         names.iter().for_each(|name| arguments.extend(["--package", name.as_str()]));
     }
-    run(cargo(&arguments))
+    let mut command = cargo(&arguments);
+    // Held until the tests are over.
+    let server = postgres::is_needed(packages).then(postgres::start).transpose()?;
+    if let Some(server) = &server {
+        let (name, directory) = postgres::environment(server);
+        command.env(name, directory);
+    }
+    run(command)
 }
 
 /// Checks licences and sources of all dependencies.

@@ -28,7 +28,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run every test: unit, integration and documentation tests, the demo included.
+    /// Run every test: unit, integration and documentation tests, the demo included. Installs PostgreSQL if it is missing and this is Debian
+    /// and root.
     Test {
         /// Only the tests of these packages (given without `cipherloom-`).
         #[arg(short, long)]

@@ -37,6 +37,12 @@ pub(crate) enum Command {
     /// Generate and inspect key sets.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Bring the schema of a shared database up to date, or look at it.
+    #[command(subcommand)]
+    Db(crate::db::DbCommand),
+    /// Add, list and change tenants: whom a deployment works for, and under which keys.
+    #[command(subcommand, visible_alias = "tenants")]
+    Tenant(crate::tenant::TenantCommand),
     /// See what a transaction asks to compute, and what the engine makes of it.
     #[command(subcommand)]
     Graph(crate::graph::GraphCommand),
@@ -92,6 +98,9 @@ pub(crate) struct StackOptions {
     /// INSECURE: compute on plaintext instead of ciphertexts. Same results in milliseconds, nothing is hidden.
     #[arg(long)]
     pub(crate) insecure_clear: bool,
+
+    #[command(flatten)]
+    pub(crate) store: crate::database::StoreOptions,
 
     /// How many transactions are under way at the same time; their bootstraps share batches [default: 8 per processor, at least 16].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]

@@ -100,7 +100,11 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
     ));
     let watcher = watch_progress(&stack, options.json);
     let result = transfer(&stack, key_trust, bytecode, narrator).await;
-    stack.shutdown().await;
+    if scratch.is_some() {
+        stack.shutdown_and_forget().await?;
+    } else {
+        stack.shutdown().await;
+    }
     watcher.abort();
     let balances = result?;
     narrator.say(&format!(

@@ -6,6 +6,8 @@
 mod bench;
 mod cli;
 mod data_dir;
+mod database;
+mod db;
 mod demo;
 mod dev;
 mod graph;
@@ -15,6 +17,7 @@ mod operations;
 mod progress;
 mod shell;
 mod stack;
+mod tenant;
 mod token;
 mod wiring;
 
@@ -43,6 +46,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Dev(options) => in_runtime(dev::run(options)),
         Command::Keys(command) => keys::run(command),
+        Command::Db(command) => in_runtime(db::run(command)),
+        Command::Tenant(command) => in_runtime(tenant::run(command)),
         Command::Graph(command) => in_runtime(graph::run(command)),
         Command::Bench(command) => bench::run(&command),
         Command::Operations(options) => operations::run(&options),

@@ -12,13 +12,13 @@ use cipherloom_gateway::{Gateway, GatewayHandle, Services};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
 use cipherloom_node::{DevAccount, DevChain, DevChainConfig, DevChainHandle};
 use cipherloom_primitives::B256;
-use cipherloom_store::SqliteStore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::StackOptions,
     data_dir::DataDir,
+    database::StackStore,
     keys,
     wiring::{CoprocessorCiphertexts, ServedDecryption, ServedInputs, ServedKeys},
 };
@@ -51,6 +51,7 @@ pub(crate) struct Stack {
     gateway: GatewayHandle,
     coprocessor: Coprocessor,
     addresses: HostAddresses,
+    store: Arc<StackStore>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -64,9 +65,7 @@ impl Stack {
         let state = &data.state;
         // The store holds the data directory's lock, so a second process fails here, before it can touch anything.
         std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
-        let store = SqliteStore::open(&state.join("store.sqlite"))
-            .await
-            .context("cannot open the store")?;
+        let store = Arc::new(StackStore::open(&options.store, state).await?);
         let coprocessor_key = signer(&state.join("coprocessor").join("signing-key"))?;
         let kms_key = NodeKey::open_or_generate(&state.join("kms").join("signing-key"))?;
 
@@ -95,7 +94,8 @@ impl Stack {
             config.workers = usize::from(workers);
         }
         config.pool.engine.policy = options.engine.schedule;
-        let coprocessor = Coprocessor::new(config, backend, Arc::new(store), coprocessor_key).context("cannot start the coprocessor")?;
+        let coprocessor =
+            Coprocessor::new(config, backend, Arc::clone(&store.store), coprocessor_key).context("cannot start the coprocessor")?;
         let follower = Follower::new(
             host.clone(),
             FollowerConfig {
@@ -111,6 +111,10 @@ impl Stack {
             tokio::spawn({
                 let (coprocessor, stop) = (coprocessor.clone(), stop.clone());
                 async move { coprocessor.work(stop).await }
+            }),
+            tokio::spawn({
+                let (coprocessor, stop) = (coprocessor.clone(), stop.clone());
+                async move { coprocessor.listen(stop).await }
             }),
         ];
 
@@ -149,6 +153,7 @@ impl Stack {
             gateway,
             coprocessor,
             addresses,
+            store,
             tasks,
             stop,
         })
@@ -182,6 +187,16 @@ impl Stack {
     /// Returns the coprocessor, to watch its progress.
     pub(crate) const fn coprocessor(&self) -> &Coprocessor {
         &self.coprocessor
+    }
+
+    /// Stops everything as [`Self::shutdown`] does, and deletes what is in a shared database; for a stack whose directory goes too.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn shutdown_and_forget(self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        self.shutdown().await;
+        store.forget().await
     }
 
     /// Stops everything in order: no new requests, then no new work, then the chain.

@@ -28,6 +28,7 @@ mod coprocessor;
 mod error;
 mod evaluation;
 mod graph;
+mod hints;
 mod loading;
 mod progress;
 mod recording;

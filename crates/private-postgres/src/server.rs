@@ -124,7 +124,17 @@ impl PrivatePostgres {
         let made = as_account(Command::new(programs.path("initdb")), account)
             .arg("--pgdata")
             .arg(directory.join("data"))
-            .args(["--username", USER, "--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"])
+            .args([
+                "--username",
+                USER,
+                "--auth",
+                "trust",
+                "--no-sync",
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C",
+            ])
             .current_dir(&directory)
             .output()
             .map_err(|source| PostgresError::Io {
@@ -221,7 +231,11 @@ impl Drop for PrivatePostgres {
 /// Makes a directory that only its owner can enter.
 fn directory() -> Result<PathBuf, PostgresError> {
     let default = std::env::temp_dir();
-    let parent = if default.as_os_str().len() < LONGEST_DIRECTORY { default } else { PathBuf::from("/tmp") };
+    let parent = if default.as_os_str().len() < LONGEST_DIRECTORY {
+        default
+    } else {
+        PathBuf::from("/tmp")
+    };
     let directory = tempfile::Builder::new()
         .prefix("cipherloom-pg-")
         .tempdir_in(&parent)
@@ -247,7 +261,9 @@ mod tests {
     #[test]
     fn a_crashed_server_keeps_what_was_committed_and_a_dropped_one_leaves_nothing() {
         let mut server = PrivatePostgres::start().unwrap();
-        server.execute("postgres", "CREATE TABLE kept (number INT); INSERT INTO kept VALUES (7)").unwrap();
+        server
+            .execute("postgres", "CREATE TABLE kept (number INT); INSERT INTO kept VALUES (7)")
+            .unwrap();
         server.crash().unwrap();
         assert!(server.execute("postgres", "SELECT 1").is_err());
         server.start_again().unwrap();

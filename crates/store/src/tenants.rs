@@ -212,7 +212,7 @@ pub trait Tenants: Send + Sync + 'static {
     /// [`StoreError::Corrupt`] if the bytes do not have the digest.
     fn put_key_part<'a>(&'a self, digest: B256, bytes: &'a [u8]) -> StoreFuture<'a, ()>;
 
-    /// Stores a key set, whose parts are stored, unless it is there.
+    /// Stores a key set, whose parts are stored. One of the same id is replaced: a key set can be given more capabilities.
     fn put_key_set<'a>(&'a self, key_set: &'a KeySetRecord) -> StoreFuture<'a, ()>;
 
     /// Makes a stored key set the one that new ciphertexts of a tenant are encrypted under. Those it had before stay attached.

@@ -15,6 +15,8 @@ pub(crate) fn cipherloom(arguments: &[&str]) -> Command {
         .args(arguments)
         .env_remove("RUST_LOG")
         .env_remove("CIPHERLOOM_DATA_DIR")
+        .env_remove("CIPHERLOOM_DATABASE_URL")
+        .env_remove("DATABASE_URL")
         .env_remove("FHEVM_DF_SCHEDULE")
         .stdin(Stdio::null());
     command

@@ -66,14 +66,15 @@ pub(super) async fn part(pool: &PgPool, digest: B256) -> Result<Option<Vec<u8>>,
 
 pub(super) async fn put(pool: &PgPool, key_set: &KeySetRecord) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
-    let new = sqlx::query("INSERT INTO key_sets (key_set_id, manifest) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    sqlx::query("INSERT INTO key_sets (key_set_id, manifest) VALUES ($1, $2) ON CONFLICT (key_set_id) DO UPDATE SET manifest = excluded.manifest")
         .bind(key_set.id.as_slice())
         .bind(key_set.manifest.as_str())
         .execute(&mut *transaction)
         .await?;
-    if new.rows_affected() == 0 {
-        return Ok(());
-    }
+    sqlx::query("DELETE FROM key_set_parts WHERE key_set_id = $1")
+        .bind(key_set.id.as_slice())
+        .execute(&mut *transaction)
+        .await?;
     for part in &key_set.parts {
         sqlx::query("INSERT INTO key_set_parts (key_set_id, name, digest) VALUES ($1, $2, $3)")
             .bind(key_set.id.as_slice())

@@ -146,14 +146,15 @@ async fn remove(writer: &SqlitePool, id: TenantId) -> Result<(), StoreError> {
 
 async fn put_key_set(writer: &SqlitePool, key_set: &KeySetRecord) -> Result<(), StoreError> {
     let mut transaction = begin(writer).await?;
-    let new = sqlx::query("INSERT INTO key_sets (key_set_id, manifest) VALUES (?, ?) ON CONFLICT DO NOTHING")
+    sqlx::query("INSERT INTO key_sets (key_set_id, manifest) VALUES (?, ?) ON CONFLICT (key_set_id) DO UPDATE SET manifest = excluded.manifest")
         .bind(key_set.id.as_slice())
         .bind(key_set.manifest.as_str())
         .execute(&mut *transaction)
         .await?;
-    if new.rows_affected() == 0 {
-        return Ok(());
-    }
+    sqlx::query("DELETE FROM key_set_parts WHERE key_set_id = ?")
+        .bind(key_set.id.as_slice())
+        .execute(&mut *transaction)
+        .await?;
     for part in &key_set.parts {
         sqlx::query("INSERT INTO key_set_parts (key_set_id, name, digest) VALUES (?, ?, ?)")
             .bind(key_set.id.as_slice())

@@ -110,6 +110,7 @@ macro_rules! tenant_suite {
             tenants::a_disabled_tenant_is_not_found_until_it_is_enabled,
             tenants::a_removed_tenant_is_unknown_to_everything,
             tenants::key_sets_are_attached_by_id_and_read_once,
+            tenants::a_key_set_of_the_same_id_replaces_the_former_one,
             tenants::what_is_unknown_or_wrong_is_not_attached_or_stored,
         })*
     };

@@ -126,6 +126,20 @@ pub(crate) async fn key_sets_are_attached_by_id_and_read_once(store: Arc<dyn Ten
     assert_eq!(store.key_part(B256::ZERO).await.unwrap(), None);
 }
 
+pub(crate) async fn a_key_set_of_the_same_id_replaces_the_former_one(store: Arc<dyn Tenants>) {
+    let added = store.add_tenant(&tenant("first", 1), key(1).digest()).await.unwrap();
+    let (mut record, parts) = key_set(1);
+    for (digest, bytes) in parts {
+        store.put_key_part(digest, &bytes).await.unwrap();
+    }
+    store.put_key_set(&record).await.unwrap();
+    store.attach_key_set(added.id, record.id).await.unwrap();
+    record.manifest = "{\"more\":true}".to_owned();
+    record.parts.pop();
+    store.put_key_set(&record).await.unwrap();
+    assert_eq!(store.key_sets_of(added.id).await.unwrap(), [record]);
+}
+
 pub(crate) async fn what_is_unknown_or_wrong_is_not_attached_or_stored(store: Arc<dyn Tenants>) {
     let added = store.add_tenant(&tenant("first", 1), key(1).digest()).await.unwrap();
     let error = store.attach_key_set(added.id, B256::repeat_byte(9)).await.unwrap_err();

@@ -1,0 +1,196 @@
+//! Which database a command uses: given by URL, opened with an error that helps.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use cipherloom_contracts::development;
+use cipherloom_store::{ApiKey, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants};
+use clap::Args;
+
+/// Where `demo` and `dev` keep blocks, inputs and ciphertexts.
+#[derive(Clone, Args)]
+pub(crate) struct StoreOptions {
+    /// Keep blocks, inputs and ciphertexts in this PostgreSQL database instead of a file in the data directory:
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`. The schema is brought up to date, and each data directory is a tenant of its own.
+    #[arg(long, value_name = "URL", env = "CIPHERLOOM_DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+}
+
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("StoreOptions").finish_non_exhaustive()
+    }
+}
+
+/// The store of a stack.
+pub(crate) struct StackStore {
+    /// The store.
+    pub(crate) store: Arc<dyn Store>,
+    /// Where it is in a shared database.
+    shared: Option<(PostgresDatabase, Tenant)>,
+    /// Keeps other processes out of the data directory; an embedded store has a lock of its own.
+    _lock: Option<File>,
+}
+
+impl StackStore {
+    /// Opens the store of the stack whose data is in a directory. A second process on the directory fails here.
+    ///
+    /// # Errors
+    /// If another process uses the directory, or the store cannot be opened.
+    pub(crate) async fn open(options: &StoreOptions, state: &Path) -> Result<Self> {
+        let Some(url) = &options.database_url else {
+            let store = SqliteStore::open(&state.join("store.sqlite"))
+                .await
+                .context("cannot open the store")?;
+            return Ok(Self {
+                store: Arc::new(store),
+                shared: None,
+                _lock: None,
+            });
+        };
+        let lock = lock(&state.join("stack.lock"))?;
+        let database = open(url).await?;
+        let tenant = stack_tenant(&database, &state.join("tenant")).await?;
+        tracing::info!(tenant = tenant.name, "blocks, inputs and ciphertexts are in the database");
+        Ok(Self {
+            store: Arc::new(database.store(&tenant)),
+            shared: Some((database, tenant)),
+            _lock: Some(lock),
+        })
+    }
+
+    /// Deletes what a stack leaves in a shared database; what is in the directory goes with it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        if let Some((database, tenant)) = &self.shared {
+            database
+                .remove_tenant(tenant.id)
+                .await
+                .context("cannot remove the stack from the database")?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds the tenant whose name is in a file, or makes one. The name is random, because the chain belongs to the directory: two
+/// directories on one database are two chains, although both have the same number.
+async fn stack_tenant(database: &PostgresDatabase, file: &Path) -> Result<Tenant> {
+    let name = match std::fs::read_to_string(file) {
+        Ok(name) => name.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = format!("dev-{}", hex::encode(random::<6>()?));
+            std::fs::write(file, &name).with_context(|| format!("cannot write {}", file.display()))?;
+            name
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    if let Some(tenant) = database.tenants().await?.into_iter().find(|tenant| tenant.name == name) {
+        ensure!(
+            tenant.chain_id == development::HOST_CHAIN_ID,
+            "tenant {name} of the database is of chain {}; the data directory belongs to another database",
+            tenant.chain_id
+        );
+        return Ok(tenant);
+    }
+    let addresses = development::addresses();
+    let new = NewTenant {
+        name,
+        chain_id: development::HOST_CHAIN_ID,
+        acl: addresses.acl,
+        input_verifier: addresses.input_verifier,
+        is_admin: false,
+    };
+    // Nobody calls as this tenant, so nobody needs to know its key.
+    Ok(database.add_tenant(&new, ApiKey::from_random(random()?).digest()).await?)
+}
+
+/// Returns random bytes of the operating system.
+///
+/// # Errors
+/// If it has none.
+pub(crate) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))?;
+    Ok(bytes)
+}
+
+fn lock(path: &PathBuf) -> Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!(
+                "another process uses the data directory ({}); stop it or choose another one",
+                path.display()
+            )
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// The database of commands that administrate one.
+#[derive(Clone, Args)]
+pub(crate) struct DatabaseOptions {
+    /// The database: `postgres://USER:PASSWORD@HOST/DATABASE`, or `sqlite:FILE` for an embedded store. A password is safer in the
+    /// environment than on the command line, which other users can see.
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: String,
+}
+
+impl std::fmt::Debug for DatabaseOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL holds a password.
+        f.debug_struct("DatabaseOptions").finish_non_exhaustive()
+    }
+}
+
+/// Connects to a PostgreSQL database and looks at nothing in it.
+///
+/// # Errors
+/// If the URL is none of PostgreSQL, or the server cannot be reached.
+pub(crate) async fn connect(url: &str) -> Result<PostgresDatabase> {
+    if url.starts_with("sqlite:") {
+        bail!("an embedded store brings its schema up to date whenever it is opened; this command is for PostgreSQL");
+    }
+    PostgresDatabase::connect(PostgresConfig::new(url)?)
+        .await
+        .context("cannot connect to the database")
+}
+
+/// Opens a PostgreSQL database, bringing its schema up to date.
+///
+/// # Errors
+/// If it cannot be reached, or its schema cannot be used.
+pub(crate) async fn open(url: &str) -> Result<PostgresDatabase> {
+    PostgresDatabase::open(PostgresConfig::new(url)?)
+        .await
+        .context("cannot open the database")
+}
+
+/// Opens the tenants of a database.
+///
+/// # Errors
+/// If it cannot be reached, its schema is not the newest, or another process uses the embedded store.
+pub(crate) async fn tenants(options: &DatabaseOptions) -> Result<Arc<dyn Tenants>> {
+    if let Some(path) = options.database_url.strip_prefix("sqlite:") {
+        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+        let store = SqliteStore::open(path).await.context("cannot open the embedded store")?;
+        return Ok(Arc::new(store));
+    }
+    let database = PostgresDatabase::open_migrated(PostgresConfig::new(&options.database_url)?)
+        .await
+        .context("cannot open the database")?;
+    Ok(Arc::new(database))
+}
