@@ -15,6 +15,7 @@ mod options;
 mod rate;
 mod report;
 mod scenario;
+mod worker;
 mod workload;
 
 use anyhow::Result;
@@ -28,6 +29,7 @@ pub(crate) use self::options::BenchCommand;
 pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Engine(options) => engine::run(options),
+        BenchCommand::Worker(options) => worker::run(options),
         BenchCommand::Op(options) => op::run(options),
         BenchCommand::Input(options) => input::run(options),
         BenchCommand::Decrypt(options) => decrypt::run(options),

@@ -14,6 +14,9 @@ use super::workload::Workload;
 pub(crate) enum BenchCommand {
     /// Transactions through the engine alone: compiled and evaluated from ciphertexts in memory to ciphertexts in memory.
     Engine(WorkloadOptions),
+    /// Transactions through the whole worker: recorded in a store, leased, loaded, evaluated, published.
+    #[command(long_about = WORKER_HELP)]
+    Worker(WorkerOptions),
     /// Single operations: bootstraps and CPU time of each, next to tfhe-rs.
     Op(OpOptions),
     /// Encrypted inputs: proving, verifying, expanding, for several lengths of list.
@@ -21,6 +24,13 @@ pub(crate) enum BenchCommand {
     /// Decryption: reading a stored ciphertext and decrypting it, for every type.
     Decrypt(DecryptOptions),
 }
+
+const WORKER_HELP: &str = "\
+Transactions through the whole worker: recorded in a store, leased, loaded, evaluated, published.
+
+The store is a SQLite file in a temporary directory. Balances and amounts are real encryptions and lie in the store in their stored form before the clock starts; \
+everything after that counts: recording, leasing, reading, compiling, evaluating, hashing and publishing. tfhe-rs is given the same ciphertexts in memory and computes \
+the same operations one after the other, in the same run, before and after ours. Every result of both is decrypted and compared.";
 
 /// Options that all benchmarks share.
 #[derive(Clone, Debug, Args)]
@@ -82,6 +92,17 @@ pub(crate) struct WorkloadOptions {
 
     #[command(flatten)]
     pub(crate) common: CommonOptions,
+}
+
+/// Options of `worker`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WorkerOptions {
+    /// How many transactions are under way at the same time [default: 8 per processor, at least 16].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) workers: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) workload: WorkloadOptions,
 }
 
 /// Options of `op`.

@@ -1,0 +1,229 @@
+//! `cipherloom bench worker`: transactions through the whole worker, from the events of a block to published ciphertexts.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use alloy::signers::local::PrivateKeySigner;
+use anyhow::{Context, Result, ensure};
+use cipherloom_chain::{BlockEvents, GrantEvent, TransactionEvents};
+use cipherloom_contracts::development;
+use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig};
+use cipherloom_engine::{Engine, PoolOptions, PoolStatistics};
+use cipherloom_primitives::{B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256};
+use cipherloom_store::{SqliteStore, Store};
+use tempfile::TempDir;
+use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ground::{Ground, metadata},
+    measurement::{self, Subject},
+    options::{WorkerOptions, WorkloadOptions},
+    report,
+    scenario::{Scenario, Transaction},
+    workload::Workload,
+};
+
+/// How many values one transaction brings into the store before the clock starts.
+const MINTED_TOGETHER: usize = 16;
+
+/// How long transactions may take before something must be wrong, each.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Measures and prints.
+///
+/// # Errors
+/// If anything fails or a result is wrong.
+pub(crate) fn run(options: &WorkerOptions) -> Result<()> {
+    let ground = Ground::prepare(&options.workload.common)?;
+    let samples = ground.sample_ciphertexts(&Workload::TYPES)?;
+    let mut pipeline = Pipeline::start(&ground, options)?;
+    let measurement = measurement::run(&ground, &samples, &options.workload, &mut pipeline)?;
+    pipeline.stop()?;
+    report::print("worker", &ground, &options.workload, &measurement)
+}
+
+/// A coprocessor on a store of its own, without a chain: blocks are handed to it.
+struct Pipeline {
+    runtime: Runtime,
+    coprocessor: Coprocessor,
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    workers: JoinHandle<()>,
+    /// The input handle of every sample.
+    inputs: HashMap<(FheType, usize), Handle>,
+    newest_block: u64,
+    transactions: u64,
+    _directory: TempDir,
+}
+
+impl Pipeline {
+    fn start(ground: &Ground, options: &WorkerOptions) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let directory = tempfile::tempdir().context("cannot make a directory for the store")?;
+        let store: Arc<dyn Store> = Arc::new(runtime.block_on(SqliteStore::open(&directory.path().join("store.sqlite")))?);
+        let coprocessor = Coprocessor::new(
+            config(ground, options),
+            Arc::clone(&ground.backend),
+            Arc::clone(&store),
+            PrivateKeySigner::random(),
+        )?;
+        let inputs = runtime.block_on(admit_samples(ground, &coprocessor))?;
+        let stop = CancellationToken::new();
+        let workers = runtime.spawn({
+            let (coprocessor, stop) = (coprocessor.clone(), stop.clone());
+            async move { coprocessor.work(stop).await }
+        });
+        Ok(Self {
+            runtime,
+            coprocessor,
+            store,
+            stop,
+            workers,
+            inputs,
+            newest_block: 0,
+            transactions: 0,
+            _directory: directory,
+        })
+    }
+
+    fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.runtime.block_on(self.workers).context("the workers ended with a panic")
+    }
+
+    /// Hands a block with these transactions to the coprocessor and waits until all of them are computed.
+    fn process(&mut self, transactions: &[Transaction]) -> Result<()> {
+        let block = self.block(transactions);
+        let patience = PATIENCE * u32::try_from(transactions.len()).unwrap_or(u32::MAX);
+        self.runtime.block_on(async {
+            self.coprocessor.record_blocks(&[block]).await?;
+            let start = Instant::now();
+            let mut changes = self.coprocessor.changes();
+            loop {
+                changes.mark_unchanged();
+                if self.store.pending_transactions(development::HOST_CHAIN_ID).await? == 0 {
+                    return Ok(());
+                }
+                ensure!(start.elapsed() < patience, "transactions are still not computed after {patience:?}");
+                // Every published transaction is a change. The pause is for a failure that never publishes one.
+                let _ = tokio::time::timeout(PATIENCE, changes.changed()).await;
+            }
+        })
+    }
+
+    fn block(&mut self, transactions: &[Transaction]) -> BlockEvents {
+        let hash = |number: u64| B256::from(U256::from(0xb10c_0000_0000_u64 + number));
+        let first = self.transactions;
+        self.newest_block += 1;
+        self.transactions += transactions.len() as u64;
+        let events = (0..).zip(transactions).map(|(index, transaction)| TransactionEvents {
+            hash: B256::from(U256::from(0x7_0000_0000_u64 + first + index)),
+            index,
+            computations: transaction.computations.clone(),
+            grants: transaction
+                .outputs
+                .iter()
+                .map(|handle| GrantEvent::Account {
+                    handle: *handle,
+                    account: metadata().contract,
+                })
+                .collect(),
+            delegations: Vec::new(),
+        });
+        BlockEvents {
+            number: self.newest_block,
+            hash: hash(self.newest_block),
+            parent_hash: hash(self.newest_block - 1),
+            timestamp: 1_700_000_000 + self.newest_block,
+            transactions: events.collect(),
+        }
+    }
+}
+
+impl Subject for Pipeline {
+    /// Publishes what the scenario starts from, computed from admitted inputs in transactions of earlier blocks.
+    fn prepare(&mut self, scenario: &Scenario) -> Result<()> {
+        for given in scenario.given.chunks(MINTED_TOGETHER) {
+            let computations = given
+                .iter()
+                .map(|given| {
+                    let ty = given.handle.fhe_type();
+                    let input = self.inputs.get(&(ty, given.sample)).context("a sample was not admitted")?;
+                    Ok(same_value(*input, given.handle))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let outputs = given.iter().map(|given| given.handle).collect();
+            self.process(&[Transaction { computations, outputs }])?;
+        }
+        Ok(())
+    }
+
+    fn compute(&mut self, scenario: &Scenario) -> Result<()> {
+        self.process(&scenario.transactions)
+    }
+
+    fn results(&mut self, scenario: &Scenario) -> Result<HashMap<Handle, Vec<u8>>> {
+        let outputs = scenario.transactions.iter().flat_map(|transaction| &transaction.outputs);
+        outputs
+            .map(|output| {
+                let signed = self.runtime.block_on(self.coprocessor.signed_ciphertext(*output))?;
+                Ok((*output, signed.bytes))
+            })
+            .collect()
+    }
+
+    fn statistics(&self) -> PoolStatistics {
+        self.coprocessor.engine_statistics()
+    }
+}
+
+fn config(ground: &Ground, options: &WorkerOptions) -> CoprocessorConfig {
+    let key_set = B256::from(*ground.keys.manifest().id.as_bytes());
+    let mut config = CoprocessorConfig::new(development::signing_domains(), development::addresses().acl, key_set);
+    if let Some(workers) = options.workers {
+        config.workers = workers.into();
+    }
+    let WorkloadOptions { schedule, .. } = options.workload;
+    config.pool = PoolOptions {
+        engine: Engine {
+            policy: schedule,
+            ..Engine::default()
+        },
+        threads: Some(ground.threads),
+        batch: None,
+    };
+    config
+}
+
+/// Has the coprocessor admit lists of all samples, as it does for clients.
+async fn admit_samples(ground: &Ground, coprocessor: &Coprocessor) -> Result<HashMap<(FheType, usize), Handle>> {
+    let mut inputs = HashMap::new();
+    for list in ground.encrypt_samples(&Workload::TYPES)? {
+        let admitted = coprocessor.admit_input(metadata(), list.bytes, Vec::new()).await?;
+        let samples = list.samples.iter().map(|sample| (sample.ty, sample.sample));
+        inputs.extend(samples.zip(admitted.handles));
+    }
+    Ok(inputs)
+}
+
+/// Asks for the value of an input under a handle of its own, as a contract does that adds an input to an empty balance.
+fn same_value(input: Handle, result: Handle) -> Computation {
+    let operation = TypedOperation::Binary {
+        operation: Operation::BitOr,
+        ty: input.fhe_type(),
+        rhs: Operand::Scalar(U256::ZERO),
+    };
+    Computation {
+        operation,
+        inputs: vec![input],
+        result,
+    }
+}
