@@ -5,6 +5,7 @@
     reason = "in a test, a panic is how a failure is reported"
 )]
 
+mod bench;
 mod command_line;
 mod demo;
 mod killed;
