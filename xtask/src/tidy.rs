@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 4] = [
     &["primitives", "private-postgres"],
     &["contracts", "fhe", "rpc", "signcryption"],
     &["chain", "engine", "store"],
-    &["client", "coprocessor", "gateway", "kms", "node"],
+    &["client", "coprocessor", "executor", "gateway", "kms", "node"],
 ];
 
 /// Which crates alone may depend on a library that must stay behind a wall.

@@ -34,6 +34,9 @@ pub(crate) enum Command {
     /// Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.
     #[command(long_about = DEV_HELP)]
     Dev(DevOptions),
+    /// Serve native mode's executor: nodes send the encrypted operations of a block, and get the ciphertexts.
+    #[command(long_about = crate::executor::HELP)]
+    Executor(crate::executor::ExecutorOptions),
     /// Generate and inspect key sets.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -189,10 +192,10 @@ pub(crate) fn start_logging(verbose: u8, json: bool) {
     let default = match verbose {
         0 => "warn",
         1 => {
-            "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info"
+            "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_executor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info"
         }
         2 => {
-            "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug"
+            "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_executor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug"
         }
         _ => "trace",
     };

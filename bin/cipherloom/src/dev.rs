@@ -33,7 +33,7 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
 }
 
 /// Waits for Ctrl-C, or for the signal that service managers send.
-async fn shutdown_signal() {
+pub(crate) async fn shutdown_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -10,6 +10,7 @@ mod database;
 mod db;
 mod demo;
 mod dev;
+mod executor;
 mod graph;
 mod keys;
 mod narrator;
@@ -45,6 +46,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Dev(options) => in_runtime(dev::run(options)),
+        Command::Executor(options) => executor::run(&options),
         Command::Keys(command) => keys::run(command),
         Command::Db(command) => in_runtime(db::run(command)),
         Command::Tenant(command) => in_runtime(tenant::run(command)),

@@ -19,6 +19,7 @@ pub mod eip712;
 pub mod fhe_type;
 pub mod handle;
 pub mod input;
+pub mod native;
 pub mod operation;
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
