@@ -9,6 +9,7 @@ mod gates;
 mod generate;
 mod library_compat;
 mod library_probe;
+mod postgres;
 mod rule_statistics;
 mod tidy;
 mod token_npm;
