@@ -5,9 +5,13 @@
     reason = "in a test, a panic is how a failure is reported"
 )]
 
+mod auction;
+mod ballot;
 mod bench;
 mod command_line;
+mod dapp;
 mod demo;
+mod explained;
 mod killed;
 mod process;
 mod published_library;

@@ -6,6 +6,7 @@
 )]
 
 mod encrypted;
+mod explain;
 mod failures;
 mod kernels;
 mod pools;
