@@ -49,11 +49,7 @@ impl Plan {
         let graph = Graph::record(accepted, outputs.iter().copied(), outside)?.prune();
         let computed = |handle: &Handle| handle.origin() == HandleOrigin::Computed;
         let boundary = graph.boundary().map(|(handle, _)| handle).filter(computed).collect();
-        Ok(Self {
-            graph,
-            boundary,
-            refused,
-        })
+        Ok(Self { graph, boundary, refused })
     }
 
     /// Lists the operations with the type they work on, in the order of their events.
