@@ -7,6 +7,7 @@ mod clock;
 mod decrypt;
 mod direct;
 mod engine;
+mod executor;
 mod ground;
 mod input;
 mod measurement;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Engine(options) => engine::run(options),
         BenchCommand::Worker(options) => worker::run(options),
+        BenchCommand::Executor(options) => executor::run(options),
         BenchCommand::Op(options) => op::run(options),
         BenchCommand::Input(options) => input::run(options),
         BenchCommand::Decrypt(options) => decrypt::run(options),

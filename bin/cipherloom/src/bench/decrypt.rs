@@ -1,4 +1,5 @@
-//! `cipherloom bench decrypt`: what a decryption takes once everybody agrees that it is allowed.
+//! `cipherloom bench decrypt`: what a decryption takes once everybody agrees that it is allowed, and what it takes to write and to read a ciphertext in
+//! each of its stored forms.
 //!
 //! There is no baseline: the centralised KMS decrypts with tfhe-rs's own function, so there is nothing to be faster than. Noise squashing, which
 //! threshold decryption needs, is not part of this version's key sets, so there is nothing to measure.
@@ -15,9 +16,15 @@ use super::{
     scenario::sample_values,
 };
 
-/// What was measured for one type: CPU seconds of one step.
+/// What was measured for one type.
 struct Row {
     ty: FheType,
+    raw: Form,
+    packed: Form,
+}
+
+/// What was measured for one form: its size, and CPU seconds of one step.
+struct Form {
     bytes: usize,
     write: f64,
     read: f64,
@@ -54,7 +61,7 @@ pub(crate) fn run(options: &DecryptOptions) -> Result<()> {
     }
     let parameters = ground.parameters();
     println!(
-        "bench decrypt, parameters {parameters}{}; CPU µs of one value, mean of {}\n",
+        "bench decrypt, parameters {parameters}{}; CPU ms of one value, decryption as mean of {}\n",
         if parameters.is_secure() {
             ""
         } else {
@@ -74,50 +81,59 @@ pub(crate) fn run(options: &DecryptOptions) -> Result<()> {
 }
 
 fn measure_type(ground: &Ground, options: &DecryptOptions, ciphertext: &Ciphertext, value: U256) -> Result<Row> {
-    let ty = ciphertext.fhe_type();
-    let stored = ground.backend.serialize(ciphertext)?;
-    let each = |step: &dyn Fn() -> Result<()>| -> Result<f64> {
-        let (cost, ()) = measure(|| (0..options.rounds).try_for_each(|_| step()))?;
-        Ok(cost.per(f64::from(options.rounds)).cpu)
-    };
-    Ok(Row {
-        ty,
-        bytes: stored.len(),
-        write: each(&|| {
-            ground.backend.serialize(ciphertext)?;
-            Ok(())
-        })?,
-        read: each(&|| {
-            ground.backend.deserialize(ty, &stored)?;
-            Ok(())
-        })?,
-        decrypt: each(&|| {
+    let (backend, ty) = (&ground.backend, ciphertext.fhe_type());
+    let form = |write: &dyn Fn() -> Result<Vec<u8>>, read: &dyn Fn(&[u8]) -> Result<Ciphertext>| -> Result<Form> {
+        let (write_cost, stored) = measure(write)?;
+        let (read_cost, again) = measure(|| read(&stored))?;
+        ensure!(again.fhe_type() == ty, "a {ty} was read as a {}", again.fhe_type());
+        let decrypt = || {
             let found = ground.decrypt(ty, &stored)?;
             ensure!(found == value, "{value} came out as {found}");
             Ok(())
+        };
+        let (decrypt_cost, ()) = measure(|| (0..options.rounds).try_for_each(|_| decrypt()))?;
+        Ok(Form {
+            bytes: stored.len(),
+            write: write_cost.cpu,
+            read: read_cost.cpu,
+            decrypt: decrypt_cost.per(f64::from(options.rounds)).cpu,
+        })
+    };
+    Ok(Row {
+        ty,
+        raw: form(&|| Ok(backend.serialize(ciphertext)?), &|stored| {
+            Ok(backend.deserialize(ty, stored)?)
         })?,
+        packed: form(&|| Ok(backend.pack(ciphertext)?), &|stored| Ok(backend.unpack(ty, stored)?))?,
     })
 }
 
 impl Row {
     fn print(&self) {
-        println!(
-            "{:<9} {:>13} {:>10.1} {:>10.1} {:>10.1}",
-            self.ty.solidity_name(),
-            self.bytes,
-            self.write * 1e6,
-            self.read * 1e6,
-            self.decrypt * 1e6
-        );
+        for (name, form) in [("raw", &self.raw), ("packed", &self.packed)] {
+            println!(
+                "{:<9} {name:<7} {:>10} {:>12.3} {:>12.3} {:>12.3}",
+                self.ty.solidity_name(),
+                form.bytes,
+                form.write * 1e3,
+                form.read * 1e3,
+                form.decrypt * 1e3
+            );
+        }
     }
 
     fn json(&self) -> Value {
+        json!({ "type": self.ty.solidity_name(), "raw": self.raw.json(), "packed": self.packed.json() })
+    }
+}
+
+impl Form {
+    fn json(&self) -> Value {
         json!({
-            "type": self.ty.solidity_name(),
-            "stored_bytes": self.bytes,
-            "write_cpu_us": self.write * 1e6,
-            "read_cpu_us": self.read * 1e6,
-            "decrypt_cpu_us": self.decrypt * 1e6,
+            "bytes": self.bytes,
+            "write_cpu_ms": self.write * 1e3,
+            "read_cpu_ms": self.read * 1e3,
+            "decrypt_cpu_ms": self.decrypt * 1e3,
         })
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum BenchCommand {
     /// Transactions through the whole worker: recorded in a store, leased, loaded, evaluated, published.
     #[command(long_about = WORKER_HELP)]
     Worker(WorkerOptions),
+    /// Blocks of transactions through the executor: one gRPC request with all ciphertexts, one answer with all results.
+    Executor(ExecutorOptions),
     /// Single operations: bootstraps and CPU time of each, next to tfhe-rs.
     Op(OpOptions),
     /// Encrypted inputs: proving, verifying, expanding, for several lengths of list.
@@ -60,7 +62,7 @@ pub(crate) struct BaselineOption {
     pub(crate) baseline: Baseline,
 }
 
-/// Options of `engine` and `worker`.
+/// Options of everything that runs workloads.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorkloadOptions {
     /// What is computed.
@@ -103,6 +105,27 @@ pub(crate) struct WorkerOptions {
 
     #[command(flatten)]
     pub(crate) workload: WorkloadOptions,
+}
+
+/// Options of `executor`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExecutorOptions {
+    /// The form of the ciphertexts that the request brings along; the answer's are packed in any case.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) form: Form,
+
+    #[command(flatten)]
+    pub(crate) workload: WorkloadOptions,
+}
+
+/// A form of ciphertexts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Some kilobytes; reading one takes a bootstrap per block. What the executor answers with, and so what nodes keep.
+    #[default]
+    Packed,
+    /// Half a megabyte for 64 bits, ready to be computed with.
+    Raw,
 }
 
 /// Options of `op`.

@@ -103,6 +103,28 @@ fn every_workload_runs_through_the_worker_with_right_results() {
 }
 
 #[test]
+fn blocks_run_through_the_executor_in_both_forms() {
+    for form in ["packed", "raw"] {
+        let report = json(&[
+            "executor",
+            "--form",
+            form,
+            "--workload",
+            "mixed",
+            "--count",
+            "8",
+            "--baseline-count",
+            "2",
+        ]);
+        let ours = 5 * 3 + 2 + 2 + 4;
+        check_workload(&report, "transaction", 8, ours + 4 * 2 * 3);
+        assert_eq!(report["bench"], "executor");
+    }
+    let report = json(&["executor", "--workload", "dependent", "--count", "3", "--baseline", "none"]);
+    assert_eq!(number(&report, "/results_checked"), 9.0);
+}
+
+#[test]
 fn mixed_transactions_run_for_several_rounds() {
     let report = json(&[
         "engine",
@@ -147,7 +169,7 @@ fn inputs_and_decryptions_are_measured_and_checked() {
     let list = &report["lists"][0];
     assert_eq!(list["values"], 2);
     for side in ["ours", "tfhe_rs"] {
-        for figure in ["bytes", "prove_cpu_ms", "verify_cpu_ms", "expand_cpu_ms"] {
+        for figure in ["bytes", "prove_cpu_ms", "verify_cpu_ms", "expand_cpu_ms", "expand_one_cpu_ms"] {
             assert!(number(list, &format!("/{side}/{figure}")) > 0.0, "{list}");
         }
     }
@@ -158,7 +180,7 @@ fn inputs_and_decryptions_are_measured_and_checked() {
             .as_array()
             .unwrap()
             .iter()
-            .all(|row| number(row, "/decrypt_cpu_us") > 0.0)
+            .all(|row| number(row, "/raw/decrypt_cpu_ms") > 0.0 && number(row, "/packed/read_cpu_ms") > 0.0)
     );
 }
 
