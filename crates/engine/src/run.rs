@@ -295,8 +295,6 @@ fn all<T>(results: impl Iterator<Item = Result<T, NodeError>>) -> Result<Vec<T>,
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
     use cipherloom_fhe::{blocks::ClearBlocks, clear};
     use cipherloom_primitives::{B256, Computation, Operand, Operation, U256};
 
