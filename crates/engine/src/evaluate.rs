@@ -8,7 +8,7 @@ use cipherloom_primitives::Handle;
 use crate::{
     error::EngineError,
     graph::Graph,
-    lower::lower,
+    lower::{Granularity, lower_to},
     pool::Workshop,
     program::Program,
     rewrite::{Firing, RuleSet, rewrite},
@@ -23,6 +23,8 @@ pub struct Engine {
     pub policy: Policy,
     /// Which rewriting rules are used.
     pub rules: RuleSet,
+    /// What the tasks of programs are.
+    pub granularity: Granularity,
 }
 
 /// A compiled transaction with the stages it went through.
@@ -46,11 +48,22 @@ pub struct Job<'a> {
 }
 
 impl Engine {
+    /// Returns the engine that compiles for this backend: to operations if it does each faster as a whole, else to blocks.
+    #[must_use]
+    pub fn for_backend(self, backend: &dyn FheBackend) -> Self {
+        let granularity = if backend.evaluates_whole_operations() {
+            Granularity::Operations
+        } else {
+            Granularity::Blocks
+        };
+        Self { granularity, ..self }
+    }
+
     /// Compiles the graph of a transaction. The result depends on graph and rules alone.
     #[must_use]
     pub fn compile(&self, graph: &Graph) -> Compiled {
         let (graph, firings) = rewrite(&graph.prune(), &self.rules);
-        let program = lower(&graph);
+        let program = lower_to(&graph, self.granularity);
         Compiled { graph, firings, program }
     }
 

@@ -27,9 +27,14 @@ mod run;
 pub mod schedule;
 mod simulate;
 
+/// Names what results are made of: rules, kernels, and what they ask of the backend. Coprocessors agree on bytes if they run the same version. It is raised
+/// whenever the digests in `spec/vectors/engine.json` change.
+pub const ENGINE_VERSION: u32 = 1;
+
 pub use error::{EngineError, NodeError};
 pub use evaluate::{Compiled, Engine};
 pub use graph::{Graph, Node, NodeId};
+pub use lower::Granularity;
 pub use pool::{EnginePool, Evaluated, Evaluation, PoolOptions, PoolStatistics};
 pub use program::Program;
 pub use run::Outputs;

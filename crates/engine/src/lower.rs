@@ -12,10 +12,17 @@ use crate::{
     program::{Form, Program, Whole},
 };
 
-/// Lowers a graph to a program.
+/// Lowers a graph to a program on blocks.
 #[must_use]
 pub fn lower(graph: &Graph) -> Program {
+    lower_to(graph, Granularity::Blocks)
+}
+
+/// Lowers a graph to a program of this granularity.
+#[must_use]
+pub fn lower_to(graph: &Graph, granularity: Granularity) -> Program {
     let mut lowering = Lowering {
+        granularity,
         builder: Builder::default(),
         values: Vec::with_capacity(graph.nodes.len()),
         subtractions: public_subtractions(graph),
@@ -56,7 +63,18 @@ fn public_subtractions(graph: &Graph) -> HashSet<(NodeId, U256)> {
         .collect()
 }
 
+/// What the tasks of a program are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Granularity {
+    /// Bootstraps on blocks, and the operations that have no kernel.
+    #[default]
+    Blocks,
+    /// Operations, for backends that do each faster as a whole. Only what merely moves blocks is done on blocks.
+    Operations,
+}
+
 struct Lowering {
+    granularity: Granularity,
     builder: Builder,
     values: Vec<Result<Blocks, NodeError>>,
     subtractions: HashSet<(NodeId, U256)>,
@@ -82,6 +100,13 @@ impl Lowering {
     }
 
     fn operation(&mut self, operation: &TypedOperation, ids: &[NodeId], operands: &[Blocks]) -> Blocks {
+        let is_free = matches!(
+            operation,
+            TypedOperation::TrivialEncrypt { .. } | TypedOperation::Not { .. } | TypedOperation::Cast { .. }
+        );
+        if self.granularity == Granularity::Operations && !is_free {
+            return self.opaque(operation, operands);
+        }
         let builder = &mut self.builder;
         match (operation, operands) {
             (TypedOperation::TrivialEncrypt { value, ty }, _) => public_blocks(*ty, *value),

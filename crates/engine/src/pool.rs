@@ -25,7 +25,7 @@ use crate::{error::EngineError, evaluate::Engine, program::Program};
 /// How a pool is set up. None of it has an influence on results, apart from the engine's rules.
 #[derive(Clone, Debug, Default)]
 pub struct PoolOptions {
-    /// Policy and rules.
+    /// Policy and rules. The granularity is the backend's.
     pub engine: Engine,
     /// How many threads compute; by default one per processor.
     pub threads: Option<NonZeroUsize>,
@@ -89,7 +89,7 @@ impl EnginePool {
         // Threads are added to the pool one by one, so that those that did start are ended if one does not.
         let mut pool = Self {
             workshop: Arc::new(Workshop::new(options.engine.policy, batch, threads)),
-            engine: options.engine,
+            engine: options.engine.for_backend(backend.as_ref()),
             backend,
             threads: Vec::with_capacity(threads),
         };

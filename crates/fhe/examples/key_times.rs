@@ -1,4 +1,5 @@
-//! Measures how long a key set takes to generate, to open and to use, and how large its parts and products are.
+//! Measures how long a key set takes to generate, to open and to use, how large its parts and products are, and how much memory the process holds and
+//! held at most after each step (on Linux).
 //!
 //! `cargo run --release -p cipherloom-fhe --example key_times -- production [DIRECTORY]`: without a directory it uses a temporary
 //! one, so that the key set is generated; a second run on the same directory measures a second start.
@@ -53,6 +54,9 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
         println!("               {} {} bytes", part.file, part.size_bytes);
     }
     let backend = time("evaluation key: read, check, decompress", || keys.evaluation())?;
+    if let Some(blocks) = backend.blocks() {
+        time("preferred batch of bootstraps", || Ok(blocks.preferred_batch()))?;
+    }
     let encryptor = time("encryptor of the key set", || keys.encryptor())?;
     time("encryptor from bytes of unknown origin", || {
         encryptor_from_bytes(&keys.public_key(), &keys.crs())
@@ -84,6 +88,22 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
 fn time<T>(what: &str, f: impl FnOnce() -> Result<T, FheError>) -> Result<T, FheError> {
     let begin = Instant::now();
     let result = f()?;
-    println!("{:10.2} ms  {what}", begin.elapsed().as_secs_f64() * 1000.0);
+    println!("{:10.2} ms  {what}{}", begin.elapsed().as_secs_f64() * 1000.0, memory());
     Ok(result)
+}
+
+/// Says how much memory the process holds and held at most, where the system tells.
+fn memory() -> String {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return String::new();
+    };
+    let megabytes = |field: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kibibytes * 1024 / 1_000_000)
+    };
+    match (megabytes("VmRSS:"), megabytes("VmHWM:")) {
+        (Some(now), Some(peak)) => format!("; memory {now} MB, at most {peak} MB"),
+        _ => String::new(),
+    }
 }

@@ -11,6 +11,8 @@ use crate::{blocks::BlockBackend, ciphertext::Ciphertext, error::FheError};
 pub enum BackendKind {
     /// tfhe-rs on the CPU.
     Cpu,
+    /// tfhe-rs on GPUs. Builds without the feature `gpu` know its key sets and cannot compute on them.
+    Gpu,
     /// Plaintext; nothing is encrypted.
     Clear,
 }

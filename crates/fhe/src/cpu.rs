@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 use cipherloom_primitives::{B256, FheType, TypedOperation, input::InputMetadata};
 
+#[cfg(feature = "gpu")]
+pub(crate) use self::trivial::{known as known_value, to_tfhe as tfhe_scalar};
 pub use self::direct::{DirectTfhe, DirectVariant};
 use crate::{
     backend::{BackendKind, FheBackend, VerifiedInput},
@@ -64,6 +66,15 @@ impl CpuBackend {
             keys,
             pools: pools::Pools::for_this_machine(),
         }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl CpuBackend {
+    /// Makes a ciphertext of a result that was computed elsewhere: free of carries, with the noise of a bootstrap.
+    pub(crate) fn clean(&self, ty: FheType, value: crate::ciphertext::Value) -> Ciphertext {
+        let value = self.pools.run(|| evaluate::cleaned(&self.keys.integer, value));
+        Ciphertext { ty, value }
     }
 }
 

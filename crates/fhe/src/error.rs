@@ -92,6 +92,9 @@ pub enum FheError {
         /// What is wrong with them.
         reason: &'static str,
     },
+    /// A key set is made for the GPU backend, which cannot run here.
+    #[error("the key set is made for the GPU backend, and {0}")]
+    Gpu(&'static str),
     /// A key file is missing or unreadable.
     #[error("key file {path}: {source}")]
     KeyFile {

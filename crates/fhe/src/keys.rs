@@ -22,6 +22,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+#[cfg(feature = "gpu")]
+pub(crate) use self::evaluation::MAX_EVALUATION_KEY_BYTES;
 pub(crate) use self::generate::random_bytes;
 pub use self::{
     clear::ClearKey,
@@ -30,7 +32,7 @@ pub use self::{
     manifest::{Capabilities, KeySetId, Manifest, Part, Parts},
 };
 use crate::{
-    backend::{Decrypt, EncryptInputs, FheBackend},
+    backend::{BackendKind, Decrypt, EncryptInputs, FheBackend},
     clear::ClearBackend,
     cpu::CpuBackend,
     decrypt::{ClearDecryptor, CpuDecryptor},
@@ -193,6 +195,7 @@ impl KeySet {
             return Ok(Arc::clone(backend));
         }
         let backend: Arc<dyn FheBackend> = match self.parameters.cpu() {
+            Some(parameters) if self.parameters.backend() == BackendKind::Gpu => self.gpu_backend(&parameters)?,
             Some(parameters) => Arc::new(CpuBackend::new(self.read_evaluation_keys(&parameters)?)),
             None => {
                 let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
@@ -201,6 +204,18 @@ impl KeySet {
         };
         *cached = Some(Arc::clone(&backend));
         Ok(backend)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn gpu_backend(&self, parameters: &CpuParameters) -> Result<Arc<dyn FheBackend>, FheError> {
+        let cpu = CpuBackend::new(self.read_evaluation_keys(parameters)?);
+        let compressed = self.manifest.parts.evaluation_key.read(&self.directory)?;
+        Ok(Arc::new(crate::gpu::GpuBackend::new(cpu, parameters, &compressed)?))
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn gpu_backend(&self, _: &CpuParameters) -> Result<Arc<dyn FheBackend>, FheError> {
+        Err(FheError::Gpu("this build has none: it was compiled without the feature `gpu`"))
     }
 
     /// Reads and decompresses the evaluation keys of a CPU key set, every time it is called, for callers that make several

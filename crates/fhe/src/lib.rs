@@ -13,6 +13,8 @@ pub mod cpu;
 mod decrypt;
 pub mod error;
 mod fft_plan;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod input;
 pub mod keys;
 mod operands;
@@ -27,6 +29,8 @@ pub use ciphertext::Ciphertext;
 pub use clear::ClearBackend;
 pub use cpu::{CpuBackend, DirectTfhe, DirectVariant};
 pub use error::FheError;
+#[cfg(feature = "gpu")]
+pub use gpu::GpuBackend;
 pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
 pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetId, Manifest};
 pub use parameters::ParameterSet;

@@ -30,6 +30,8 @@ use crate::{
 pub enum ParameterSet {
     /// 128 bits of security and a failure probability below 2^-128 per bootstrap.
     Production,
+    /// The same parameters for key sets that GPUs compute on. Their results have other bytes, so a key set is made for one or the other.
+    ProductionGpu,
     /// No encryption at all: the parameter set of the clear backend.
     InsecureClear,
     /// Real TFHE on parameters without any security, on which a bootstrap takes about 10 µs. For tests.
@@ -77,6 +79,7 @@ impl ParameterSet {
     /// Every set this build knows.
     pub const ALL: &'static [Self] = &[
         Self::Production,
+        Self::ProductionGpu,
         Self::InsecureClear,
         #[cfg(feature = "insecure-toy-parameters")]
         Self::InsecureToy,
@@ -87,6 +90,7 @@ impl ParameterSet {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Production => "tfhe-1.8-2-2-tuniform-2m128",
+            Self::ProductionGpu => "tfhe-1.8-2-2-tuniform-2m128-gpu",
             Self::InsecureClear => "insecure-clear",
             #[cfg(feature = "insecure-toy-parameters")]
             Self::InsecureToy => "insecure-toy",
@@ -104,6 +108,7 @@ impl ParameterSet {
     pub const fn backend(self) -> BackendKind {
         match self {
             Self::InsecureClear => BackendKind::Clear,
+            Self::ProductionGpu => BackendKind::Gpu,
             _ => BackendKind::Cpu,
         }
     }
@@ -111,13 +116,13 @@ impl ParameterSet {
     /// Says whether the set gives any security.
     #[must_use]
     pub const fn is_secure(self) -> bool {
-        matches!(self, Self::Production)
+        matches!(self, Self::Production | Self::ProductionGpu)
     }
 
     /// Returns the CPU backend's parameters; `None` for the clear backend.
     pub(crate) fn cpu(self) -> Option<CpuParameters> {
         match self {
-            Self::Production => CpuParameters::new(V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128),
+            Self::Production | Self::ProductionGpu => CpuParameters::new(V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128),
             Self::InsecureClear => None,
             #[cfg(feature = "insecure-toy-parameters")]
             Self::InsecureToy => CpuParameters::new(insecure_toy()),

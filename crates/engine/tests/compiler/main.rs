@@ -15,3 +15,5 @@ mod rules;
 mod schedules;
 mod support;
 mod table;
+mod vectors;
+mod whole_operations;

@@ -183,7 +183,7 @@ fn split<'a>(list: &[Input<'a>]) -> Result<(Vec<&'a RadixCiphertext>, Vec<U256>)
     Ok((secret, public))
 }
 
-fn cleaned(key: &ServerKey, value: Value) -> Value {
+pub(super) fn cleaned(key: &ServerKey, value: Value) -> Value {
     match value {
         Value::Bool(block) => Value::Bool(clean::boolean(key, block)),
         Value::Radix(radix) => Value::Radix(clean::radix(key, radix)),

@@ -31,7 +31,7 @@ pub(super) fn radix(key: &ServerKey, ty: FheType, value: U256) -> RadixCiphertex
 }
 
 /// Returns the value of a ciphertext if it is trivial.
-pub(super) fn known(ciphertext: &Ciphertext) -> Option<U256> {
+pub(crate) fn known(ciphertext: &Ciphertext) -> Option<U256> {
     match &ciphertext.value {
         Value::Clear(_) => None,
         Value::Bool(block) => known_boolean(block).map(|value| U256::from(u8::from(value))),
@@ -56,6 +56,6 @@ pub(super) fn known_radix(radix: &RadixCiphertext) -> Option<U256> {
 }
 
 /// Converts to tfhe's number type.
-pub(super) fn to_tfhe(value: U256) -> TfheU256 {
+pub(crate) fn to_tfhe(value: U256) -> TfheU256 {
     TfheU256::from(value.into_limbs())
 }
