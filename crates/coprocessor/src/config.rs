@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cipherloom_engine::PoolOptions;
-use cipherloom_primitives::{Address, B256, eip712::SigningDomains};
+use cipherloom_primitives::{Address, B256, HotWindow, eip712::SigningDomains};
 
 /// Tells the time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -28,6 +28,13 @@ pub struct CoprocessorConfig {
     pub acl: Address,
     /// The id of the key set the backend computes under.
     pub key_set_id: B256,
+    /// How long computations read raw values; the key set's manifest says it. Results depend on it.
+    pub hot_window: HotWindow,
+    /// How many blocks beyond the window raw values are kept, for reorganisations of the chain. After a deeper one, values may be missing
+    /// in the form that a transaction reads.
+    pub reorganisation_margin_blocks: u64,
+    /// How often old values are looked for, to be packed.
+    pub cooling_interval: Duration,
     /// The name of this process among those that share a store, for operators. Leases do not rely on it being unique.
     pub owner: String,
     /// How many transactions are under way at the same time, at least 1. Their bootstraps are done together, in batches: more transactions
@@ -58,6 +65,9 @@ impl CoprocessorConfig {
             domains,
             acl,
             key_set_id,
+            hot_window: HotWindow::DEFAULT,
+            reorganisation_margin_blocks: 128,
+            cooling_interval: Duration::from_secs(10),
             owner: format!("process-{}", std::process::id()),
             // A transfer often has two bootstraps at a time to offer, and a batch takes 16 or 32.
             workers: cores.saturating_mul(8).max(16),
@@ -78,6 +88,7 @@ impl std::fmt::Debug for CoprocessorConfig {
             .field("domains", &self.domains)
             .field("acl", &self.acl)
             .field("key_set_id", &self.key_set_id)
+            .field("hot_window", &self.hot_window)
             .field("owner", &self.owner)
             .field("workers", &self.workers)
             .field("pool", &self.pool)

@@ -7,11 +7,12 @@
 //!
 //! **Flow.** A transaction is the unit of work. Its computations form a graph; only handles that it granted to someone
 //! leave it, because no later transaction may use any other. The worker compiles what the transaction's outputs need to a program of
-//! bootstraps ([`cipherloom_engine`]), loads ciphertexts of earlier transactions in their stored form, expands input lists on first use,
-//! has the engine evaluate the program in memory together with those of other transactions, and publishes what leaves in one step.
+//! bootstraps ([`cipherloom_engine`]), loads ciphertexts of earlier transactions, expands the values it uses of input lists, re-randomises both
+//! once, has the engine evaluate the program in memory together with those of other transactions, and publishes what leaves in one step.
 //!
-//! **Same bytes every time.** Values that cross a transaction are always read in stored form and inputs always from
-//! their list, so results do not depend on which worker computed what, or on restarts.
+//! **Same bytes every time.** Values that cross a transaction are read in raw or in packed form by a rule on block numbers, inputs always from
+//! their list, and randomness is derived from the transaction, so results do not depend on which worker computed what, on what is kept, or on
+//! restarts (`spec/boundary.md`). What is old is packed in the background; what is signed is always the packed form.
 //!
 //! **Restart.** Recording resumes after the newest stored block. A killed worker's lease ends (at once with the embedded
 //! store, by expiry otherwise) and the transaction is computed again; publication is idempotent on the handle.
@@ -19,11 +20,12 @@
 //! **Failures.** A computation that can never succeed (an operand nobody published, an input nobody admitted) marks its
 //! outputs failed with the reason, and what depends on them fails with that reason in turn. Other outputs, of the same
 //! transaction too, are not held up. Two rules for repetition: a handle recorded twice is computed by whoever comes first
-//! and kept; a handle made for another chain is refused. When the chain reorganises, grants and unfinished
-//! transactions of removed blocks are withdrawn and computed ciphertexts are kept.
+//! on the chain; a handle made for another chain is refused. When the chain reorganises, grants, transactions and
+//! ciphertexts of removed blocks are withdrawn.
 
 mod admission;
 mod config;
+mod cooling;
 mod coprocessor;
 mod error;
 mod evaluation;

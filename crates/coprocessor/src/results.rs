@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use alloy::signers::{Signature, SignerSync};
-use cipherloom_primitives::{B256, Handle, eip712::ciphertext_attestation_digest};
+use cipherloom_primitives::{B256, CiphertextForm, Handle, eip712::ciphertext_attestation_digest};
 use cipherloom_store::{HandleState, InputKey, StoredCiphertext};
 
-use crate::{Coprocessor, CoprocessorError, evaluation::value_of_list};
+use crate::{Coprocessor, CoprocessorError};
 
 /// What is known about the ciphertext of a handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,9 @@ pub enum HandleStatus {
 pub struct SignedCiphertext {
     /// What it is the value of.
     pub handle: Handle,
-    /// The ciphertext in its stored form.
+    /// The form of `bytes`: packed. Everybody can compare it with what other coprocessors vouch for, at any time.
+    pub form: CiphertextForm,
+    /// The ciphertext.
     pub bytes: Vec<u8>,
     /// The Keccak hash of `bytes`.
     pub digest: B256,
@@ -77,7 +79,8 @@ impl Coprocessor {
         }
     }
 
-    /// Returns the ciphertext of a handle, signed.
+    /// Returns the ciphertext of a handle in packed form, signed. A value that is stored raw is packed for it, which takes as long as a few
+    /// bootstraps.
     ///
     /// Whether anyone may see it is not asked here: ciphertexts are no secret, and who may decrypt is checked by the KMS.
     ///
@@ -92,13 +95,14 @@ impl Coprocessor {
             });
         }
         let stored = match self.store().ciphertext(handle).await? {
-            Some(stored) => stored,
+            Some(stored) => self.packed(stored).await?,
             None => self.expand_stored(handle).await?,
         };
         let attested = ciphertext_attestation_digest(handle, stored.key_set_id, stored.digest);
         let signature = self.signer().sign_hash_sync(&attested)?;
         Ok(SignedCiphertext {
             handle,
+            form: stored.form,
             bytes: stored.bytes,
             digest: stored.digest,
             key_set_id: stored.key_set_id,
@@ -116,14 +120,22 @@ impl Coprocessor {
             });
         };
         let ciphertexts = self.ciphertexts();
-        let expanded = tokio::task::spawn_blocking(move || {
-            let failed = |source| CoprocessorError::Ciphertext { handle, source };
-            let values = ciphertexts.backend.expand_input(&list.list).map_err(failed)?;
-            let value = value_of_list(handle, &values).map_err(|reason| CoprocessorError::Failed { handle, reason })?;
-            ciphertexts.stored_form(handle, &value).map_err(failed)
-        });
+        let expanded = tokio::task::spawn_blocking(move || ciphertexts.packed_input(handle, &list));
         let stored = expanded.await.map_err(|_| CoprocessorError::ThreadLost)??;
         self.store().add_ciphertext(&stored).await?;
         Ok(stored)
+    }
+
+    async fn packed(&self, stored: StoredCiphertext) -> Result<StoredCiphertext, CoprocessorError> {
+        let handle = stored.handle;
+        // What another key set's backend made is handed out as it is; the KMS refuses it by its key set.
+        if stored.form == CiphertextForm::Packed || stored.key_set_id != self.config().key_set_id {
+            return Ok(stored);
+        }
+        let ciphertexts = self.ciphertexts();
+        tokio::task::spawn_blocking(move || ciphertexts.packed(stored))
+            .await
+            .map_err(|_| CoprocessorError::ThreadLost)?
+            .map_err(|source| CoprocessorError::Ciphertext { handle, source })
     }
 }

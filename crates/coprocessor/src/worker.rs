@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coprocessor,
-    evaluation::{Ciphertexts, Compiled},
+    evaluation::{Ciphertexts, Compiled, Reader},
     loading::{load, missing_outputs},
     progress::Progress,
 };
@@ -31,7 +31,7 @@ const PUBLISH_ATTEMPTS: u32 = 5;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How an evaluation ended.
-enum Evaluated {
+pub(crate) enum Evaluated {
     /// With results to publish.
     Finished { finished: Finished, bootstraps: u64 },
     /// Because it was told to stop.
@@ -43,8 +43,12 @@ enum Evaluated {
 }
 
 impl Coprocessor {
-    /// Computes recorded transactions until told to stop, then gives unfinished ones back.
+    /// Computes recorded transactions until told to stop, then gives unfinished ones back. Packs old values meanwhile.
     pub async fn work(&self, stop: CancellationToken) {
+        tokio::join!(self.compute_transactions(&stop), self.cool(stop.clone()));
+    }
+
+    async fn compute_transactions(&self, stop: &CancellationToken) {
         let limit = self.config().workers.max(1);
         let mut changes = self.changes();
         let mut under_way = JoinSet::new();
@@ -201,7 +205,11 @@ impl Coprocessor {
         };
         let loaded = load(self.store().as_ref(), &compiled.needed).await?;
         let ciphertexts = self.ciphertexts();
-        let given = match self.compute(move || ciphertexts.from_outside(loaded)).await {
+        let reader = Reader {
+            transaction: transaction.hash,
+            block: transaction.block_number,
+        };
+        let given = match self.compute(move || ciphertexts.take_in(loaded, reader)).await {
             Ok(given) => given,
             Err(ended) => return Ok(ended),
         };
@@ -240,11 +248,13 @@ impl Coprocessor {
         Ciphertexts {
             backend: self.backend().clone(),
             key_set_id: self.config().key_set_id,
+            chain_id: self.chain_id(),
+            hot_window: self.config().hot_window,
         }
     }
 
     /// Computes on a thread that may block, as soon as there is a processor for it.
-    async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Evaluated> {
+    pub(crate) async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Evaluated> {
         let Ok(permit) = self.computing().acquire_owned().await else {
             return Err(Evaluated::Stopped);
         };

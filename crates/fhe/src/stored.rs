@@ -68,7 +68,11 @@ pub(crate) fn block_count(ty: FheType) -> usize {
 
 /// Returns the largest plaintext of a block without carry.
 const fn largest_digit(ty: FheType) -> u8 {
-    if matches!(ty, FheType::Bool) { 1 } else { (1 << BITS_PER_BLOCK) - 1 }
+    if matches!(ty, FheType::Bool) {
+        1
+    } else {
+        (1 << BITS_PER_BLOCK) - 1
+    }
 }
 
 fn header(backend: u8, ty: FheType, form: CiphertextForm, key_set: &KeySetId) -> Vec<u8> {

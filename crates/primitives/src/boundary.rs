@@ -20,27 +20,6 @@ pub enum CiphertextForm {
     Packed,
 }
 
-impl CiphertextForm {
-    /// Returns the number that stands for the form in what coprocessors sign.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Raw => 1,
-            Self::Packed => 2,
-        }
-    }
-
-    /// Returns the form with this number.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::Raw),
-            2 => Some(Self::Packed),
-            _ => None,
-        }
-    }
-}
-
 impl std::fmt::Display for CiphertextForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -119,13 +98,29 @@ mod tests {
         let handle = Handle::computed(B256::repeat_byte(3), 31337, FheType::Uint64);
         let digest = B256::repeat_byte(4);
         let chain = U256::from(31337).to_be_bytes::<32>();
-        let bytes = [b"cipherloom randomiser 1".as_slice(), &[1; 32], &chain, &[2; 32], handle.as_slice(), &[4; 32]].concat();
+        let bytes = [
+            b"cipherloom randomiser 1".as_slice(),
+            &[1; 32],
+            &chain,
+            &[2; 32],
+            handle.as_slice(),
+            &[4; 32],
+        ]
+        .concat();
         assert_eq!(context.seed(handle, digest), keccak256(bytes));
         let other = B256::repeat_byte(9);
         let others = [
-            RandomiserContext { key_set_id: other, ..context }.seed(handle, digest),
+            RandomiserContext {
+                key_set_id: other,
+                ..context
+            }
+            .seed(handle, digest),
             RandomiserContext { chain_id: 1, ..context }.seed(handle, digest),
-            RandomiserContext { transaction: other, ..context }.seed(handle, digest),
+            RandomiserContext {
+                transaction: other,
+                ..context
+            }
+            .seed(handle, digest),
             context.seed(Handle::computed(other, 31337, FheType::Uint64), digest),
             context.seed(handle, other),
         ];
@@ -140,14 +135,5 @@ mod tests {
         assert_eq!(window.form_read(5, 16), CiphertextForm::Packed);
         assert_eq!(HotWindow(0).form_read(5, 6), CiphertextForm::Packed);
         assert_eq!(HotWindow(u64::MAX).form_read(0, u64::MAX), CiphertextForm::Raw);
-    }
-
-    #[test]
-    fn forms_are_found_by_their_numbers() {
-        for form in [CiphertextForm::Raw, CiphertextForm::Packed] {
-            assert_eq!(CiphertextForm::from_number(form.number()), Some(form));
-        }
-        assert_eq!(CiphertextForm::from_number(0), None);
-        assert_eq!(CiphertextForm::from_number(3), None);
     }
 }

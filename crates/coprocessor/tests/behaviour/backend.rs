@@ -13,6 +13,9 @@ pub(crate) struct ObservedBackend {
     inner: Arc<dyn FheBackend>,
     bootstraps: AtomicUsize,
     verifications: AtomicUsize,
+    /// Values of lists that were expanded.
+    pub(crate) expanded: AtomicUsize,
+    pub(crate) unpacked: AtomicUsize,
     /// Evaluations of this operation panic. It must be one without kernel, since the engine asks for no other.
     panic_on: Option<Operation>,
     /// Bootstraps, and verifications, from this one on wait until the gate opens.
@@ -38,6 +41,8 @@ impl ObservedBackend {
             inner,
             bootstraps: AtomicUsize::new(0),
             verifications: AtomicUsize::new(0),
+            expanded: AtomicUsize::new(0),
+            unpacked: AtomicUsize::new(0),
             panic_on: None,
             gate: None,
         }
@@ -116,6 +121,7 @@ impl FheBackend for ObservedBackend {
     }
 
     fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
+        self.expanded.fetch_add(positions.len(), Ordering::SeqCst);
         self.inner.expand_values(list, positions)
     }
 
@@ -136,6 +142,7 @@ impl FheBackend for ObservedBackend {
     }
 
     fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        self.unpacked.fetch_add(1, Ordering::SeqCst);
         self.inner.unpack(ty, bytes)
     }
 

@@ -8,6 +8,7 @@
 
 mod admission;
 mod backend;
+mod boundary;
 mod determinism;
 mod evaluation;
 mod fixture;

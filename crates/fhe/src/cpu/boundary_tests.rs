@@ -16,11 +16,7 @@ use tfhe::{
 };
 
 use super::{expansion, packing, randomise};
-use crate::{
-    Ciphertext, EvaluationKeys, KeySet,
-    ciphertext::Value,
-    fft_plan, insecure_test_keys, production_test_keys,
-};
+use crate::{Ciphertext, EvaluationKeys, KeySet, ciphertext::Value, fft_plan, insecure_test_keys, production_test_keys};
 
 const METADATA: InputMetadata = InputMetadata {
     contract: Address::repeat_byte(1),
@@ -38,12 +34,8 @@ fn encrypt(keys: &KeySet, types: &[FheType]) -> Vec<u8> {
 fn expanded_by_tfhe(keys: &EvaluationKeys, list: &[u8]) -> Vec<Ciphertext> {
     let (list, types) = keys.input.read_list(list).unwrap();
     let pattern = KeySwitchingKeyDestinationAtomicPattern::from(AtomicPatternKind::Standard(PBSOrder::KeyswitchBootstrap));
-    let material = shortint::key_switching_key::KeySwitchingKeyMaterial::from_raw_parts(
-        keys.casting.clone(),
-        0,
-        EncryptionKeyChoice::Small,
-        pattern,
-    );
+    let material =
+        shortint::key_switching_key::KeySwitchingKeyMaterial::from_raw_parts(keys.casting.clone(), 0, EncryptionKeyChoice::Small, pattern);
     let material = KeySwitchingKeyMaterial::from_raw_parts(material);
     let key = KeySwitchingKeyView::from_keyswitching_key_material(material.as_view(), &keys.integer, None);
     let mode = IntegerCompactCiphertextListExpansionMode::CastAndUnpackIfNecessary(key);
@@ -122,7 +114,10 @@ fn every_secret_block_is_randomised_and_of_nominal_noise() {
         let before = expansion::expand(&keys, &list, None).unwrap().remove(0);
         let mut after = before.clone();
         randomise::rerandomise(&keys, &mut after, &B256::repeat_byte(7)).unwrap();
-        let (before, after) = (keys.stored.clean_blocks(&before).unwrap(), keys.stored.clean_blocks(&after).unwrap());
+        let (before, after) = (
+            keys.stored.clean_blocks(&before).unwrap(),
+            keys.stored.clean_blocks(&after).unwrap(),
+        );
         for (before, after) in before.iter().zip(after) {
             assert_eq!((after.noise_level(), after.degree), (NoiseLevel::NOMINAL, before.degree));
             let (before, after): (&[u64], &[u64]) = (before.ct.as_ref(), after.ct.as_ref());

@@ -72,7 +72,10 @@ pub(super) fn expand(keys: &EvaluationKeys, list: &[u8], positions: Option<&[u8]
     let value = |place: &Place| {
         let degree = if place.ty == FheType::Bool { 1 } else { 3 };
         let words = digits.by_ref().take(block_count(place.ty));
-        from_blocks(place.ty, words.map(|words| shape.block(words, degree, NoiseLevel::NOMINAL)).collect())
+        from_blocks(
+            place.ty,
+            words.map(|words| shape.block(words, degree, NoiseLevel::NOMINAL)).collect(),
+        )
     };
     wanted.iter().map(value).collect()
 }
@@ -126,7 +129,9 @@ impl Pairs {
             expand_lwe_compact_ciphertext_list(&mut expanded, &compact);
             expanded
         };
-        Ok(Self(lists.into_raw_parts().into_iter().map(|(list, _proof)| expand(list)).collect()))
+        Ok(Self(
+            lists.into_raw_parts().into_iter().map(|(list, _proof)| expand(list)).collect(),
+        ))
     }
 
     /// Switches a pair to the computation's small key.

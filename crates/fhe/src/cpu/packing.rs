@@ -9,9 +9,8 @@ use tfhe::{
     core_crypto::{
         fft_impl::common::modulus_switch,
         prelude::{
-            CiphertextModulus, CiphertextModulusLog, GlweCiphertext, GlweCiphertextOwned, LweCiphertext, LweCiphertextList,
-            MonomialDegree, PolynomialSize, extract_lwe_sample_from_glwe_ciphertext,
-            par_keyswitch_lwe_ciphertext_list_and_pack_in_glwe_ciphertext,
+            CiphertextModulus, CiphertextModulusLog, GlweCiphertext, GlweCiphertextOwned, LweCiphertext, LweCiphertextList, MonomialDegree,
+            PolynomialSize, extract_lwe_sample_from_glwe_ciphertext, par_keyswitch_lwe_ciphertext_list_and_pack_in_glwe_ciphertext,
         },
     },
     shortint::{Ciphertext as Block, parameters::NoiseLevel},
@@ -72,12 +71,15 @@ fn pack_blocks(keys: &EvaluationKeys, blocks: &[&Block]) -> Vec<u64> {
     let key = &keys.packing.packing_key_switching_key;
     let shape = keys.stored.packed;
     let modulus = CiphertextModulus::new_native();
-    let scaled = blocks.iter().flat_map(|block| block.ct.as_ref().iter().map(|word| word.wrapping_mul(SCALE)));
+    let scaled = blocks
+        .iter()
+        .flat_map(|block| block.ct.as_ref().iter().map(|word| word.wrapping_mul(SCALE)));
     let list = LweCiphertextList::from_container(scaled.collect::<Vec<u64>>(), keys.stored.shape.lwe_size, modulus);
     let mut packed = GlweCiphertext::new(0, key.output_glwe_size(), key.output_polynomial_size(), modulus);
     par_keyswitch_lwe_ciphertext_list_and_pack_in_glwe_ciphertext(key, &list, &mut packed);
     let kept = packed.as_ref().iter().take(shape.coefficient_count(blocks.len()));
-    kept.map(|word| modulus_switch(*word, CiphertextModulusLog(shape.coefficient_bits))).collect()
+    kept.map(|word| modulus_switch(*word, CiphertextModulusLog(shape.coefficient_bits)))
+        .collect()
 }
 
 /// Reads a ciphertext from its packed form: one bootstrap per secret block.
@@ -112,7 +114,10 @@ fn unpack_blocks(keys: &EvaluationKeys, value: &PackedValue, secret: usize) -> R
     let packed = restore(shape, value);
     let jobs: Vec<_> = (0..secret)
         .map(|index| {
-            let dimension = packed.glwe_size().to_glwe_dimension().to_equivalent_lwe_dimension(packed.polynomial_size());
+            let dimension = packed
+                .glwe_size()
+                .to_glwe_dimension()
+                .to_equivalent_lwe_dimension(packed.polynomial_size());
             let mut block = LweCiphertext::new(0, dimension.to_lwe_size(), packed.ciphertext_modulus());
             extract_lwe_sample_from_glwe_ciphertext(&packed, &mut block, MonomialDegree(index));
             Lookup {
@@ -134,8 +139,9 @@ pub(crate) fn restore(shape: PackedShape, value: &PackedValue) -> GlweCiphertext
 }
 
 /// Returns the digit that a decrypted coefficient of a packed ciphertext stands for.
-pub(crate) const fn digit(phase: u64) -> u8 {
+pub(crate) fn digit(phase: u64) -> u8 {
     let step = VALUE_STEP * SCALE;
     // Half a step of noise in either direction; of the result's three bits the upper one is the padding.
-    (phase.wrapping_add(step / 2) / step) as u8 % 4
+    let value = phase.wrapping_add(step / 2) / step;
+    u8::try_from(value % SCALE).unwrap_or_default()
 }

@@ -37,7 +37,13 @@ pub(super) fn rerandomise(keys: &EvaluationKeys, ciphertext: &mut Ciphertext, se
     let mut secret = secret.into_iter();
     let replaced = blocks
         .iter()
-        .map(|block| if is_secret(&block) { secret.next().unwrap_or_else(|| block.clone()) } else { block.clone() })
+        .map(|block| {
+            if is_secret(&block) {
+                secret.next().unwrap_or_else(|| block.clone())
+            } else {
+                block.clone()
+            }
+        })
         .collect();
     *ciphertext = from_blocks(ty, replaced)?;
     Ok(())

@@ -186,7 +186,12 @@ impl Manifest {
                     "is of format 1: its set has no keys for the packed form of ciphertexts; generate a new key set",
                 ));
             }
-            other => return Err(FheError::key("manifest", format!("is of format {other}; this version reads {FORMAT}"))),
+            other => {
+                return Err(FheError::key(
+                    "manifest",
+                    format!("is of format {other}; this version reads {FORMAT}"),
+                ));
+            }
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(|e| FheError::key("manifest", e))?;
         let parts = &manifest.parts;

@@ -89,8 +89,8 @@ impl StoredFormat {
         let secret = blocks.iter().filter(|block| **block == PackedBlock::Secret).count();
         expect_length(ty, coefficients, self.packed.coefficients_bytes(secret))?;
         let count = self.packed.coefficient_count(secret);
-        let coefficients =
-            read_bits(coefficients, self.packed.coefficient_bits, count).ok_or_else(|| malformed(ty, "has bits after its last coefficient"))?;
+        let coefficients = read_bits(coefficients, self.packed.coefficient_bits, count)
+            .ok_or_else(|| malformed(ty, "has bits after its last coefficient"))?;
         Ok(PackedValue { blocks, coefficients })
     }
 }

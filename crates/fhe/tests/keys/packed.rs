@@ -31,7 +31,12 @@ fn packed_values_decrypt_to_their_plaintext_packed_and_unpacked() {
             let ty = value.fhe_type();
             let packed = fixture.backend.pack(&value).unwrap();
             assert_eq!(form_of(&packed), Some(CiphertextForm::Packed));
-            assert_eq!(fixture.decryptor.decrypt(ty, &packed).unwrap(), plaintext, "{} {ty} packed", fixture.name);
+            assert_eq!(
+                fixture.decryptor.decrypt(ty, &packed).unwrap(),
+                plaintext,
+                "{} {ty} packed",
+                fixture.name
+            );
             let unpacked = fixture.backend.unpack(ty, &packed).unwrap();
             assert_eq!(decrypted(fixture, &unpacked), plaintext, "{} {ty} unpacked", fixture.name);
         }
@@ -58,7 +63,12 @@ fn unpacked_values_can_be_packed_again_and_computed_with() {
     for fixture in both() {
         let (value, plaintext) = expanded(fixture).swap_remove(1);
         assert_eq!(value.fhe_type(), FheType::Uint8);
-        let round_trip = |value: &Ciphertext| fixture.backend.unpack(FheType::Uint8, &fixture.backend.pack(value).unwrap()).unwrap();
+        let round_trip = |value: &Ciphertext| {
+            fixture
+                .backend
+                .unpack(FheType::Uint8, &fixture.backend.pack(value).unwrap())
+                .unwrap()
+        };
         let twice = round_trip(&round_trip(&value));
         let add = TypedOperation::Binary {
             operation: Operation::Add,
@@ -170,7 +180,10 @@ fn damaged_packed_bytes_are_refused() {
 #[test]
 fn values_are_expanded_one_by_one_to_the_same_bytes() {
     for fixture in both() {
-        let all: Vec<_> = expanded(fixture).iter().map(|(value, _)| fixture.backend.serialize(value).unwrap()).collect();
+        let all: Vec<_> = expanded(fixture)
+            .iter()
+            .map(|(value, _)| fixture.backend.serialize(value).unwrap())
+            .collect();
         let positions = [3, 0, 7, 3];
         let some = fixture.backend.expand_values(&fixture.list, &positions).unwrap();
         assert_eq!(some.len(), positions.len());
@@ -208,7 +221,10 @@ fn the_clear_backend_has_nothing_to_randomise() {
     for (value, _) in expanded(fixture) {
         let mut randomised = value.clone();
         fixture.backend.rerandomise(&mut randomised, &B256::repeat_byte(1)).unwrap();
-        assert_eq!(fixture.backend.serialize(&randomised).unwrap(), fixture.backend.serialize(&value).unwrap());
+        assert_eq!(
+            fixture.backend.serialize(&randomised).unwrap(),
+            fixture.backend.serialize(&value).unwrap()
+        );
         let mut foreign = expanded(&TOY).swap_remove(0).0;
         assert!(fixture.backend.rerandomise(&mut foreign, &B256::ZERO).is_err());
     }
