@@ -152,7 +152,7 @@ impl Run {
     /// Prepares a task that is ready. What it needs is used by that: it is prepared once.
     ///
     /// # Errors
-    /// Why it cannot be done; it has to be told to [`Self::set`] all the same.
+    /// Why it cannot be done; it has to be told to [`Self::set_failed`] all the same.
     pub(crate) fn prepare(&mut self, backend: &dyn BlockBackend, task: usize) -> Result<Work, NodeError> {
         let program = Arc::clone(&self.program);
         match program.tasks.get(task).expect("tasks are of their program") {
