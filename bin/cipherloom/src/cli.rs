@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cipherloom_engine::Policy;
+use cipherloom_fhe::{BackendKind, ParameterSet};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -102,6 +103,11 @@ pub(crate) struct StackOptions {
     #[arg(long)]
     pub(crate) insecure_clear: bool,
 
+    /// What computes on ciphertexts: cpu, or gpu in builds with the feature of that name. Each has keys and ciphertexts of its own.
+    /// EXPERIMENTAL: gpu was compiled and never run on a GPU.
+    #[arg(long, value_name = "BACKEND", default_value = "cpu", value_parser = parse_backend, conflicts_with = "insecure_clear")]
+    pub(crate) backend: BackendKind,
+
     #[command(flatten)]
     pub(crate) store: crate::database::StoreOptions,
 
@@ -111,6 +117,36 @@ pub(crate) struct StackOptions {
 
     #[command(flatten)]
     pub(crate) engine: EngineOptions,
+}
+
+impl StackOptions {
+    /// Returns the parameters of the key set that a stack with these options uses.
+    pub(crate) const fn parameters(&self) -> ParameterSet {
+        match (self.insecure_clear, self.backend) {
+            (true, _) | (_, BackendKind::Clear) => ParameterSet::InsecureClear,
+            (_, BackendKind::Gpu) => ParameterSet::ProductionGpu,
+            (_, BackendKind::Cpu) => ParameterSet::Production,
+        }
+    }
+
+    /// Names the backend: clear, cpu or gpu.
+    pub(crate) const fn backend_name(&self) -> &'static str {
+        match self.parameters().backend() {
+            BackendKind::Clear => "clear",
+            BackendKind::Cpu => "cpu",
+            BackendKind::Gpu => "gpu",
+        }
+    }
+}
+
+fn parse_backend(name: &str) -> Result<BackendKind, String> {
+    match name {
+        "cpu" => Ok(BackendKind::Cpu),
+        "gpu" if cfg!(feature = "gpu") => Ok(BackendKind::Gpu),
+        "gpu" => Err("this build computes on CPUs alone; `cargo build --release --features gpu` makes one for NVIDIA GPUs".to_owned()),
+        "clear" => Err("plaintext is chosen with --insecure-clear".to_owned()),
+        _ => Err("backends are cpu and gpu".to_owned()),
+    }
 }
 
 /// Options of everything that evaluates with the engine.
@@ -224,6 +260,27 @@ mod tests {
         for command in ["demo", "dev", "operations"] {
             Arguments::try_parse_from(["cipherloom", command]).unwrap();
         }
+    }
+
+    #[test]
+    fn each_backend_has_parameters_of_its_own() {
+        let options = |arguments: &[&str]| -> Result<StackOptions, clap::Error> {
+            let arguments = ["cipherloom", "dev"].iter().chain(arguments);
+            match Arguments::try_parse_from(arguments)?.command {
+                Command::Dev(options) => Ok(options.stack),
+                other => unreachable!("dev was parsed as {other:?}"),
+            }
+        };
+        let error = |arguments: &[&str]| options(arguments).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(options(&[]).unwrap().parameters(), ParameterSet::Production);
+        assert_eq!(options(&["--insecure-clear"]).unwrap().backend_name(), "clear");
+        if cfg!(feature = "gpu") {
+            assert_eq!(options(&["--backend", "gpu"]).unwrap().parameters(), ParameterSet::ProductionGpu);
+        } else {
+            assert!(error(&["--backend", "gpu"]).contains("--features gpu"));
+        }
+        assert!(error(&["--backend", "tpu"]).contains("backends are cpu and gpu"));
+        assert!(error(&["--backend", "cpu", "--insecure-clear"]).contains("cannot be used with"));
     }
 
     #[test]

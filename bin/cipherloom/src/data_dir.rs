@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! DIR/keys/production/      the key set of the development stack
-//! DIR/cpu/ or DIR/clear/    one stack: chain/ (journal), store.sqlite, kms/ and coprocessor/ (signing keys, audit log)
+//! DIR/keys/production-gpu/  the same for GPUs
+//! DIR/cpu/, gpu/ or clear/  one stack: chain/ (journal), store.sqlite, kms/ and coprocessor/ (signing keys, audit log)
 //! ```
 //!
-//! Real and clear stacks are apart because a ciphertext of one means nothing to the other.
+//! Stacks of different backends are apart because a ciphertext of one means nothing to the others.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use cipherloom_fhe::BackendKind;
 
 use crate::cli::StackOptions;
 
@@ -31,7 +33,7 @@ impl DataDir {
         let root = root(options.data_dir.as_deref())?;
         Ok(Self {
             keys: root.join("keys").join(kind(options)),
-            state: root.join(if options.insecure_clear { "clear" } else { "cpu" }),
+            state: root.join(options.backend_name()),
         })
     }
 
@@ -53,7 +55,11 @@ pub(crate) fn default_keys() -> Result<PathBuf> {
 }
 
 const fn kind(options: &StackOptions) -> &'static str {
-    if options.insecure_clear { "insecure-clear" } else { "production" }
+    match options.parameters().backend() {
+        BackendKind::Clear => "insecure-clear",
+        BackendKind::Cpu => "production",
+        BackendKind::Gpu => "production-gpu",
+    }
 }
 
 fn root(given: Option<&Path>) -> Result<PathBuf> {

@@ -45,7 +45,7 @@ struct Balances {
 pub(crate) async fn run(options: DemoOptions) -> Result<()> {
     let mut narrator = Narrator::new(options.json);
     let result = tell(&options, &mut narrator).await;
-    let backend = if options.stack.insecure_clear { "clear" } else { "cpu" };
+    let backend = options.stack.backend_name();
     if options.json {
         let (balances, error) = match &result {
             Ok(balances) => (json!({ "alice": balances.alice, "bob": balances.bob }), None),

@@ -18,7 +18,7 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
     let data = DataDir::new(&options.stack)?;
     let keys = stack::open_keys(&data, &options.stack).await?;
     let stack = Stack::start(keys, &data, &options.stack, Listen::local(options.rpc_port, options.gateway_port)).await?;
-    let summary = summary(&stack, &data, options.stack.insecure_clear);
+    let summary = summary(&stack, &data, options.stack.backend_name());
     if options.json {
         println!("{summary}");
     } else {
@@ -52,7 +52,7 @@ pub(crate) async fn shutdown_signal() {
 }
 
 /// Addresses are written with their checksum, since SDKs refuse them without.
-fn summary(stack: &Stack, data: &DataDir, insecure_clear: bool) -> Value {
+fn summary(stack: &Stack, data: &DataDir, backend: &str) -> Value {
     let addresses = stack.addresses();
     let accounts: Vec<Value> = stack
         .accounts()
@@ -60,7 +60,7 @@ fn summary(stack: &Stack, data: &DataDir, insecure_clear: bool) -> Value {
         .map(|account| json!({ "address": account.address().to_checksum(None), "privateKey": account.insecure_private_key_hex() }))
         .collect();
     json!({
-        "backend": if insecure_clear { "clear" } else { "cpu" },
+        "backend": backend,
         "chainId": development::HOST_CHAIN_ID,
         "rpcUrl": stack.rpc_url(),
         "wsUrl": stack.ws_url(),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{Follower, FollowerConfig, HostChain};
 use cipherloom_contracts::{HostAddresses, SignerSet, deployment_steps, development};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig};
-use cipherloom_fhe::{FheBackend, KeySet, ParameterSet};
+use cipherloom_fhe::{FheBackend, KeySet};
 use cipherloom_gateway::{Gateway, GatewayHandle, Services};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
 use cipherloom_node::{DevAccount, DevChain, DevChainConfig, DevChainHandle};
@@ -218,11 +218,7 @@ impl Stack {
 /// # Errors
 /// If the keys cannot be read, or generated.
 pub(crate) async fn open_keys(data: &DataDir, options: &StackOptions) -> Result<Arc<KeySet>> {
-    let parameters = if options.insecure_clear {
-        ParameterSet::InsecureClear
-    } else {
-        ParameterSet::Production
-    };
+    let parameters = options.parameters();
     let directory = data.keys.clone();
     tokio::task::spawn_blocking(move || keys::open_or_generate(&directory, parameters))
         .await
