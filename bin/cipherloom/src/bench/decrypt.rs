@@ -70,8 +70,8 @@ pub(crate) fn run(options: &DecryptOptions) -> Result<()> {
         options.rounds
     );
     println!(
-        "{:<9} {:>13} {:>10} {:>10} {:>10}",
-        "type", "stored bytes", "write", "read", "decrypt"
+        "{:<9} {:<7} {:>10} {:>12} {:>12} {:>12}",
+        "type", "form", "bytes", "write", "read", "decrypt"
     );
     rows.iter().for_each(Row::print);
     if !squashing {

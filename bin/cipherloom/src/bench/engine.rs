@@ -28,7 +28,7 @@ pub(crate) fn run(options: &WorkloadOptions) -> Result<()> {
     let samples = ground.sample_ciphertexts(&Workload::TYPES)?;
     let mut subject = InMemory::start(&ground, &samples, options.schedule)?;
     let measurement = measurement::run(&ground, &samples, options, &mut subject)?;
-    report::print("engine", &ground, options, &measurement)
+    report::print("engine", &ground, options, None, &measurement)
 }
 
 /// The engine, from ciphertexts in memory to ciphertexts in memory.

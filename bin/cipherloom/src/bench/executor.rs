@@ -44,7 +44,8 @@ pub(crate) fn run(options: &ExecutorOptions) -> Result<()> {
     let mut client = Client::start(&ground, &samples, options)?;
     let measurement = measurement::run(&ground, &samples, &options.workload, &mut client)?;
     client.stop()?;
-    report::print("executor", &ground, &options.workload, &measurement)
+    let form = ("form", options.form.name());
+    report::print("executor", &ground, &options.workload, Some(form), &measurement)
 }
 
 /// An executor in this process and a client of it.

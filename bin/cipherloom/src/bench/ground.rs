@@ -84,18 +84,26 @@ impl Ground {
     /// # Errors
     /// If encryption fails.
     pub(crate) fn encrypt_samples(&self, types: &[FheType]) -> Result<Vec<SampleList>> {
+        let of_type = |ty: &FheType| (0..sample_values(*ty).len()).map(|sample| (*ty, sample)).collect::<Vec<_>>();
+        self.encrypt(types.iter().flat_map(of_type))
+    }
+
+    /// Encrypts samples, given by type and number, in lists of as many values as each has room for.
+    ///
+    /// # Errors
+    /// If encryption fails.
+    pub(crate) fn encrypt(&self, samples: impl IntoIterator<Item = (FheType, usize)>) -> Result<Vec<SampleList>> {
         let mut lists: Vec<Vec<Sample>> = Vec::new();
         let mut room = 0;
-        for ty in types {
-            for (sample, value) in sample_values(*ty).into_iter().enumerate() {
-                if room < ty.request_bits() {
-                    lists.push(Vec::new());
-                    room = MAX_INPUT_BITS;
-                }
-                room -= ty.request_bits();
-                if let Some(list) = lists.last_mut() {
-                    list.push(Sample { ty: *ty, sample, value });
-                }
+        for (ty, sample) in samples {
+            let value = *sample_values(ty).get(sample).context("there are fewer samples")?;
+            if room < ty.request_bits() {
+                lists.push(Vec::new());
+                room = MAX_INPUT_BITS;
+            }
+            room -= ty.request_bits();
+            if let Some(list) = lists.last_mut() {
+                list.push(Sample { ty, sample, value });
             }
         }
         let encryptor = self.keys.encryptor()?;

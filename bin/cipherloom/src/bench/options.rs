@@ -103,8 +103,32 @@ pub(crate) struct WorkerOptions {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub(crate) workers: Option<u16>,
 
+    /// Where amounts, bids and votes come from.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) amounts: Amounts,
+
     #[command(flatten)]
     pub(crate) workload: WorkloadOptions,
+}
+
+/// Where amounts, bids and votes come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Amounts {
+    /// They are in the store, as balances are: what tfhe-rs is given, too.
+    #[default]
+    Stored,
+    /// Every transaction brings one along in a proven input list, which was admitted before, and which the worker expands: 32 bootstraps more for 64 bits.
+    Fresh,
+}
+
+impl Amounts {
+    /// Returns the name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Fresh => "fresh",
+        }
+    }
 }
 
 /// Options of `executor`.
@@ -126,6 +150,16 @@ pub(crate) enum Form {
     Packed,
     /// Half a megabyte for 64 bits, ready to be computed with.
     Raw,
+}
+
+impl Form {
+    /// Returns the name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Packed => "packed",
+            Self::Raw => "raw",
+        }
+    }
 }
 
 /// Options of `op`.

@@ -9,19 +9,27 @@ use super::{
     options::{Baseline, WorkloadOptions},
 };
 
-/// Prints a measurement as the options ask.
+/// Prints a measurement as the options ask, with an option that only this benchmark has.
 ///
 /// # Errors
 /// If the numbers cannot be written as JSON.
-pub(crate) fn print(bench: &str, ground: &Ground, options: &WorkloadOptions, measurement: &Measurement) -> Result<()> {
+pub(crate) fn print(
+    bench: &str,
+    ground: &Ground,
+    options: &WorkloadOptions,
+    own: Option<(&str, &str)>,
+    measurement: &Measurement,
+) -> Result<()> {
     let figures = Figures::of(options, measurement);
     if options.common.json {
-        println!(
-            "{}",
-            serde_json::to_string(&json_of(bench, ground, options, measurement, &figures)?)?
-        );
+        let mut report = json_of(bench, ground, options, measurement, &figures)?;
+        if let (Some(report), Some((name, value))) = (report.as_object_mut(), own) {
+            report.insert(name.to_owned(), json!(value));
+        }
+        println!("{}", serde_json::to_string(&report)?);
     } else {
-        print_table(bench, ground, options, measurement, &figures)?;
+        let own = own.map_or_else(String::new, |(name, value)| format!(", {name} {value}"));
+        print_table(bench, &own, ground, options, measurement, &figures)?;
     }
     Ok(())
 }
@@ -118,10 +126,17 @@ fn side_json(unit: &str, side: Side) -> Map<String, Value> {
     ])
 }
 
-fn print_table(bench: &str, ground: &Ground, options: &WorkloadOptions, measurement: &Measurement, figures: &Figures) -> Result<()> {
+fn print_table(
+    bench: &str,
+    own: &str,
+    ground: &Ground,
+    options: &WorkloadOptions,
+    measurement: &Measurement,
+    figures: &Figures,
+) -> Result<()> {
     let (unit, parameters) = (options.workload.unit(), ground.parameters());
     println!(
-        "bench {bench}, workload {}: {} {unit}s in {}, {} threads, {}, parameters {parameters}{}",
+        "bench {bench}, workload {}{own}: {} {unit}s in {}, {} threads, {}, parameters {parameters}{}",
         options.workload.name(),
         measurement.ours.transactions,
         plural(measurement.rounds, "round"),

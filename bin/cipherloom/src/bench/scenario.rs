@@ -23,6 +23,8 @@ pub(crate) struct Given {
     pub(crate) handle: Handle,
     /// Which of the samples of its type it is.
     pub(crate) sample: usize,
+    /// Whether it is what a user brings along, and not what a contract keeps.
+    pub(crate) brought: bool,
 }
 
 /// Transactions, in the order of the chain, with the values they start from.
@@ -133,14 +135,24 @@ impl Writer {
         Handle::computed(B256::from(number), development::HOST_CHAIN_ID, ty)
     }
 
-    /// Takes a value that is there before: the samples of the type in turn.
+    /// Takes a value that a contract keeps: the samples of the type in turn.
     pub(crate) fn given(&mut self, ty: FheType) -> Handle {
+        self.take(ty, false)
+    }
+
+    /// Takes a value that a user brings along: the samples of the type in turn.
+    pub(crate) fn brought(&mut self, ty: FheType) -> Handle {
+        self.take(ty, true)
+    }
+
+    fn take(&mut self, ty: FheType, brought: bool) -> Handle {
         let handle = self.handle(ty);
         let used = self.given_of_type.entry(ty).or_default();
         let count = sample_values(ty).len().max(1);
         self.scenario.given.push(Given {
             handle,
             sample: *used % count,
+            brought,
         });
         *used += 1;
         handle

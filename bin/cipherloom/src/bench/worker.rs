@@ -19,11 +19,11 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ground::{Ground, metadata},
+    ground::{Ground, SampleList, metadata},
     measurement::{self, Subject},
-    options::{WorkerOptions, WorkloadOptions},
+    options::{Amounts, WorkerOptions, WorkloadOptions},
     report,
-    scenario::{Scenario, Transaction},
+    scenario::{Given, Scenario, Transaction},
     workload::Workload,
 };
 
@@ -43,11 +43,14 @@ pub(crate) fn run(options: &WorkerOptions) -> Result<()> {
     let mut pipeline = Pipeline::start(&ground, options)?;
     let measurement = measurement::run(&ground, &samples, &options.workload, &mut pipeline)?;
     pipeline.stop()?;
-    report::print("worker", &ground, &options.workload, &measurement)
+    let amounts = ("amounts", options.amounts.name());
+    report::print("worker", &ground, &options.workload, Some(amounts), &measurement)
 }
 
 /// A coprocessor on a store of its own, without a chain: blocks are handed to it.
-struct Pipeline {
+struct Pipeline<'a> {
+    ground: &'a Ground,
+    amounts: Amounts,
     runtime: Runtime,
     coprocessor: Coprocessor,
     store: Arc<dyn Store>,
@@ -55,13 +58,15 @@ struct Pipeline {
     workers: JoinHandle<()>,
     /// The input handle of every sample.
     inputs: HashMap<(FheType, usize), Handle>,
+    /// The input handles of what users bring along, by the scenario's handles.
+    brought: HashMap<Handle, Handle>,
     newest_block: u64,
     transactions: u64,
     _directory: TempDir,
 }
 
-impl Pipeline {
-    fn start(ground: &Ground, options: &WorkerOptions) -> Result<Self> {
+impl<'a> Pipeline<'a> {
+    fn start(ground: &'a Ground, options: &WorkerOptions) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -75,13 +80,20 @@ impl Pipeline {
             Arc::clone(&store),
             PrivateKeySigner::random(),
         )?;
-        let inputs = runtime.block_on(admit_samples(ground, &coprocessor))?;
+        let mut inputs = HashMap::new();
+        for list in ground.encrypt_samples(&Workload::TYPES)? {
+            let samples: Vec<_> = list.samples.iter().map(|sample| (sample.ty, sample.sample)).collect();
+            inputs.extend(samples.into_iter().zip(runtime.block_on(admit(&coprocessor, list))?));
+        }
         let stop = CancellationToken::new();
         let workers = runtime.spawn({
             let (coprocessor, stop) = (coprocessor.clone(), stop.clone());
             async move { coprocessor.work(stop).await }
         });
         Ok(Self {
+            ground,
+            amounts: options.amounts,
+            brought: HashMap::new(),
             runtime,
             coprocessor,
             store,
@@ -119,6 +131,15 @@ impl Pipeline {
         })
     }
 
+    /// Replaces the scenario's handles of what users bring along by those that admission gave.
+    fn as_on_chain(&self, computation: &Computation) -> Computation {
+        let on_chain = |handle: &Handle| self.brought.get(handle).copied().unwrap_or(*handle);
+        Computation {
+            inputs: computation.inputs.iter().map(on_chain).collect(),
+            ..computation.clone()
+        }
+    }
+
     fn block(&mut self, transactions: &[Transaction]) -> BlockEvents {
         let hash = |number: u64| B256::from(U256::from(0xb10c_0000_0000_u64 + number));
         let first = self.transactions;
@@ -127,7 +148,11 @@ impl Pipeline {
         let events = (0..).zip(transactions).map(|(index, transaction)| TransactionEvents {
             hash: B256::from(U256::from(0x7_0000_0000_u64 + first + index)),
             index,
-            computations: transaction.computations.clone(),
+            computations: transaction
+                .computations
+                .iter()
+                .map(|computation| self.as_on_chain(computation))
+                .collect(),
             grants: transaction
                 .outputs
                 .iter()
@@ -148,10 +173,20 @@ impl Pipeline {
     }
 }
 
-impl Subject for Pipeline {
-    /// Publishes what the scenario starts from, computed from admitted inputs in transactions of earlier blocks.
+impl Subject for Pipeline<'_> {
+    /// Publishes what the scenario starts from, computed from admitted inputs in transactions of earlier blocks, and has what users bring along admitted.
     fn prepare(&mut self, scenario: &Scenario) -> Result<()> {
-        for given in scenario.given.chunks(MINTED_TOGETHER) {
+        let is_fresh = |given: &&Given| given.brought && self.amounts == Amounts::Fresh;
+        let (fresh, stored): (Vec<Given>, Vec<Given>) = scenario.given.iter().partition(is_fresh);
+        let mut handles = fresh.iter().map(|given| given.handle);
+        for list in self
+            .ground
+            .encrypt(fresh.iter().map(|given| (given.handle.fhe_type(), given.sample)))?
+        {
+            let admitted = self.runtime.block_on(admit(&self.coprocessor, list))?;
+            self.brought.extend(handles.by_ref().take(admitted.len()).zip(admitted));
+        }
+        for given in stored.chunks(MINTED_TOGETHER) {
             let computations = given
                 .iter()
                 .map(|given| {
@@ -203,15 +238,11 @@ fn config(ground: &Ground, options: &WorkerOptions) -> CoprocessorConfig {
     config
 }
 
-/// Has the coprocessor admit lists of all samples, as it does for clients.
-async fn admit_samples(ground: &Ground, coprocessor: &Coprocessor) -> Result<HashMap<(FheType, usize), Handle>> {
-    let mut inputs = HashMap::new();
-    for list in ground.encrypt_samples(&Workload::TYPES)? {
-        let admitted = coprocessor.admit_input(metadata(), list.bytes, Vec::new()).await?;
-        let samples = list.samples.iter().map(|sample| (sample.ty, sample.sample));
-        inputs.extend(samples.zip(admitted.handles));
-    }
-    Ok(inputs)
+/// Has the coprocessor admit a list, as it does for clients. Returns the handles of its values.
+async fn admit(coprocessor: &Coprocessor, list: SampleList) -> Result<Vec<Handle>> {
+    let admitted = coprocessor.admit_input(metadata(), list.bytes, Vec::new()).await?;
+    ensure!(admitted.handles.len() == list.samples.len(), "a list lost a value");
+    Ok(admitted.handles)
 }
 
 /// Asks for the value of an input under a handle of its own, as a contract does that adds an input to an empty balance.

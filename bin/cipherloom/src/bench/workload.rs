@@ -107,7 +107,7 @@ struct Moved {
 impl Transfer {
     fn between_strangers(writer: &mut Writer) -> Self {
         Self {
-            amount: writer.given(AMOUNT),
+            amount: writer.brought(AMOUNT),
             from: writer.given(AMOUNT),
             to: writer.given(AMOUNT),
         }
@@ -134,7 +134,7 @@ impl Transfer {
 fn dependent(writer: &mut Writer, count: usize) {
     let mut from = writer.given(AMOUNT);
     for _ in 0..count {
-        let (amount, to) = (writer.given(AMOUNT), writer.given(AMOUNT));
+        let (amount, to) = (writer.brought(AMOUNT), writer.given(AMOUNT));
         let moved = Transfer { amount, from, to }.compute(writer);
         writer.publish(&[moved.amount, moved.from, moved.to]);
         from = moved.from;
@@ -144,7 +144,7 @@ fn dependent(writer: &mut Writer, count: usize) {
 fn joined(writer: &mut Writer, count: usize) {
     let mut to = writer.given(AMOUNT);
     for _ in 0..count {
-        let (amount, from) = (writer.given(AMOUNT), writer.given(AMOUNT));
+        let (amount, from) = (writer.brought(AMOUNT), writer.given(AMOUNT));
         let moved = Transfer { amount, from, to }.compute(writer);
         writer.publish(&[moved.amount, moved.from, moved.to]);
         to = moved.to;
@@ -166,7 +166,7 @@ impl Auction {
     }
 
     fn bid(&mut self, writer: &mut Writer, bidder: usize) {
-        let bid = writer.given(AMOUNT);
+        let bid = writer.brought(AMOUNT);
         let higher = writer.binary(Operation::Gt, bid, self.highest);
         self.highest = writer.select(higher, bid, self.highest);
         let address = U256::from(bidder + 1) * U256::from(0x0123_4567_89ab_cdef_u64);
@@ -196,7 +196,7 @@ impl Tally {
     }
 
     fn vote(&mut self, writer: &mut Writer) {
-        let (choice, weight) = (writer.given(FheType::Bool), writer.given(AMOUNT));
+        let (choice, weight) = (writer.brought(FheType::Bool), writer.given(AMOUNT));
         let zero = writer.public(AMOUNT, U256::ZERO);
         let for_yes = writer.select(choice, weight, zero);
         let for_no = writer.select(choice, zero, weight);

@@ -75,6 +75,26 @@ fn a_transfer_takes_128_bootstraps_through_the_whole_worker() {
     check_workload(&report, "transfer", 6, 3 * (6 + 8));
     assert_eq!(report["bench"], "worker");
     assert_eq!(number(&report, "/bootstraps_per_transfer"), 128.0);
+    assert_eq!(report["amounts"], "stored");
+}
+
+#[test]
+fn amounts_can_come_from_input_lists() {
+    for (workload, unit, outputs) in [("transfers", "transfer", 3), ("voting", "vote", 2)] {
+        let report = json(&[
+            "worker",
+            "--workload",
+            workload,
+            "--amounts",
+            "fresh",
+            "--count",
+            "3",
+            "--baseline-count",
+            "2",
+        ]);
+        check_workload(&report, unit, 3, outputs * (3 + 8));
+        assert_eq!(report["amounts"], "fresh");
+    }
 }
 
 #[test]
