@@ -5,7 +5,7 @@ use std::{env, fs, path::Path};
 use prost::Message as _;
 
 const FILES: [&str; 5] = [
-    "fhevm/common.proto",
+    "fhevm/operations.proto",
     "fhevm/coprocessor.proto",
     "fhevm/executor.proto",
     "cipherloom/input.proto",
