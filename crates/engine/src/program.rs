@@ -22,7 +22,7 @@ pub struct BaseId(pub(crate) u32);
 pub struct ValueId(pub(crate) u32);
 
 /// `Σ coefficient · base + constant`. Terms are in the order of their bases and have no zero coefficients.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Form {
     pub(crate) terms: Vec<(BaseId, i16)>,
     pub(crate) constant: i16,

@@ -5,6 +5,8 @@
 //! other until one changes nothing. Every rule makes the graph smaller or simpler; should one not, [`MAX_PASSES`] ends it.
 
 mod algebra;
+mod chains;
+mod choices;
 mod compare;
 mod rewriter;
 mod shape;
@@ -39,7 +41,12 @@ pub const COMMON_SUBEXPRESSIONS: &str = "common-subexpressions";
 
 /// Lists the rules in the order in which they are tried.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    algebra::RULES.iter().chain(compare::RULES).chain(shape::RULES)
+    algebra::RULES
+        .iter()
+        .chain(chains::RULES)
+        .chain(compare::RULES)
+        .chain(choices::RULES)
+        .chain(shape::RULES)
 }
 
 /// Which rules are used: all but some.

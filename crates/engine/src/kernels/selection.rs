@@ -25,9 +25,15 @@ pub(crate) fn select(builder: &mut Builder, ty: FheType, condition: &Form, if_tr
             let pair = builder.combine(&[(4, condition), (1, y)], 0);
             builder.lookup(&pair, |pair| if pair >= 4 { x } else { pair })
         }
-        (None, None) => {
+        // In either order the difference is the same lookup, so that a choice and its opposite share everything.
+        (None, None) if x <= y => {
             let (_, y, change) = difference(builder, ty, condition, x, y);
             let chosen = Form::sum(&[(1, &y), (-1, &change)], largest(ty).into());
+            builder.bounded(&chosen, largest(ty))
+        }
+        (None, None) => {
+            let (y, _, change) = difference(builder, ty, condition, y, x);
+            let chosen = Form::sum(&[(1, &y), (1, &change)], -i16::from(largest(ty)));
             builder.bounded(&chosen, largest(ty))
         }
     };
@@ -37,22 +43,7 @@ pub(crate) fn select(builder: &mut Builder, ty: FheType, condition: &Form, if_tr
 /// Gives the smaller and the larger of two numbers, of which `ordered` says whether `left ≥ right`. One bootstrap per block gives both.
 pub(crate) fn min_max(builder: &mut Builder, ty: FheType, ordered: &Form, left: &[Form], right: &[Form]) -> (Blocks, Blocks) {
     let larger = select(builder, ty, ordered, left, right);
-    let smaller = pairs(left, right)
-        .zip(&larger)
-        .map(|((left, right), larger)| {
-            if left.public().is_some() || right.public().is_some() {
-                let pair = (std::slice::from_ref(right), std::slice::from_ref(left));
-                return select(builder, ty, ordered, pair.0, pair.1).remove(0);
-            }
-            if left == right {
-                return larger.clone();
-            }
-            // The smaller one is x where the larger is y, so it differs from x by what the larger differs from y.
-            let (x, _, change) = difference(builder, ty, ordered, left, right);
-            let chosen = Form::sum(&[(1, &x), (1, &change)], -i16::from(largest(ty)));
-            builder.bounded(&chosen, largest(ty))
-        })
-        .collect();
+    let smaller = select(builder, ty, ordered, right, left);
     (smaller, larger)
 }
 

@@ -45,11 +45,6 @@ pub(super) const RULES: &[Rule] = &[
         doc: "multiplication, division and remainder by a power of two are shifts and a mask",
         apply: power_of_two,
     },
-    Rule {
-        name: "scalar-chain",
-        doc: "(x + a) + b is x + (a + b), (x - a) - b is x - (a + b)",
-        apply: scalar_chain,
-    },
 ];
 
 fn fold_public(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
@@ -103,7 +98,10 @@ fn scalar_operand(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &
 }
 
 /// An operation with a scalar, its type's largest value, the scalar and the other operand.
-fn with_scalar(operation: &TypedOperation, inputs: &[NodeId]) -> Option<(Operation, cipherloom_primitives::FheType, U256, NodeId)> {
+pub(super) fn with_scalar(
+    operation: &TypedOperation,
+    inputs: &[NodeId],
+) -> Option<(Operation, cipherloom_primitives::FheType, U256, NodeId)> {
     match (operation, inputs) {
         (
             TypedOperation::Binary {
@@ -179,15 +177,4 @@ fn power_of_two(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[N
         Operation::Rem => Some(rewriter.binary(Operation::BitAnd, ty, left, Right::Scalar(value - U256::ONE))),
         _ => None,
     }
-}
-
-fn scalar_chain(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
-    let (kind, ty, value, left) = with_scalar(operation, inputs)?;
-    let (inner, of_inner) = rewriter.made_by(left)?;
-    let (inner_kind, _, inner_value, inner_left) = with_scalar(inner, of_inner)?;
-    if kind != inner_kind || !matches!(kind, Operation::Add | Operation::Sub) || !rewriter.is_used_once(left) {
-        return None;
-    }
-    let total = ty.truncate(value.wrapping_add(inner_value));
-    Some(rewriter.binary(kind, ty, inner_left, Right::Scalar(total)))
 }

@@ -1,9 +1,9 @@
-//! Rules of choices, conversions, sums and lists.
+//! Rules of conversions, sums and lists.
 
 use cipherloom_primitives::{FheType, Operand, Operation, TypedOperation, U256};
 
 use super::{
-    Rule,
+    Rule, first_two,
     rewriter::{Rewriter, Right},
 };
 use crate::graph::NodeId;
@@ -12,21 +12,6 @@ use crate::graph::NodeId;
 const MAX_SUM: usize = 100;
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        name: "known-choice",
-        doc: "select by a public condition or between equal values is one of them; select(c, true, false) is c",
-        apply: known_choice,
-    },
-    Rule {
-        name: "choice-by-complement",
-        doc: "select(not c, x, y) is select(c, y, x)",
-        apply: choice_by_complement,
-    },
-    Rule {
-        name: "choice-of-change",
-        doc: "select(c, x + y, x) is x + select(c, y, 0), and so for -, where x + y is used for nothing else: the result needs no cleaning",
-        apply: choice_of_change,
-    },
     Rule {
         name: "cast-chain",
         doc: "a cast of an extension is one cast, or none",
@@ -43,62 +28,12 @@ pub(super) const RULES: &[Rule] = &[
               of a list with the value itself true, and equal elements count once",
         apply: short_list,
     },
+    Rule {
+        name: "several-equalities",
+        doc: "eq(x, y) | eq(x, z) is isIn(x, [y, z]), and so for lists, where these are used for nothing else",
+        apply: several_equalities,
+    },
 ];
-
-fn known_choice(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
-    let (TypedOperation::IfThenElse { ty }, [condition, if_true, if_false]) = (operation, inputs) else {
-        return None;
-    };
-    if if_true == if_false {
-        return Some(*if_true);
-    }
-    match rewriter.constant(*condition) {
-        Some(value) if value.is_zero() => return Some(*if_false),
-        Some(_) => return Some(*if_true),
-        None => {}
-    }
-    match (ty, rewriter.constant(*if_true)?, rewriter.constant(*if_false)?) {
-        (_, x, y) if x == y => Some(*if_true),
-        (FheType::Bool, x, _) if x.is_zero() => Some(rewriter.complement(*ty, *condition)),
-        (FheType::Bool, ..) => Some(*condition),
-        _ => None,
-    }
-}
-
-fn choice_by_complement(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
-    let (TypedOperation::IfThenElse { .. }, [condition, if_true, if_false]) = (operation, inputs) else {
-        return None;
-    };
-    let (TypedOperation::Not { .. }, [inner]) = rewriter.made_by(*condition)? else {
-        return None;
-    };
-    let inner = *inner;
-    Some(rewriter.operation(operation.clone(), vec![inner, *if_false, *if_true]))
-}
-
-fn choice_of_change(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
-    let (TypedOperation::IfThenElse { ty }, [condition, if_true, if_false]) = (operation, inputs) else {
-        return None;
-    };
-    if !rewriter.is_used_once(*if_true) {
-        return None;
-    }
-    let (TypedOperation::Binary { operation: kind, rhs, .. }, of_change) = rewriter.made_by(*if_true)? else {
-        return None;
-    };
-    let kind = *kind;
-    let base = *if_false;
-    let change = match (kind, rhs, of_change) {
-        (Operation::Add | Operation::Sub, Operand::Encrypted, [left, right]) if *left == base => Ok(*right),
-        (Operation::Add, Operand::Encrypted, [left, right]) if *right == base => Ok(*left),
-        (Operation::Add | Operation::Sub, Operand::Scalar(value), [left]) if *left == base => Err(*value),
-        _ => return None,
-    };
-    let change = change.unwrap_or_else(|value| rewriter.public(*ty, value));
-    let zero = rewriter.public(*ty, U256::ZERO);
-    let change = rewriter.operation(operation.clone(), vec![*condition, change, zero]);
-    Some(rewriter.binary(kind, *ty, base, Right::Node(change)))
-}
 
 fn cast_chain(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
     let (TypedOperation::Cast { to, .. }, [value]) = (operation, inputs) else {
@@ -186,6 +121,72 @@ fn short_list(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[Nod
             let count = u8::try_from(distinct.len()).ok()?;
             let inputs = std::iter::once(*value).chain(distinct).collect();
             Some(rewriter.operation(TypedOperation::IsIn { ty: *ty, count }, inputs))
+        }
+        _ => None,
+    }
+}
+
+fn several_equalities(rewriter: &mut Rewriter, operation: &TypedOperation, inputs: &[NodeId]) -> Option<NodeId> {
+    let TypedOperation::Binary {
+        operation: Operation::BitOr,
+        ty: FheType::Bool,
+        rhs: Operand::Encrypted,
+    } = operation
+    else {
+        return None;
+    };
+    let (left, right) = first_two(inputs)?;
+    let (ty, of_left) = memberships(rewriter, left)?;
+    let (same, of_right) = memberships(rewriter, right)?;
+    if same != ty || !Operation::IsIn.spec().types.contains(ty) {
+        return None;
+    }
+    let pairs = of_left.iter().flat_map(|x| of_right.iter().map(move |y| (x, y)));
+    let (first, second) = pairs.into_iter().find(|(x, y)| x.value == y.value)?;
+    let count = u8::try_from(first.list.len() + second.list.len())
+        .ok()
+        .filter(|count| usize::from(*count) <= MAX_SUM)?;
+    let value = first.value;
+    let list: Vec<Result<NodeId, U256>> = first.list.iter().chain(&second.list).copied().collect();
+    let nodes = list
+        .into_iter()
+        .map(|element| element.unwrap_or_else(|element| rewriter.public(ty, element)));
+    let inputs = std::iter::once(value).chain(nodes).collect();
+    Some(rewriter.operation(TypedOperation::IsIn { ty, count }, inputs))
+}
+
+/// A value that is compared with those of a list.
+struct Membership {
+    value: NodeId,
+    list: Vec<Result<NodeId, U256>>,
+}
+
+/// The ways to see a flag, used for nothing else, as membership in a list, and the type of what is compared.
+fn memberships(rewriter: &Rewriter, id: NodeId) -> Option<(FheType, Vec<Membership>)> {
+    let (operation, inputs) = rewriter.made_by(id).filter(|_| rewriter.is_used_once(id))?;
+    match (operation, inputs) {
+        (
+            TypedOperation::Binary {
+                operation: Operation::Eq,
+                ty,
+                rhs,
+            },
+            [left, rest @ ..],
+        ) => {
+            let membership = |value, element| Membership {
+                value,
+                list: vec![element],
+            };
+            let ways = match (rhs, rest) {
+                (Operand::Scalar(value), []) => vec![membership(*left, Err(*value))],
+                (Operand::Encrypted, [right]) => vec![membership(*left, Ok(*right)), membership(*right, Ok(*left))],
+                _ => return None,
+            };
+            Some((*ty, ways))
+        }
+        (TypedOperation::IsIn { ty, .. }, [value, list @ ..]) => {
+            let list = list.iter().copied().map(Ok).collect();
+            Some((*ty, vec![Membership { value: *value, list }]))
         }
         _ => None,
     }

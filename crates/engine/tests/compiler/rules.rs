@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use cipherloom_engine::rewrite::{COMMON_SUBEXPRESSIONS, RuleSet, rewrite, rules};
-use cipherloom_primitives::{FheType, Handle, Operation, TypedOperation, U256};
+use cipherloom_primitives::{FheType, Handle, Operand, Operation, TypedOperation, U256};
 
 use crate::support::{Random, Transaction, reference};
 
@@ -91,15 +91,56 @@ fn patterns(rule: &str) -> Vec<Pattern> {
             |t, x, _, _| t.scalar(Op::Rem, x, 32),
             |t, x, _, _| t.scalar(Op::Rem, x, 2),
         ],
-        "scalar-chain" => vec![
+        "scalar-chain" => scalar_chains(),
+        "negated-operand" => vec![
+            |t, x, y, _| {
+                let negated = t.operation(TypedOperation::Neg { ty: y.fhe_type() }, &[y]);
+                t.binary(Op::Add, x, negated)
+            },
+            |t, x, y, _| {
+                let negated = t.operation(TypedOperation::Neg { ty: y.fhe_type() }, &[y]);
+                t.binary(Op::Add, negated, x)
+            },
+            |t, x, y, _| {
+                let negated = t.operation(TypedOperation::Neg { ty: y.fhe_type() }, &[y]);
+                t.binary(Op::Sub, x, negated)
+            },
+            |t, x, y, _| {
+                let difference = t.binary(Op::Sub, x, y);
+                t.operation(TypedOperation::Neg { ty: x.fhe_type() }, &[difference])
+            },
+        ],
+        "remainder" => vec![
             |t, x, _, _| {
-                let inner = t.scalar(Op::Add, x, 200);
-                t.scalar(Op::Add, inner, 100)
+                let quotient = t.scalar(Op::Div, x, 10);
+                let multiple = t.scalar(Op::Mul, quotient, 10);
+                t.binary(Op::Sub, x, multiple)
             },
             |t, x, _, _| {
-                let inner = t.scalar(Op::Sub, x, 200);
-                t.scalar(Op::Sub, inner, 100)
+                let quotient = t.scalar(Op::Shr, x, 3);
+                let multiple = t.scalar(Op::Shl, quotient, 3);
+                t.binary(Op::Sub, x, multiple)
             },
+        ],
+        "minimum-and-maximum" => vec![
+            |t, x, y, _| {
+                let (smaller, larger) = (t.binary(Op::Min, x, y), t.binary(Op::Max, y, x));
+                t.binary(Op::Add, larger, smaller)
+            },
+            |t, x, y, _| {
+                let larger = t.binary(Op::Max, y, x);
+                t.binary(Op::Min, x, larger)
+            },
+            |t, x, y, _| {
+                let smaller = t.binary(Op::Min, x, y);
+                t.binary(Op::Max, smaller, x)
+            },
+        ],
+        "fraction" => vec![
+            |t, x, _, _| fraction(t, x, 30, 100),
+            |t, x, _, _| fraction(t, x, 48, 16),
+            |t, x, _, _| fraction(t, x, 5, 45),
+            |t, x, _, _| fraction(t, x, 0, 45),
         ],
         "one-comparison" => vec![
             |t, x, y, _| t.binary(Op::Lt, x, y),
@@ -144,6 +185,51 @@ fn patterns(rule: &str) -> Vec<Pattern> {
             let not = t.not(c);
             t.select(not, x, y)
         }],
+        "comparisons-of-pair" => comparisons_of_pair(),
+        "complements" => vec![
+            |t, x, y, _| {
+                let (x, y) = (t.not(x), t.not(y));
+                t.binary(Op::BitAnd, x, y)
+            },
+            |t, x, y, _| {
+                let (x, y) = (t.not(x), t.not(y));
+                t.binary(Op::BitOr, x, y)
+            },
+            |t, x, y, _| {
+                let x = t.not(x);
+                t.binary(Op::BitXor, x, y)
+            },
+            |t, x, y, _| {
+                let y = t.not(y);
+                t.binary(Op::BitXor, x, y)
+            },
+        ],
+        "choice-in-choice" => vec![
+            |t, x, y, c| {
+                let inner = t.select(c, x, y);
+                let other = t.binary(Op::Add, x, y);
+                t.select(c, inner, other)
+            },
+            |t, x, y, c| {
+                let inner = t.select(c, x, y);
+                let other = t.binary(Op::Add, x, y);
+                t.select(c, other, inner)
+            },
+        ],
+        "choice-of-extreme" => vec![
+            |t, x, y, _| {
+                let ordered = t.binary(Op::Ge, x, y);
+                t.select(ordered, x, y)
+            },
+            |t, x, y, _| {
+                let ordered = t.binary(Op::Ge, x, y);
+                t.select(ordered, y, x)
+            },
+            |t, x, _, _| {
+                let (ordered, bound) = (t.scalar(Op::Ge, x, 77), t.public(x.fhe_type(), 77));
+                t.select(ordered, bound, x)
+            },
+        ],
         "choice-of-change" => vec![
             |t, x, y, c| {
                 let sum = t.binary(Op::Add, x, y);
@@ -151,7 +237,7 @@ fn patterns(rule: &str) -> Vec<Pattern> {
             },
             |t, x, y, c| {
                 let sum = t.binary(Op::Add, y, x);
-                t.select(c, sum, x)
+                t.select(c, x, sum)
             },
             |t, x, y, c| {
                 let difference = t.binary(Op::Sub, x, y);
@@ -160,6 +246,32 @@ fn patterns(rule: &str) -> Vec<Pattern> {
             |t, x, _, c| {
                 let sum = t.scalar(Op::Sub, x, 9);
                 t.select(c, sum, x)
+            },
+            |t, x, y, c| {
+                let (sum, other) = (t.binary(Op::Add, x, y), t.scalar(Op::Add, x, 100));
+                t.select(c, sum, other)
+            },
+            |t, x, y, c| {
+                let three = t.scalar(Op::Mul, x, 3);
+                let (left, right) = (t.binary(Op::Sub, y, x), t.binary(Op::Sub, y, three));
+                t.select(c, left, right)
+            },
+        ],
+        "several-equalities" => vec![
+            |t, x, y, _| {
+                let (first, second) = (t.binary(Op::Eq, x, y), t.scalar(Op::Eq, x, 77));
+                t.binary(Op::BitOr, first, second)
+            },
+            |t, x, y, _| {
+                let (first, second) = (t.scalar(Op::Eq, y, 7), t.binary(Op::Eq, x, y));
+                t.binary(Op::BitOr, first, second)
+            },
+            |t, x, y, _| {
+                let ty = x.fhe_type();
+                let sum = t.binary(Op::Add, x, y);
+                let list = t.operation(TypedOperation::IsIn { ty, count: 2 }, &[x, y, sum]);
+                let equal = t.scalar(Op::Eq, x, 77);
+                t.binary(Op::BitOr, list, equal)
             },
         ],
         "cast-chain" => vec![
@@ -234,6 +346,105 @@ fn patterns(rule: &str) -> Vec<Pattern> {
         }],
         other => panic!("rule {other} has no pattern"),
     }
+}
+
+fn scalar_chains() -> Vec<Pattern> {
+    use Operation as Op;
+    /// A pattern of two operations with scalars.
+    macro_rules! chain {
+        ($first:ident $a:literal $second:ident $b:literal) => {
+            |t, x, _, _| {
+                let inner = t.scalar(Op::$first, x, $a);
+                t.scalar(Op::$second, inner, $b)
+            }
+        };
+    }
+    vec![
+        chain!(Add 200 Add 100),
+        chain!(Sub 200 Sub 100),
+        chain!(Add 200 Sub 100),
+        chain!(Sub 200 Add 100),
+        chain!(Mul 7 Mul 99),
+        chain!(Div 7 Div 9),
+        chain!(Div 200 Div 0x7fff_ffff_ffff_ff03),
+        chain!(Rem 60 Rem 12),
+        chain!(Min 200 Min 100),
+        chain!(Max 200 Max 100),
+        chain!(BitAnd 204 BitAnd 170),
+        chain!(BitOr 204 BitOr 170),
+        chain!(BitXor 204 BitXor 170),
+        chain!(Shl 3 Shl 2),
+        chain!(Shl 7 Shl 63),
+        chain!(Shr 3 Shr 2),
+        chain!(Rotl 7 Rotl 63),
+        chain!(Rotr 3 Rotr 2),
+    ]
+}
+
+fn fraction(transaction: &mut Transaction, value: Handle, factor: u64, divisor: u64) -> Handle {
+    let operation = TypedOperation::MulDiv {
+        ty: value.fhe_type(),
+        factor: Operand::Scalar(U256::from(factor)),
+        divisor: U256::from(divisor),
+    };
+    transaction.operation(operation, &[value])
+}
+
+/// Every two relations of a pair, joined in three ways, and two of a value with public numbers.
+fn comparisons_of_pair() -> Vec<Pattern> {
+    use Operation as Op;
+    macro_rules! joined {
+        ($($first:ident $second:ident $join:ident,)*) => {
+            vec![$(
+                |t: &mut Transaction, x: Handle, y: Handle, _: Handle| {
+                    let first = $first(t, x, y);
+                    let second = $second(t, x, y);
+                    t.binary(Op::$join, first, second)
+                },
+            )*]
+        };
+    }
+    let mut patterns: Vec<Pattern> = joined![
+        less equal BitOr, less greater BitOr, less not_equal BitAnd, greater equal BitXor,
+        not_less not_greater BitAnd, not_less greater BitAnd, not_greater not_equal BitAnd, not_less not_greater BitOr,
+        less greater BitAnd, less not_less BitXor, not_equal not_greater BitXor, equal not_greater BitAnd,
+    ];
+    patterns.push(|t, x, _, _| {
+        let (first, second) = (t.scalar(Op::Ge, x, 7), t.scalar(Op::Ge, x, 77));
+        t.binary(Op::BitAnd, first, second)
+    });
+    patterns.push(|t, x, _, _| {
+        let (first, second) = (t.scalar(Op::Ge, x, 7), t.scalar(Op::Ge, x, 77));
+        t.binary(Op::BitOr, first, second)
+    });
+    patterns
+}
+
+fn not_less(t: &mut Transaction, x: Handle, y: Handle) -> Handle {
+    t.binary(Operation::Ge, x, y)
+}
+
+fn not_greater(t: &mut Transaction, x: Handle, y: Handle) -> Handle {
+    t.binary(Operation::Ge, y, x)
+}
+
+fn equal(t: &mut Transaction, x: Handle, y: Handle) -> Handle {
+    t.binary(Operation::Eq, x, y)
+}
+
+fn less(t: &mut Transaction, x: Handle, y: Handle) -> Handle {
+    let complement = not_less(t, x, y);
+    t.not(complement)
+}
+
+fn greater(t: &mut Transaction, x: Handle, y: Handle) -> Handle {
+    let complement = not_greater(t, x, y);
+    t.not(complement)
+}
+
+fn not_equal(t: &mut Transaction, x: Handle, y: Handle) -> Handle {
+    let complement = equal(t, x, y);
+    t.not(complement)
 }
 
 fn all_rules() -> Vec<&'static str> {
