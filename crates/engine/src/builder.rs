@@ -15,6 +15,7 @@ use cipherloom_primitives::{B256, FheType, Handle, TypedOperation};
 use crate::{
     error::NodeError,
     graph::NodeId,
+    lower::Profile,
     program::{Base, BaseId, Form, Program, ValueId, ValueSource, Whole},
 };
 
@@ -60,6 +61,7 @@ pub(crate) struct Builder {
     parts: HashMap<(ValueId, usize), BaseId>,
     /// The node that is being lowered: what is built now is built for it.
     origin: NodeId,
+    profile: Profile,
 }
 
 impl Form {
@@ -96,6 +98,19 @@ impl Form {
 }
 
 impl Builder {
+    /// Starts a program whose kernels save this.
+    pub(crate) fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            ..Self::default()
+        }
+    }
+
+    /// Returns what kernels save.
+    pub(crate) const fn profile(&self) -> Profile {
+        self.profile
+    }
+
     /// Says for which node of the graph the next steps are.
     pub(crate) fn work_for(&mut self, node: NodeId) {
         self.origin = node;
@@ -408,7 +423,7 @@ pub(crate) fn cheapest(
     kernel: impl Fn(&mut Builder, &[Vec<Form>], usize) -> Option<Vec<Form>>,
 ) -> Vec<Form> {
     let bootstraps = |way| {
-        let mut draft = Builder::default();
+        let mut draft = Builder::new(builder.profile);
         let alike = draft.operands_like(builder, operands);
         let blocks = kernel(&mut draft, &alike, way)?;
         Some((draft.bootstraps_of(&blocks), way))

@@ -8,7 +8,7 @@ use cipherloom_primitives::Handle;
 use crate::{
     error::EngineError,
     graph::Graph,
-    lower::{Granularity, lower_to},
+    lower::{Granularity, Profile, lower_to},
     pool::Workshop,
     program::Program,
     rewrite::{Firing, RuleSet, rewrite},
@@ -25,6 +25,8 @@ pub struct Engine {
     pub rules: RuleSet,
     /// What the tasks of programs are.
     pub granularity: Granularity,
+    /// What kernels save.
+    pub profile: Profile,
 }
 
 /// A compiled transaction with the stages it went through.
@@ -59,11 +61,11 @@ impl Engine {
         Self { granularity, ..self }
     }
 
-    /// Compiles the graph of a transaction. The result depends on graph and rules alone.
+    /// Compiles the graph of a transaction. The result depends on graph, rules, granularity and profile alone.
     #[must_use]
     pub fn compile(&self, graph: &Graph) -> Compiled {
         let (graph, firings) = rewrite(&graph.prune(), &self.rules);
-        let program = lower_to(&graph, self.granularity);
+        let program = lower_to(&graph, self.granularity, self.profile);
         Compiled { graph, firings, program }
     }
 

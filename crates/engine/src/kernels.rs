@@ -10,6 +10,7 @@ mod columns;
 mod comparison;
 mod digits;
 mod division;
+mod lookahead;
 mod multiplication;
 mod selection;
 mod shifts;

@@ -12,6 +12,7 @@
 //! Everything before evaluation is a pure function of the computations, so that two coprocessors compute the same bytes.
 
 mod builder;
+pub mod counts;
 pub mod error;
 pub mod evaluate;
 pub mod explain;
@@ -29,12 +30,12 @@ mod simulate;
 
 /// Names what results are made of: rules, kernels, and what they ask of the backend. Coprocessors agree on bytes if they run the same version. It is raised
 /// whenever the digests in `spec/vectors/engine.json` change.
-pub const ENGINE_VERSION: u32 = 1;
+pub const ENGINE_VERSION: u32 = 2;
 
 pub use error::{EngineError, NodeError};
 pub use evaluate::{Compiled, Engine};
 pub use graph::{Graph, Node, NodeId};
-pub use lower::Granularity;
+pub use lower::{Granularity, Profile};
 pub use pool::{EnginePool, Evaluated, Evaluation, PoolOptions, PoolStatistics};
 pub use program::Program;
 pub use run::Outputs;

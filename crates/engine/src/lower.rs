@@ -15,15 +15,15 @@ use crate::{
 /// Lowers a graph to a program on blocks.
 #[must_use]
 pub fn lower(graph: &Graph) -> Program {
-    lower_to(graph, Granularity::Blocks)
+    lower_to(graph, Granularity::Blocks, Profile::Throughput)
 }
 
-/// Lowers a graph to a program of this granularity.
+/// Lowers a graph to a program of this granularity and profile.
 #[must_use]
-pub fn lower_to(graph: &Graph, granularity: Granularity) -> Program {
+pub fn lower_to(graph: &Graph, granularity: Granularity, profile: Profile) -> Program {
     let mut lowering = Lowering {
         granularity,
-        builder: Builder::default(),
+        builder: Builder::new(profile),
         values: Vec::with_capacity(graph.nodes.len()),
         subtractions: public_subtractions(graph),
     };
@@ -71,6 +71,31 @@ pub enum Granularity {
     Blocks,
     /// Operations, for backends that do each faster as a whole. Only what merely moves blocks is done on blocks.
     Operations,
+}
+
+/// What kernels save. It decides what is bootstrapped, and so the bytes of results: all coprocessors of a key set use the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Bootstraps: the most transactions per processor.
+    #[default]
+    Throughput,
+    /// Depth: carries and comparisons in a number of steps that grows with the logarithm of the width, for more bootstraps. For machines with far more
+    /// processors than there is work.
+    Latency,
+}
+
+impl Profile {
+    /// Both profiles.
+    pub const ALL: [Self; 2] = [Self::Throughput, Self::Latency];
+
+    /// Returns its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Latency => "latency",
+        }
+    }
 }
 
 struct Lowering {

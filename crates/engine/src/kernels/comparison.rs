@@ -1,14 +1,14 @@
 //! Comparisons.
 
-use super::{pairs, subtract};
-use crate::{builder::Builder, program::Form};
+use super::{arithmetic::not_less, pairs};
+use crate::{builder::Builder, lower::Profile, program::Form};
 
 /// How many fresh blocks can be added up before a lookup.
 const MAX_TERMS: usize = 5;
 
 /// Says whether `left ≥ right`: the carry of the subtraction, with which it shares its bootstraps.
 pub(crate) fn greater_or_equal(builder: &mut Builder, left: &[Form], right: &[Form]) -> Form {
-    subtract(builder, left, right).1
+    not_less(builder, left, right)
 }
 
 /// Says whether a number is at least a public one. Two blocks side by side are one lookup, whose result says less, equal or
@@ -18,8 +18,14 @@ pub(crate) fn greater_or_equal_public(builder: &mut Builder, left: &[Form], righ
     let upper = right.len() - right.iter().rev().take_while(|block| **block == 0).count();
     let upper = upper.next_multiple_of(2).min(right.len());
     let (low, high) = left.split_at(upper);
-    let low_blocks: Vec<(&[Form], &[u8])> = low.chunks(2).zip(right.chunks(2)).collect();
+    let mut low_blocks: Vec<(&[Form], &[u8])> = low.chunks(2).zip(right.chunks(2)).collect();
+    // Of the lowest two blocks nothing but the carry counts.
+    let lowest: Vec<(&[Form], &[u8])> = low_blocks.drain(..low_blocks.len().min(1)).collect();
     let mut carry = Form::known(1);
+    for (left, right) in lowest {
+        let (pair, value) = side_by_side(builder, left, right);
+        carry = builder.lookup(&pair, |pair| u8::from(pair >= value));
+    }
     for group in low_blocks.chunks(3) {
         let mut terms = vec![carry];
         for (position, (left, right)) in group.iter().enumerate() {
@@ -39,10 +45,15 @@ pub(crate) fn greater_or_equal_public(builder: &mut Builder, left: &[Form], righ
 
 /// Compares up to two blocks with public ones: 0 for less, `weight` for equal, `2 · weight` for greater.
 fn order(builder: &mut Builder, left: &[Form], right: &[u8], weight: u8) -> Form {
+    let (pair, value) = side_by_side(builder, left, right);
+    builder.lookup(&pair, |pair| weight * (u8::from(pair >= value) + u8::from(pair > value)))
+}
+
+/// One or two blocks and public ones, each as one number.
+fn side_by_side(builder: &mut Builder, left: &[Form], right: &[u8]) -> (Form, u8) {
     let terms: Vec<(i16, &Form)> = left.iter().zip([1, 4]).map(|(block, factor)| (factor, block)).collect();
     let value: u8 = right.iter().zip([1, 4]).map(|(block, factor)| block * factor).sum();
-    let pair = builder.combine(&terms, 0);
-    builder.lookup(&pair, |pair| weight * (u8::from(pair >= value) + u8::from(pair > value)))
+    (builder.combine(&terms, 0), value)
 }
 
 /// Says whether any block is not zero.
@@ -67,7 +78,7 @@ fn any(builder: &mut Builder, blocks: &[Form]) -> Form {
 /// Says whether two numbers are equal.
 ///
 /// Each lookup takes the difference of two blocks, from 0 to 6 with 3 for none, and on top of it 7 if blocks before it differed: one
-/// bootstrap per block. Where one number is public, two blocks are one lookup, and blocks compared with 0 or 3 need none.
+/// bootstrap per block. To be quicker, each block's difference is looked up alone. Where one number is public, two blocks are one lookup, and blocks compared with 0 or 3 need none of their own.
 pub(crate) fn equal(builder: &mut Builder, left: &[Form], right: &[Form]) -> Form {
     let secret = |form: &Form| form.public().is_none();
     let both_secret: Vec<_> = pairs(left, right)
@@ -84,8 +95,13 @@ pub(crate) fn equal(builder: &mut Builder, left: &[Form], right: &[Form]) -> For
     let mut flags = differences_from_public(builder, &one_public);
     for (position, (left, right)) in both_secret.iter().enumerate() {
         let largest = i16::from(builder.max(right));
-        let input = builder.combine(&[(1, left), (-1, right), (1, &differs)], largest);
         let none = u8::try_from(largest).unwrap_or_default();
+        if builder.profile() == Profile::Latency {
+            let input = builder.combine(&[(1, left), (-1, right)], largest);
+            flags.push(builder.lookup(&input, |input| u8::from(input != none)));
+            continue;
+        }
+        let input = builder.combine(&[(1, left), (-1, right), (1, &differs)], largest);
         let is_last = position + 1 == both_secret.len();
         let mark = if is_last { 1 } else { 7 };
         differs = builder.lookup(&input, |input| if input == none { 0 } else { mark });
@@ -98,13 +114,12 @@ pub(crate) fn equal(builder: &mut Builder, left: &[Form], right: &[Form]) -> For
 /// Gives blocks of which one is not zero if the numbers differ.
 fn differences_from_public(builder: &mut Builder, blocks: &[(&Form, u8)]) -> Vec<Form> {
     let mut flags = Vec::new();
-    let mut to_add = Vec::new();
     let mut to_look_up = Vec::new();
     for (block, value) in blocks {
         match (block.public(), *value) {
             (Some(other), value) => flags.push(Form::known(u8::from(other != value))),
-            (None, 0) => to_add.push((*block).clone()),
-            (None, value) if value == builder.max(block) => to_add.push(Form::sum(&[(-1, block)], value.into())),
+            (None, 0) => flags.push((*block).clone()),
+            (None, value) if value == builder.max(block) => flags.push(Form::sum(&[(-1, block)], value.into())),
             (None, value) => to_look_up.push((*block, value)),
         }
     }
@@ -114,9 +129,6 @@ fn differences_from_public(builder: &mut Builder, blocks: &[(&Form, u8)]) -> Vec
         let value: u8 = pair.iter().zip([1, 4]).map(|((_, value), factor)| value * factor).sum();
         let input = builder.combine(&terms, 0);
         flags.push(builder.lookup(&input, |input| u8::from(input != value)));
-    }
-    for group in to_add.chunks(MAX_TERMS) {
-        flags.push(any(builder, group));
     }
     flags
 }

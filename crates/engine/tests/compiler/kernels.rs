@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use cipherloom_engine::lower::lower;
+use cipherloom_engine::{
+    Granularity, Profile,
+    lower::{lower, lower_to},
+};
 use cipherloom_primitives::{FheType, Operand, Operation, TypedOperation, U256, operation::ScalarRule, operation::Shape};
 
 use crate::support::{Random, Transaction, effort, encrypted, reference, with_scalar};
@@ -13,12 +16,14 @@ fn check(operation: &TypedOperation, tuples: impl IntoIterator<Item = Vec<U256>>
     let inputs: Vec<_> = operation.input_types().into_iter().map(|ty| transaction.input(ty)).collect();
     let result = transaction.operation(operation.clone(), &inputs);
     let graph = transaction.graph(&[result]);
-    let program = lower(&graph);
+    let programs = Profile::ALL.map(|profile| (profile, lower_to(&graph, Granularity::Blocks, profile)));
     for tuple in tuples {
         let values: HashMap<_, _> = inputs.iter().copied().zip(tuple.iter().copied()).collect();
         let expected = cipherloom_fhe::clear::evaluate(operation, &tuple);
-        let found = program.simulate(&values).remove(&result).unwrap().unwrap();
-        assert_eq!(found, expected, "{operation:?} of {tuple:?}");
+        for (profile, program) in &programs {
+            let found = program.simulate(&values).remove(&result).unwrap().unwrap();
+            assert_eq!(found, expected, "{operation:?} of {tuple:?} for {}", profile.name());
+        }
     }
 }
 
@@ -243,12 +248,14 @@ fn every_operation_takes_numbers_as_choices_leave_them() {
                 results.push(transaction.binary(operation, left, left));
             }
             let graph = transaction.graph(&results);
-            let program = lower(&graph);
+            let programs = Profile::ALL.map(|profile| lower_to(&graph, Granularity::Blocks, profile));
             for _ in 0..effort(40) {
                 let values = transaction.values(&mut random);
-                let found = program.simulate(&values);
-                for (handle, expected) in reference(&graph, &values) {
-                    assert_eq!(found[&handle].clone().unwrap(), expected, "{operation} on {ty}");
+                for program in &programs {
+                    let found = program.simulate(&values);
+                    for (handle, expected) in reference(&graph, &values) {
+                        assert_eq!(found[&handle].clone().unwrap(), expected, "{operation} on {ty}");
+                    }
                 }
             }
         }

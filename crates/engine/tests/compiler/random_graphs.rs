@@ -1,6 +1,6 @@
 //! Random transactions: optimized, unoptimized and clear agree.
 
-use cipherloom_engine::{Engine, lower::lower};
+use cipherloom_engine::{Engine, Granularity, Profile, lower::lower_to};
 use cipherloom_primitives::{FheType, Handle, Operand, Operation, TypedOperation, U256, operation::CAST_TARGETS, operation::Shape};
 
 use crate::support::{Random, Transaction, effort, encrypted, reference, with_scalar};
@@ -117,7 +117,9 @@ fn optimized_unoptimized_and_clear_agree_on_ten_thousand_graphs() {
         let graph = transaction.graph(&outputs);
         let compiled = Engine::default().compile(&graph);
         operations_left += compiled.graph.operation_count();
-        let unoptimized = lower(&graph);
+        // What is not optimized is lowered for either profile.
+        let profile = Profile::ALL[usize::try_from(seed % 2).unwrap()];
+        let unoptimized = lower_to(&graph, Granularity::Blocks, profile);
         for _ in 0..2 {
             let values = transaction.values(&mut random);
             let expected = reference(&graph, &values);

@@ -1,9 +1,12 @@
 //! How many bootstraps operations and transfers take. The numbers are those of `docs/engine.md`.
 
-use cipherloom_engine::{Engine, lower::lower};
-use cipherloom_primitives::{FheType, Handle, Operation, TypedOperation, U256};
+use cipherloom_engine::{
+    Engine, Graph, Profile,
+    counts::{Row, WIDTHS, markdown, rows, samples},
+};
+use cipherloom_primitives::{FheType, Handle, Operation};
 
-use crate::support::{Transaction, encrypted, with_scalar};
+use crate::support::Transaction;
 
 /// Who may send how much to whom: the pattern of confidential tokens.
 pub(crate) fn transfer(transaction: &mut Transaction) -> [Handle; 3] {
@@ -28,80 +31,49 @@ fn a_token_transfer_takes_128_bootstraps() {
 }
 
 #[test]
-fn counts_per_operation_are_those_of_the_documentation() {
+fn the_table_of_the_documentation_is_the_one_the_command_prints() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/engine.md");
     let document = std::fs::read_to_string(path).unwrap();
-    let mut missing = Vec::new();
-    let widths = [
-        FheType::Uint8,
-        FheType::Uint16,
-        FheType::Uint32,
-        FheType::Uint64,
-        FheType::Uint128,
-        FheType::Uint256,
-    ];
-    for (name, operation) in rows() {
-        let cell = |ty: FheType| match operation(ty) {
-            Some(operation) => count(&operation).to_string(),
-            None => "–".to_owned(),
-        };
-        let cells: Vec<String> = widths.into_iter().map(cell).collect();
-        let row = format!("| {name} | {} |", cells.join(" | "));
-        if !document.contains(&row) {
-            missing.push(row);
+    let table = markdown(&rows(Profile::Throughput));
+    assert!(
+        document.contains(&table),
+        "`cargo xtask gen` writes this into docs/engine.md:\n{table}"
+    );
+}
+
+#[test]
+fn nothing_takes_more_bootstraps_than_in_tfhe_rs() {
+    let mut compared = 0;
+    for row in rows(Profile::Throughput) {
+        for (ty, count) in WIDTHS.iter().zip(row.counts) {
+            let Some(count) = count else { continue };
+            if let Some(tfhe_rs) = count.tfhe_rs {
+                assert!(count.bootstraps <= tfhe_rs as usize, "{} on {ty}: {count:?}", row.name);
+                compared += 1;
+            }
         }
     }
-    assert!(missing.is_empty(), "docs/engine.md lacks these rows:\n{}", missing.join("\n"));
+    assert!(compared > 100, "{compared} operations have both numbers");
 }
 
-fn count(operation: &TypedOperation) -> usize {
-    let mut transaction = Transaction::default();
-    let inputs: Vec<_> = operation.input_types().into_iter().map(|ty| transaction.input(ty)).collect();
-    let result = transaction.operation(operation.clone(), &inputs);
-    let program = lower(&transaction.graph(&[result]));
-    assert_eq!(program.opaque().count(), 0, "{operation:?}");
-    program.bootstraps()
+#[test]
+fn only_random_values_are_left_to_the_backend() {
+    for (name, samples) in samples() {
+        for sample in samples.into_iter().flatten() {
+            let graph = Graph::record(&sample.computations, sample.outputs.iter().copied(), sample.inputs.iter().copied()).unwrap();
+            assert_eq!(Engine::default().compile(&graph).program.opaque().count(), 0, "{name}");
+        }
+    }
 }
 
-type Row = (&'static str, fn(FheType) -> Option<TypedOperation>);
-
-fn supported(operation: Operation, ty: FheType) -> bool {
-    operation.spec().types.contains(ty)
-}
-
-fn pair(operation: Operation, ty: FheType) -> Option<TypedOperation> {
-    supported(operation, ty).then(|| encrypted(operation, ty))
-}
-
-fn scalar(operation: Operation, ty: FheType, value: u64) -> Option<TypedOperation> {
-    supported(operation, ty).then(|| with_scalar(operation, ty, ty.truncate(U256::from(value))))
-}
-
-fn rows() -> Vec<Row> {
-    use Operation as Op;
-    vec![
-        ("add", |ty| pair(Op::Add, ty)),
-        ("sub", |ty| pair(Op::Sub, ty)),
-        ("add 123", |ty| scalar(Op::Add, ty, 123)),
-        ("neg", |ty| supported(Op::Neg, ty).then_some(TypedOperation::Neg { ty })),
-        ("ge, lt, le, gt", |ty| pair(Op::Ge, ty)),
-        ("ge 123", |ty| scalar(Op::Ge, ty, 123)),
-        ("eq, ne", |ty| pair(Op::Eq, ty)),
-        ("eq 123", |ty| scalar(Op::Eq, ty, 123)),
-        ("min, max", |ty| pair(Op::Min, ty)),
-        ("select", |ty| Some(TypedOperation::IfThenElse { ty })),
-        ("and, or, xor", |ty| pair(Op::BitXor, ty)),
-        ("shl 3", |ty| scalar(Op::Shl, ty, 3)),
-        ("mul", |ty| pair(Op::Mul, ty)),
-        ("mul 10", |ty| scalar(Op::Mul, ty, 10)),
-        ("sum of 4", |ty| {
-            supported(Op::Sum, ty).then_some(TypedOperation::Sum { ty, count: 4 })
-        }),
-        ("sum of 16", |ty| {
-            supported(Op::Sum, ty).then_some(TypedOperation::Sum { ty, count: 16 })
-        }),
-        ("isIn of 8", |ty| {
-            supported(Op::IsIn, ty).then_some(TypedOperation::IsIn { ty, count: 8 })
-        }),
-    ]
+#[test]
+fn the_latency_profile_is_several_times_less_deep_on_64_bits() {
+    let column = WIDTHS.iter().position(|ty| *ty == FheType::Uint64).unwrap();
+    let (throughput, latency) = (rows(Profile::Throughput), rows(Profile::Latency));
+    for name in ["add, sub", "ge, lt, le, gt", "eq, ne", "min, max", "token transfer"] {
+        let count = |rows: &[Row]| rows.iter().find(|row| row.name == name).unwrap().counts[column].unwrap();
+        let (cheap, quick) = (count(&throughput), count(&latency));
+        assert!(quick.depth * 3 <= cheap.depth, "{name}: {cheap:?}, {quick:?}");
+        assert!(quick.bootstraps <= cheap.bootstraps * 3, "{name}: {cheap:?}, {quick:?}");
+    }
 }
