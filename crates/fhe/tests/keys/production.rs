@@ -1,12 +1,15 @@
 //! A few tests on production parameters. The key set is generated once per machine.
 
 use std::{
+    path::PathBuf,
+    process::Command,
     sync::{Arc, LazyLock},
     time::Instant,
 };
 
-use cipherloom_fhe::{FheError, KeySet, ParameterSet, production_test_keys};
-use cipherloom_primitives::{FheType, U256, input::InputMetadata};
+use cipherloom_fhe::{CpuBackend, FheBackend, FheError, KeySet, ParameterSet, production_test_keys};
+use cipherloom_primitives::{B256, FheType, U256, input::InputMetadata};
+use sha3::{Digest, Sha3_256};
 
 use crate::fixture::{Fixture, metadata, values};
 
@@ -64,4 +67,61 @@ fn a_production_key_set_opens_within_seconds() {
     let keys = Arc::new(KeySet::open(&directory).unwrap());
     keys.evaluation().unwrap();
     assert!(begin.elapsed().as_secs_f64() < 10.0, "{:?}", begin.elapsed());
+}
+
+/// Names the file that [`boundary_bytes_in_a_process_of_its_own`] writes, and the list it expands, which has the same name with `.list`.
+const DIGEST_FILE: &str = "CIPHERLOOM_TEST_BOUNDARY_DIGEST";
+
+/// Expands a value, packs, unpacks and re-randomises it, and digests all that comes of it.
+fn boundary_digest(backend: &dyn FheBackend, list: &[u8]) -> String {
+    let mut hasher = Sha3_256::new();
+    let mut value = backend.expand_values(list, &[1]).unwrap().remove(0);
+    hasher.update(backend.serialize(&value).unwrap());
+    let packed = backend.pack(&value).unwrap();
+    hasher.update(&packed);
+    hasher.update(backend.serialize(&backend.unpack(value.fhe_type(), &packed).unwrap()).unwrap());
+    backend.rerandomise(&mut value, &B256::repeat_byte(3)).unwrap();
+    hasher.update(backend.serialize(&value).unwrap());
+    format!("{:x?}", hasher.finalize())
+}
+
+/// Does nothing in a test run; the next test starts it with the variable set.
+#[test]
+fn boundary_bytes_in_a_process_of_its_own() {
+    if let Some(file) = std::env::var_os(DIGEST_FILE).map(PathBuf::from) {
+        let list = std::fs::read(file.with_extension("list")).unwrap();
+        let keys = production_test_keys().unwrap();
+        std::fs::write(file, boundary_digest(keys.evaluation().unwrap().as_ref(), &list)).unwrap();
+    }
+}
+
+#[test]
+fn production_bytes_at_the_boundary_are_those_of_another_backend_and_another_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("digest");
+    std::fs::write(file.with_extension("list"), &PRODUCTION.list).unwrap();
+    let here = boundary_digest(PRODUCTION.backend.as_ref(), &PRODUCTION.list);
+    let another = CpuBackend::new(PRODUCTION.keys.evaluation_keys().unwrap());
+    assert_eq!(boundary_digest(&another, &PRODUCTION.list), here);
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "production::boundary_bytes_in_a_process_of_its_own"])
+        .env(DIGEST_FILE, &file)
+        .env("RAYON_NUM_THREADS", "7")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), here);
+}
+
+#[test]
+fn production_values_have_the_documented_sizes_in_packed_form() {
+    let expanded = PRODUCTION.backend.expand_values(&PRODUCTION.list, &[1]).unwrap();
+    let packed = PRODUCTION.backend.pack(&expanded[0]).unwrap();
+    // 16 bytes of header, a byte per block, and 1024 + 4 coefficients of 12 bits.
+    assert_eq!(packed.len(), 16 + 4 + 1542);
+    let (ty, plaintext) = values()[1];
+    assert_eq!(PRODUCTION.decryptor.decrypt(ty, &packed).unwrap(), plaintext);
+    let unpacked = PRODUCTION.backend.unpack(ty, &packed).unwrap();
+    let raw = PRODUCTION.backend.serialize(&unpacked).unwrap();
+    assert_eq!(PRODUCTION.decryptor.decrypt(ty, &raw).unwrap(), plaintext);
 }
