@@ -2,7 +2,7 @@
 
 use cipherloom_engine::{
     Graph, Node,
-    explain::{Estimate, Load, Report, TimeSource},
+    explain::{Estimate, Load, Reference, Report, TimeSource},
     graph::label,
 };
 use serde_json::{Map, Value, json};
@@ -32,7 +32,8 @@ pub(super) fn describe(recording: &Recording, report: &Report, estimate: &Estima
             "needed": report.needed.operation_count(),
             "rewritten": report.compiled.graph.operation_count(),
         },
-        "eachOperationAlone": load(report.alone),
+        "tfheRs": reference(report.tfhe_rs()),
+        "eachOperationAlone": load(report.alone_load()),
         "withoutRewriting": load(report.plain_load()),
         "withRewriting": load(report.load()),
         "rules": rules,
@@ -54,6 +55,11 @@ pub(super) fn describe(recording: &Recording, report: &Report, estimate: &Estima
         "outputs": report.compiled.graph.outputs().map(|(handle, id)| json!({ "handle": handle.to_string(), "node": id.to_string() })).collect::<Vec<_>>(),
         "stages": texts,
     })
+}
+
+/// tfhe-rs's bootstraps, one operation after the other. Where some operations were not counted, it takes more.
+pub(super) fn reference(reference: Reference) -> Value {
+    json!({ "bootstraps": reference.bootstraps, "operationsNotCounted": reference.uncounted })
 }
 
 pub(super) fn load(load: Load) -> Value {

@@ -10,7 +10,11 @@ use cipherloom_engine::{Engine, explain::Report};
 use serde_json::{Value, json};
 
 use self::chain::Chain;
-use super::{json::load, options::StatisticsOptions, recording::Recording};
+use super::{
+    json::{load, reference},
+    options::StatisticsOptions,
+    recording::Recording,
+};
 
 /// A transaction as users of a contract send it.
 pub(super) struct Sample {
@@ -64,7 +68,7 @@ fn save(samples: &[Sample], folder: &Path) -> Result<()> {
 /// Writes two tables, in Markdown: the transactions, and the rules.
 fn tables(reports: &[(&Sample, Report)]) -> String {
     let mut text = String::from(
-        "| contract | transaction | operations | each alone | without rules | all rules | each rule saves |\n|---|---|--:|--:|--:|--:|---|\n",
+        "| contract | transaction | operations | tfhe-rs | each alone | without rules | all rules | each rule saves |\n|---|---|--:|--:|--:|--:|--:|---|\n",
     );
     for (sample, report) in reports {
         let saved: Vec<String> = report
@@ -74,11 +78,12 @@ fn tables(reports: &[(&Sample, Report)]) -> String {
             .map(|effect| format!("{} {}", effect.rule, effect.bootstraps_saved))
             .collect();
         text += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
             sample.contract,
             sample.transaction,
             report.needed.operation_count(),
-            report.alone.bootstraps,
+            report.tfhe_rs(),
+            report.alone_load().bootstraps,
             report.plain_load().bootstraps,
             report.load().bootstraps,
             if saved.is_empty() { "–".to_owned() } else { saved.join(", ") }
@@ -126,7 +131,8 @@ fn to_json(reports: &[(&Sample, Report)]) -> Value {
                 "contract": sample.contract,
                 "transaction": sample.transaction,
                 "operations": report.needed.operation_count(),
-                "eachOperationAlone": load(report.alone),
+                "tfheRs": reference(report.tfhe_rs()),
+                "eachOperationAlone": load(report.alone_load()),
                 "withoutRules": load(report.plain_load()),
                 "allRules": load(report.load()),
                 "rules": rules,

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use cipherloom_fhe::clear;
 use cipherloom_primitives::{B256, FheType, Handle, TypedOperation, U256};
 
-use super::path::CriticalPath;
+use super::{
+    path::CriticalPath,
+    reference::{self, Reference},
+};
 use crate::{
     evaluate::{Compiled, Engine},
     graph::{Graph, Node, NodeId},
@@ -30,8 +34,8 @@ pub struct Report {
     pub costs: Vec<Cost>,
     /// The operations on which the time hangs.
     pub critical: CriticalPath,
-    /// What there would be to do if each needed operation was compiled alone: nothing shared, nothing left out.
-    pub alone: Load,
+    /// What each needed operation takes alone.
+    pub alone: Vec<Alone>,
 }
 
 /// How much a program has to do.
@@ -58,6 +62,17 @@ pub struct RuleEffect {
     pub bootstraps_saved: i64,
     /// How many operations the backend would have to evaluate as a whole, more than now, without it.
     pub whole_saved: i64,
+}
+
+/// What one operation takes without the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alone {
+    /// The operation, in the graph of what is needed.
+    pub node: NodeId,
+    /// Compiled alone: nothing shared, nothing left out.
+    pub load: Load,
+    /// tfhe-rs's bootstraps, if they were counted.
+    pub tfhe_rs: Option<usize>,
 }
 
 /// What one operation costs.
@@ -112,6 +127,23 @@ impl Report {
         Load::of(&self.plain)
     }
 
+    /// Counts what there would be to do if each needed operation was compiled alone.
+    #[must_use]
+    pub fn alone_load(&self) -> Load {
+        let add = |total: Load, alone: &Alone| Load {
+            bootstraps: total.bootstraps + alone.load.bootstraps,
+            whole: total.whole + alone.load.whole,
+            depth: total.depth.max(alone.load.depth),
+        };
+        self.alone.iter().fold(Load::default(), add)
+    }
+
+    /// Counts what tfhe-rs does for the needed operations, one after the other.
+    #[must_use]
+    pub fn tfhe_rs(&self) -> Reference {
+        self.alone.iter().map(|alone| alone.tfhe_rs).collect()
+    }
+
     /// Returns what an operation after rewriting costs.
     #[must_use]
     pub fn cost(&self, id: NodeId) -> Cost {
@@ -148,21 +180,34 @@ fn effects(needed: &Graph, engine: &Engine, compiled: &Compiled) -> Vec<RuleEffe
     compiled.firings.iter().map(effect).collect()
 }
 
-/// Adds up the operations of a graph, each compiled by itself. Public operands stay what they are, and everything else comes from outside.
-fn alone(graph: &Graph) -> Load {
+/// Compiles each operation of a graph by itself. What follows from public values is public, and everything else comes from outside.
+fn alone(graph: &Graph) -> Vec<Alone> {
     let mut known: HashMap<(TypedOperation, Vec<Option<U256>>), Load> = HashMap::new();
-    let mut total = Load::default();
-    for (_, node) in graph.nodes() {
-        let Node::Operation { operation, inputs } = node else { continue };
-        let public: Vec<Option<U256>> = inputs.iter().map(|input| graph.constant(*input)).collect();
+    let mut values: Vec<Option<U256>> = Vec::new();
+    let mut all = Vec::new();
+    for (id, node) in graph.nodes() {
+        let Node::Operation { operation, inputs } = node else {
+            values.push(None);
+            continue;
+        };
+        let public: Vec<Option<U256>> = inputs.iter().map(|input| values.get(input.index()).copied().flatten()).collect();
+        let operands: Option<Vec<U256>> = public.iter().copied().collect();
+        let operands = operands.filter(|_| !matches!(operation, TypedOperation::Rand { .. }));
+        values.push(operands.map(|operands| clear::evaluate(operation, &operands)));
+        if matches!(operation, TypedOperation::TrivialEncrypt { .. }) {
+            continue;
+        }
+        let tfhe_rs = reference::bootstraps(operation, &public);
         let load = known
             .entry((operation.clone(), public))
             .or_insert_with_key(|(operation, public)| Load::of(&lower(&single(operation, public))));
-        total.bootstraps += load.bootstraps;
-        total.whole += load.whole;
-        total.depth = total.depth.max(load.depth);
+        all.push(Alone {
+            node: id,
+            load: *load,
+            tfhe_rs,
+        });
     }
-    total
+    all
 }
 
 /// The graph of one operation.

@@ -57,10 +57,10 @@ impl Report {
             whole => format!(" and {whole} by the backend as a whole"),
         };
         format!(
-            "{} · {}{whole} ({} without rewriting) · depth {}",
+            "{} · {}{whole} (tfhe-rs, one by one: {}) · depth {}",
             counted(self.compiled.graph.operation_count(), "operation"),
             counted(load.bootstraps, "bootstrap"),
-            self.plain_load().bootstraps,
+            self.tfhe_rs(),
             load.depth
         )
     }
@@ -79,8 +79,9 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "bootstraps   {} each operation alone, {} without rewriting, {} with{}",
-            self.alone.bootstraps,
+            "bootstraps   {} by tfhe-rs one by one; here {} one by one, {} together without rewriting, {} with{}",
+            self.tfhe_rs(),
+            self.alone_load().bootstraps,
             plain.bootstraps,
             load.bootstraps,
             whole_of(load)
@@ -88,9 +89,41 @@ impl Report {
         let _ = writeln!(text, "depth        {} without rewriting, {} with", plain.depth, load.depth);
         text.push_str(&estimated(estimate));
         text.push('\n');
+        text.push_str(&self.one_by_one(LISTED));
+        text.push('\n');
         text.push_str(&self.rules_applied());
         text.push('\n');
         text.push_str(&self.operations(LISTED));
+        text
+    }
+
+    /// Lists the needed operations with what each takes by itself.
+    fn one_by_one(&self, limit: usize) -> String {
+        let graph = &self.needed;
+        let mut text = format!(
+            "{:<52} {:<9} {:>10} {:>10}\n",
+            "operations needed, one by one", "type", "tfhe-rs", "here"
+        );
+        for alone in self.alone.iter().take(limit) {
+            let Node::Operation { operation, inputs } = graph.node(alone.node) else {
+                continue;
+            };
+            let what = format!("{} = {}", alone.node, formula(graph, operation, inputs));
+            let of_tfhe_rs = alone.tfhe_rs.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            let here = if alone.load.whole > 0 {
+                "whole".to_owned()
+            } else {
+                alone.load.bootstraps.to_string()
+            };
+            let _ = writeln!(
+                text,
+                "  {what:<50} {:<9} {of_tfhe_rs:>10} {here:>10}",
+                operation.result_type().to_string()
+            );
+        }
+        if self.alone.len() > limit {
+            let _ = writeln!(text, "  … and {} more", self.alone.len() - limit);
+        }
         text
     }
 

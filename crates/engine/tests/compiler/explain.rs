@@ -86,7 +86,43 @@ fn a_rule_saves_what_switching_it_off_costs() {
     assert_eq!((effect.times, effect.bootstraps_saved), (1, saved));
     assert_eq!(report.plain.bootstraps(), lower(&graph).bootstraps());
     // Compiled alone, comparison and subtraction share nothing.
-    assert!(report.alone.bootstraps > report.plain.bootstraps());
+    assert!(report.alone_load().bootstraps > report.plain.bootstraps());
+}
+
+#[test]
+fn tfhe_rs_is_counted_operation_by_operation_and_what_is_not_known_is_said() {
+    let (report, _) = report_of_transfer();
+    // le, a choice with zero, sub and add on 64 bits.
+    let counts: Vec<_> = report.alone.iter().map(|alone| alone.tfhe_rs).collect();
+    assert_eq!(counts, [Some(47), Some(32), Some(64), Some(64)]);
+    assert_eq!(report.tfhe_rs().to_string(), "207");
+
+    let mut transaction = Transaction::default();
+    let value = transaction.input(FheType::Uint64);
+    let unusual = transaction.scalar(Operation::Div, value, 1_234_567);
+    let sum = transaction.binary(Operation::Add, unusual, value);
+    let report = Report::new(&transaction.graph(&[sum]), &Engine::default());
+    assert_eq!((report.tfhe_rs().bootstraps, report.tfhe_rs().uncounted), (64, 1));
+    assert_eq!(report.tfhe_rs().to_string(), "≥ 64");
+
+    // What follows from public values costs nobody anything.
+    let mut transaction = Transaction::default();
+    let one = transaction.public(FheType::Uint64, 1);
+    let two = transaction.binary(Operation::Add, one, one);
+    let four = transaction.binary(Operation::Add, two, two);
+    let report = Report::new(&transaction.graph(&[four]), &Engine::default());
+    assert_eq!((report.tfhe_rs().bootstraps, report.alone_load().bootstraps), (0, 0));
+}
+
+#[test]
+fn documented_times_are_those_of_the_documentation() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/fhe.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let row = |name: &str| document.lines().find(|line| line.starts_with(&format!("| {name} |"))).unwrap();
+    let time = BootstrapTime::DOCUMENTED;
+    for (name, seconds) in [("tfhe-rs, one at a time", time.alone_s), ("batches of 16", time.batched_s)] {
+        assert!(row(name).ends_with(&format!("| {:.1} ms |", seconds * 1000.0)), "{}", row(name));
+    }
 }
 
 #[test]
