@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use cipherloom_engine::Policy;
+use cipherloom_engine::{Policy, Profile};
 use cipherloom_fhe::{BackendKind, ParameterSet};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// An FHE coprocessor for EVM chains: contracts compute on encrypted values, real TFHE runs off chain.
@@ -221,6 +221,33 @@ pub(crate) struct OperationsOptions {
     /// Print the table as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Print what operations take instead: bootstraps and depth by width, ours next to tfhe-rs's.
+    #[arg(long)]
+    pub(crate) bootstraps: bool,
+
+    /// For which profile of the engine bootstraps are counted.
+    #[arg(long, value_enum, default_value_t, requires = "bootstraps")]
+    pub(crate) profile: ProfileOption,
+}
+
+/// What the engine's kernels save.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum ProfileOption {
+    /// Bootstraps.
+    #[default]
+    Throughput,
+    /// Depth.
+    Latency,
+}
+
+impl From<ProfileOption> for Profile {
+    fn from(option: ProfileOption) -> Self {
+        match option {
+            ProfileOption::Throughput => Self::Throughput,
+            ProfileOption::Latency => Self::Latency,
+        }
+    }
 }
 
 /// Sends log lines to standard error, so that standard output stays what a command prints.

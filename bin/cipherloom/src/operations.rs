@@ -1,6 +1,7 @@
 //! `cipherloom operations`: the operation table for people and programs.
 
 use anyhow::Result;
+use cipherloom_engine::{Profile, counts};
 use cipherloom_primitives::{
     FheType, U256,
     computation::{Operand, TypedOperation},
@@ -13,6 +14,17 @@ use crate::cli::OperationsOptions;
 
 /// Prints the table.
 pub(crate) fn run(options: &OperationsOptions) -> Result<()> {
+    if options.bootstraps {
+        let rows = counts::rows(options.profile.into());
+        match options.json {
+            true => println!(
+                "{}",
+                serde_json::to_string_pretty(&rows.iter().map(row_to_json).collect::<Vec<_>>())?
+            ),
+            false => print!("{}", counts::markdown(&rows)),
+        }
+        return Ok(());
+    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&TABLE.iter().map(to_json).collect::<Vec<_>>())?);
         return Ok(());
@@ -34,8 +46,18 @@ pub(crate) fn run(options: &OperationsOptions) -> Result<()> {
         );
     }
     println!("\nTypes are given by width; 160 is eaddress. Costs are with encrypted operands where there is a choice.");
-    println!("`cipherloom operations --json` lists every cost.");
+    println!("`cipherloom operations --json` lists every cost, `cipherloom operations --bootstraps` what operations take.");
     Ok(())
+}
+
+/// A row of the table of bootstraps, by type.
+fn row_to_json(row: &counts::Row) -> Value {
+    let counted = counts::WIDTHS.iter().zip(row.counts).filter_map(|(ty, count)| {
+        let count = count?;
+        let figures = json!({ "bootstraps": count.bootstraps, "depth": count.depth, "tfheRs": count.tfhe_rs });
+        Some((ty.to_string(), figures))
+    });
+    json!({ "operation": row.name, "types": counted.collect::<serde_json::Map<_, _>>() })
 }
 
 fn short_name(ty: FheType) -> &'static str {
@@ -121,5 +143,14 @@ mod tests {
             "admission has no cost of its own"
         );
         assert_eq!(table[26]["costHcu"]["ebool"], 19_000);
+    }
+
+    #[test]
+    fn what_operations_take_is_listed_by_type() {
+        let rows: Vec<Value> = counts::rows(Profile::Throughput).iter().map(row_to_json).collect();
+        let add = &rows[0];
+        assert_eq!(add["operation"], "add, sub");
+        assert_eq!(add["types"]["euint64"], json!({ "bootstraps": 32, "depth": 32, "tfheRs": 64 }));
+        assert!(add["types"]["euint256"].is_null(), "there is no such operation");
     }
 }
