@@ -8,6 +8,11 @@ pub mod codec;
 pub mod wire;
 
 /// Packages of the 0.6 generation.
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated services silence lints in their own way"
+)]
 pub mod fhevm {
     /// Numbers that the services share.
     pub mod common {
@@ -33,6 +38,11 @@ pub mod cipherloom {
         }
     }
     /// The executor's own service.
+    #[expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated services silence lints in their own way"
+    )]
     pub mod executor {
         /// Version 1.
         pub mod v1 {

@@ -11,6 +11,7 @@ mod bench;
 mod command_line;
 mod dapp;
 mod demo;
+mod executor;
 mod explained;
 mod killed;
 mod process;

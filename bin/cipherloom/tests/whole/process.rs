@@ -67,9 +67,14 @@ impl Running {
     }
 
     /// Asks the process to stop as Ctrl-C does, and says whether it stopped well.
-    pub(crate) fn interrupt(mut self) -> bool {
+    pub(crate) fn interrupt(self) -> bool {
+        self.signal("-INT")
+    }
+
+    /// Sends a signal, such as `-TERM`, and says whether the process stopped well.
+    pub(crate) fn signal(mut self, signal: &str) -> bool {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
         self.child.wait().unwrap().success()
     }
 }
