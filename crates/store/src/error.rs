@@ -74,6 +74,15 @@ pub enum StoreError {
         /// The chain of what was to be written.
         found: u64,
     },
+    /// The bytes of a ciphertext are in an object store, and this process was not told which.
+    #[error("the database's ciphertexts are in an object store; say where with --ciphertext-dir")]
+    NoObjectStore,
+    /// The object store lacks the bytes of a ciphertext.
+    #[error("the object store has no object {digest}")]
+    MissingObject {
+        /// The Keccak hash of the bytes.
+        digest: B256,
+    },
     /// A tenant of this name is there already, or in SQLite another one of this chain.
     #[error("there is a tenant {0:?} already, or in an embedded store another one of its chain")]
     TenantExists(String),

@@ -27,6 +27,7 @@ mod columns;
 pub mod error;
 mod key_part_cache;
 pub mod model;
+pub mod objects;
 mod postgres;
 mod sqlite;
 pub mod tenants;
@@ -42,6 +43,7 @@ pub use model::{
     AdmittedInput, BlockRef, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
     LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
 };
+pub use objects::{CiphertextDirectory, CiphertextObjects};
 pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresStore};
 pub use sqlite::SqliteStore;
 pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, Tenants};

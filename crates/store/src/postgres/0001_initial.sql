@@ -97,7 +97,8 @@ CREATE TABLE transactions (
     CHECK ((lease_owner IS NULL) = (lease_expires_at_ms IS NULL)),
     CHECK (lease_owner IS NULL OR state = 'pending')
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
-CREATE INDEX pending_transactions ON transactions (tenant_id, block_number, transaction_index) WHERE state = 'pending';
+-- Not ordered as runnable_transactions is, so that nobody looks here for what can run.
+CREATE INDEX pending_transactions ON transactions (tenant_id, block_number) WHERE state = 'pending';
 CREATE INDEX runnable_transactions ON transactions (tenant_id, block_number, transaction_index)
     WHERE state = 'pending' AND waits_for = 0;
 
@@ -182,6 +183,7 @@ CREATE TABLE ciphertexts (
     PRIMARY KEY (tenant_id, handle)
 );
 ALTER TABLE ciphertexts ALTER COLUMN bytes SET STORAGE EXTERNAL;
+CREATE INDEX ciphertexts_by_object ON ciphertexts (coalesce(packed_digest, digest)) WHERE bytes IS NULL;
 CREATE INDEX raw_ciphertexts_by_block ON ciphertexts (tenant_id, created_block_number, handle)
     WHERE packed_digest IS NULL AND created_block_number IS NOT NULL;
 CREATE INDEX ciphertexts_by_block ON ciphertexts (tenant_id, created_block_number) WHERE created_block_number IS NOT NULL;

@@ -131,10 +131,11 @@ async fn insert_work(connection: &mut PgConnection, tenant: TenantId, blocks: &[
             FROM unnest($2::BIGINT[], $3::BYTEA[], $4::BOOLEAN[]) AS w (id, handle, publishes)
             JOIN transactions t ON t.id = w.id
             WHERE EXISTS (
-                SELECT 1 FROM transaction_outputs o JOIN transactions p ON p.id = o.transaction_id
-                WHERE o.tenant_id = $1 AND o.handle = w.handle AND p.state = 'pending'
-                  AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index))
-              AND (w.publishes OR NOT EXISTS (SELECT 1 FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = w.handle))
+                SELECT 1 FROM transaction_outputs o
+                WHERE o.tenant_id = $1 AND o.handle = w.handle AND (
+                    SELECT p.state = 'pending' AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index)
+                    FROM transactions p WHERE p.id = o.transaction_id))
+              AND (w.publishes OR (SELECT c.handle FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = w.handle) IS NULL)
             ON CONFLICT DO NOTHING
             RETURNING transaction_id)
          UPDATE transactions t SET waits_for = c.waits

@@ -1,12 +1,13 @@
 //! Ciphertexts: written once, cooled once.
 
-use cipherloom_primitives::{CiphertextForm, Handle};
+use cipherloom_primitives::{B256, CiphertextForm, Handle};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{PostgresStore, changes::announce};
 use crate::{
-    CoolingRequest, StoreError, StoredCiphertext, TenantId,
+    CoolingRequest, StoreError, StoredCiphertext,
     columns::{handle as read_handle, hash, number},
+    objects::check,
 };
 
 pub(super) async fn find(store: &PostgresStore, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
@@ -20,21 +21,29 @@ pub(super) async fn find(store: &PostgresStore, handle: Handle) -> Result<Option
     .bind(handle.as_slice())
     .fetch_optional(store.pool())
     .await?;
-    row.map(|row| stored(handle, &row)).transpose()
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let mut ciphertext = stored(handle, &row)?;
+    if let Some(bytes) = row.try_get::<Option<Vec<u8>>, _>("bytes")? {
+        ciphertext.bytes = bytes;
+        return Ok(Some(ciphertext));
+    }
+    let objects = store.database.objects.as_ref().ok_or(StoreError::NoObjectStore)?;
+    let digest = ciphertext.digest;
+    ciphertext.bytes = objects.read(digest).await?.ok_or(StoreError::MissingObject { digest })?;
+    check(digest, &ciphertext.bytes)?;
+    Ok(Some(ciphertext))
 }
 
+/// Reads everything but the bytes.
 fn stored(handle: Handle, row: &PgRow) -> Result<StoredCiphertext, StoreError> {
     let raw_digest = hash("ciphertext digest", row.try_get("digest")?)?;
     let packed_digest: Option<&[u8]> = row.try_get("packed_digest")?;
     let created_block: Option<i64> = row.try_get("created_block_number")?;
     let raw = StoredCiphertext {
         created_block: created_block.map(|block| number("created block", block)).transpose()?,
-        ..StoredCiphertext::raw(
-            handle,
-            hash("key set id", row.try_get("key_set_id")?)?,
-            raw_digest,
-            row.try_get("bytes")?,
-        )
+        ..StoredCiphertext::raw(handle, hash("key set id", row.try_get("key_set_id")?)?, raw_digest, Vec::new())
     };
     Ok(match packed_digest {
         None => raw,
@@ -48,17 +57,29 @@ fn stored(handle: Handle, row: &PgRow) -> Result<StoredCiphertext, StoreError> {
 
 pub(super) async fn add(store: &PostgresStore, ciphertext: &StoredCiphertext) -> Result<(), StoreError> {
     store.require(ciphertext.handle.chain_id())?;
+    put_objects(store, std::slice::from_ref(ciphertext)).await?;
     let mut transaction = store.begin().await?;
-    insert(&mut transaction, store.tenant, std::slice::from_ref(ciphertext), None).await?;
+    insert(&mut transaction, store, std::slice::from_ref(ciphertext), None).await?;
     announce(&mut transaction, store.tenant).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// Stores ciphertexts, except those whose handle has one.
+/// Puts bytes into the object store, if there is one; before a connection is taken, since it may be slow.
+pub(super) async fn put_objects(store: &PostgresStore, ciphertexts: &[StoredCiphertext]) -> Result<(), StoreError> {
+    if let Some(objects) = &store.database.objects {
+        for ciphertext in ciphertexts {
+            check(ciphertext.digest, &ciphertext.bytes)?;
+            objects.put(ciphertext.digest, &ciphertext.bytes).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores ciphertexts, except those whose handle has one. Their bytes are in the object store already, if there is one.
 pub(super) async fn insert(
     connection: &mut PgConnection,
-    tenant: TenantId,
+    store: &PostgresStore,
     ciphertexts: &[StoredCiphertext],
     block_number: Option<i64>,
 ) -> Result<(), StoreError> {
@@ -73,7 +94,7 @@ pub(super) async fn insert(
          SELECT $1, $2, * FROM unnest($3::BYTEA[], $4::SMALLINT[], $5::BYTEA[], $6::BYTEA[], $7::BYTEA[], $8::BYTEA[])
          ON CONFLICT DO NOTHING",
     )
-    .bind(tenant.0)
+    .bind(store.tenant.0)
     .bind(block_number)
     .bind(sorted.iter().map(|ciphertext| ciphertext.handle.as_slice()).collect::<Vec<_>>())
     .bind(
@@ -85,10 +106,15 @@ pub(super) async fn insert(
     .bind(sorted.iter().map(|ciphertext| ciphertext.key_set_id.as_slice()).collect::<Vec<_>>())
     .bind(sorted.iter().map(|ciphertext| ciphertext.raw_digest.as_slice()).collect::<Vec<_>>())
     .bind(sorted.iter().map(|ciphertext| packed_digest(ciphertext)).collect::<Vec<_>>())
-    .bind(sorted.iter().map(|ciphertext| ciphertext.bytes.as_slice()).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|ciphertext| column_bytes(store, ciphertext)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What the database keeps of the bytes.
+fn column_bytes<'a>(store: &PostgresStore, ciphertext: &'a StoredCiphertext) -> Option<&'a [u8]> {
+    store.database.objects.is_none().then_some(ciphertext.bytes.as_slice())
 }
 
 fn packed_digest(ciphertext: &StoredCiphertext) -> Option<&[u8]> {
@@ -127,7 +153,8 @@ pub(super) async fn cool(store: &PostgresStore, packed: &StoredCiphertext) -> Re
         return Ok(());
     };
     store.require(packed.handle.chain_id())?;
-    sqlx::query(
+    put_objects(store, std::slice::from_ref(packed)).await?;
+    let cooled = sqlx::query(
         "UPDATE ciphertexts SET bytes = $5, packed_digest = $6
          WHERE tenant_id = $1 AND handle = $2 AND key_set_id = $3 AND digest = $4 AND packed_digest IS NULL",
     )
@@ -135,9 +162,25 @@ pub(super) async fn cool(store: &PostgresStore, packed: &StoredCiphertext) -> Re
     .bind(packed.handle.as_slice())
     .bind(packed.key_set_id.as_slice())
     .bind(packed.raw_digest.as_slice())
-    .bind(packed.bytes.as_slice())
+    .bind(column_bytes(store, packed))
     .bind(digest)
     .execute(store.pool())
     .await?;
+    if cooled.rows_affected() == 1 {
+        remove_object(store, packed.raw_digest).await?;
+    }
     Ok(())
+}
+
+/// Removes an object that no row refers to any more. Equal ciphertexts, such as those of one public value, share one.
+async fn remove_object(store: &PostgresStore, digest: B256) -> Result<(), StoreError> {
+    let Some(objects) = &store.database.objects else {
+        return Ok(());
+    };
+    let used: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ciphertexts WHERE bytes IS NULL AND coalesce(packed_digest, digest) = $1)")
+            .bind(digest.as_slice())
+            .fetch_one(store.pool())
+            .await?;
+    if used { Ok(()) } else { objects.remove(digest).await }
 }

@@ -84,8 +84,8 @@ fn input(row: &PgRow, chain_id: u64) -> Result<AdmittedInput, StoreError> {
 const STATE: &str = "
     SELECT
         EXISTS (SELECT 1 FROM ciphertexts WHERE tenant_id = $1 AND handle = $2) AS stored,
-        EXISTS (SELECT 1 FROM transaction_outputs o JOIN transactions t ON t.id = o.transaction_id
-                WHERE o.tenant_id = $1 AND o.handle = $2 AND t.state = 'pending') AS pending,
+        EXISTS (SELECT 1 FROM transaction_outputs o WHERE o.tenant_id = $1 AND o.handle = $2
+                AND (SELECT t.state = 'pending' FROM transactions t WHERE t.id = o.transaction_id)) AS pending,
         (SELECT failure FROM transaction_outputs WHERE tenant_id = $1 AND handle = $2 AND failure IS NOT NULL LIMIT 1) AS failure,
         EXISTS (SELECT 1 FROM input_handles WHERE tenant_id = $1 AND handle = $2) AS admitted";
 

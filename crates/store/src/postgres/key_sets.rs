@@ -66,11 +66,13 @@ pub(super) async fn part(pool: &PgPool, digest: B256) -> Result<Option<Vec<u8>>,
 
 pub(super) async fn put(pool: &PgPool, key_set: &KeySetRecord) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
-    sqlx::query("INSERT INTO key_sets (key_set_id, manifest) VALUES ($1, $2) ON CONFLICT (key_set_id) DO UPDATE SET manifest = excluded.manifest")
-        .bind(key_set.id.as_slice())
-        .bind(key_set.manifest.as_str())
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "INSERT INTO key_sets (key_set_id, manifest) VALUES ($1, $2) ON CONFLICT (key_set_id) DO UPDATE SET manifest = excluded.manifest",
+    )
+    .bind(key_set.id.as_slice())
+    .bind(key_set.manifest.as_str())
+    .execute(&mut *transaction)
+    .await?;
     sqlx::query("DELETE FROM key_set_parts WHERE key_set_id = $1")
         .bind(key_set.id.as_slice())
         .execute(&mut *transaction)

@@ -5,7 +5,11 @@
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{PostgresStore, changes::announce, ciphertexts::insert};
+use super::{
+    PostgresStore,
+    changes::announce,
+    ciphertexts::{insert, put_objects},
+};
 use crate::{
     Finished, Lease, LeaseRequest, LeasedTransaction, StoreError, TenantId,
     columns::{handle, hash, integer, number, text},
@@ -114,6 +118,7 @@ pub(super) async fn finish(store: &PostgresStore, lease: &Lease, finished: &Fini
     for ciphertext in &finished.ciphertexts {
         store.require(ciphertext.handle.chain_id())?;
     }
+    put_objects(store, &finished.ciphertexts).await?;
     let mut transaction = store.begin().await?;
     let block_number: Option<i64> = sqlx::query_scalar(under_lease!("SELECT block_number FROM transactions", ""))
         .bind(store.tenant.0)
@@ -123,7 +128,7 @@ pub(super) async fn finish(store: &PostgresStore, lease: &Lease, finished: &Fini
         .await?;
     let block_number = block_number.ok_or_else(|| lease.lost())?;
     // The large part comes before the lock. If the lease turns out lost below, all of it is undone.
-    insert(&mut transaction, store.tenant, &finished.ciphertexts, Some(block_number)).await?;
+    insert(&mut transaction, store, &finished.ciphertexts, Some(block_number)).await?;
     order_waits(&mut transaction, store.tenant).await?;
     end_lease(&mut transaction, store.tenant, lease, finished).await?;
     end_waits(&mut transaction, store.tenant, lease).await?;
@@ -173,13 +178,14 @@ async fn end_waits(connection: &mut PgConnection, tenant: TenantId, lease: &Leas
     sqlx::query(
         "WITH ended AS (
             DELETE FROM transaction_waits w USING transactions t
-            WHERE w.tenant_id = $1 AND w.handle IN (SELECT handle FROM transaction_outputs WHERE transaction_id = $2)
+            WHERE w.tenant_id = $1 AND w.handle = ANY (ARRAY(SELECT handle FROM transaction_outputs WHERE transaction_id = $2))
               AND t.id = w.transaction_id
-              AND (NOT EXISTS (
-                    SELECT 1 FROM transaction_outputs o JOIN transactions p ON p.id = o.transaction_id
-                    WHERE o.tenant_id = $1 AND o.handle = w.handle AND p.state = 'pending'
-                      AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index))
-                OR (NOT w.publishes AND EXISTS (SELECT 1 FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = w.handle)))
+              AND ((NOT w.publishes AND (SELECT c.handle FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = w.handle) IS NOT NULL)
+                OR (SELECT 1 FROM transaction_outputs o
+                    WHERE o.tenant_id = $1 AND o.handle = w.handle AND (
+                        SELECT p.state = 'pending' AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index)
+                        FROM transactions p WHERE p.id = o.transaction_id)
+                    LIMIT 1) IS NULL)
             RETURNING w.transaction_id)
          UPDATE transactions t SET waits_for = t.waits_for - c.ended
          FROM (SELECT transaction_id, count(*) AS ended FROM ended GROUP BY transaction_id) c

@@ -32,9 +32,23 @@ use sqlx::{
 pub use migrations::{MigrationState, MigrationStatus};
 
 use crate::{
-    AdmittedInput, BlockRef, CoolingRequest, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction,
-    RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, columns::integer, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextObjects, CoolingRequest, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest,
+    LeasedTransaction, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, columns::integer,
+    key_part_cache::KeyPartCache,
 };
+
+/// What every connection sets.
+const SESSION: [(&str, &str); 5] = [
+    // Nothing here is slow; whoever waits this long should fail, be logged and try again.
+    ("lock_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+    // Every statement finds its rows by an index. Left to itself the server plans them while the tables are small, keeps the plan, and
+    // reads whole tables when they have grown. For the same reason some statements look things up in scalar subqueries where a join
+    // would read better: a join's order is the server's choice.
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 
 /// How to reach a database.
 #[derive(Clone)]
@@ -67,11 +81,7 @@ impl PostgresConfig {
         }
         let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::DatabaseUrl(error.to_string()))?;
         Ok(Self {
-            options: options.application_name("cipherloom").options([
-                // Nothing here is slow; whoever waits this long should fail, be logged and try again.
-                ("lock_timeout", "30s"),
-                ("idle_in_transaction_session_timeout", "60s"),
-            ]),
+            options: options.application_name("cipherloom").options(SESSION),
             max_connections: 10,
             acquire_timeout: Duration::from_secs(30),
         })
@@ -100,6 +110,7 @@ pub struct PostgresDatabase {
     pool: PgPool,
     options: Arc<PgConnectOptions>,
     key_parts: Arc<KeyPartCache>,
+    objects: Option<Arc<dyn CiphertextObjects>>,
 }
 
 impl std::fmt::Debug for PostgresDatabase {
@@ -148,6 +159,7 @@ impl PostgresDatabase {
             pool,
             options: Arc::new(config.options),
             key_parts: Arc::default(),
+            objects: None,
         })
     }
 
@@ -165,6 +177,15 @@ impl PostgresDatabase {
     /// [`StoreError::Database`].
     pub async fn migration_status(&self) -> Result<Vec<MigrationStatus>, StoreError> {
         migrations::status(&self.pool).await
+    }
+
+    /// Keeps the bytes of new ciphertexts outside of the database. Those it has stay readable; all processes on a database use the same place.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<dyn CiphertextObjects>) -> Self {
+        Self {
+            objects: Some(objects),
+            ..self
+        }
     }
 
     /// Returns a tenant's part of the database.

@@ -146,11 +146,13 @@ async fn remove(writer: &SqlitePool, id: TenantId) -> Result<(), StoreError> {
 
 async fn put_key_set(writer: &SqlitePool, key_set: &KeySetRecord) -> Result<(), StoreError> {
     let mut transaction = begin(writer).await?;
-    sqlx::query("INSERT INTO key_sets (key_set_id, manifest) VALUES (?, ?) ON CONFLICT (key_set_id) DO UPDATE SET manifest = excluded.manifest")
-        .bind(key_set.id.as_slice())
-        .bind(key_set.manifest.as_str())
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "INSERT INTO key_sets (key_set_id, manifest) VALUES (?, ?) ON CONFLICT (key_set_id) DO UPDATE SET manifest = excluded.manifest",
+    )
+    .bind(key_set.id.as_slice())
+    .bind(key_set.manifest.as_str())
+    .execute(&mut *transaction)
+    .await?;
     sqlx::query("DELETE FROM key_set_parts WHERE key_set_id = ?")
         .bind(key_set.id.as_slice())
         .execute(&mut *transaction)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cipherloom_primitives::{Handle, HotWindow};
 use cipherloom_store::{CoolingRequest, Finished, HandleState, Store};
 
-use crate::fixture::{CHAIN, NOW_MS, ciphertext, empty_block, handle, lease_one, packed, publish, published, record, transaction};
+use crate::fixture::{CHAIN, NOW_MS, ciphertext, empty_block, handle, keccak, lease_one, packed, publish, published, record, transaction};
 
 /// A window of 10 blocks and a margin of 5.
 const REQUEST: CoolingRequest = CoolingRequest {
@@ -80,7 +80,7 @@ pub(crate) async fn the_packed_form_replaces_the_raw_one_once(store: Arc<dyn Sto
     assert_eq!(store.handle_state(handle(1)).await.unwrap(), HandleState::Stored);
     assert!(to_cool(store.as_ref()).await.is_empty());
     // Neither a second packing nor a late publication changes it.
-    let other = published(handle(1), 1, 1).packed([9; 32].into(), vec![9]);
+    let other = published(handle(1), 1, 1).packed(keccak(&[9]), vec![9]);
     store.cool_ciphertext(&other).await.unwrap();
     store.add_ciphertext(&ciphertext(handle(1), 1)).await.unwrap();
     assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(cold));

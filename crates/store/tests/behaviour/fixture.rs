@@ -5,6 +5,7 @@ use cipherloom_store::{
     AdmittedInput, BlockRef, Finished, Grant, Grantee, LeaseRequest, LeasedTransaction, RecordedBlock, RecordedTransaction, Store,
     StoredCiphertext,
 };
+use sha3::{Digest, Keccak256};
 
 pub(crate) const CHAIN: u64 = 31337;
 
@@ -104,7 +105,12 @@ pub(crate) async fn lease_one(store: &dyn Store, owner: &str, now_ms: u64) -> Op
 }
 
 pub(crate) fn ciphertext(handle: Handle, content: u8) -> StoredCiphertext {
-    StoredCiphertext::raw(handle, B256::repeat_byte(0x77), B256::repeat_byte(content), vec![content; 100])
+    let bytes = vec![content; 100];
+    StoredCiphertext::raw(handle, B256::repeat_byte(0x77), keccak(&bytes), bytes)
+}
+
+pub(crate) fn keccak(bytes: &[u8]) -> B256 {
+    B256::from_slice(&Keccak256::digest(bytes))
 }
 
 /// What the store has of [`ciphertext`] after a transaction of this block published it.
@@ -117,9 +123,8 @@ pub(crate) fn published(handle: Handle, content: u8, block: u64) -> StoredCipher
 
 /// The packed form of a ciphertext.
 pub(crate) fn packed(raw: StoredCiphertext) -> StoredCiphertext {
-    let digest = B256::repeat_byte(raw.digest[0] ^ 0xff);
     let bytes = vec![raw.bytes[0] ^ 0xff; 7];
-    raw.packed(digest, bytes)
+    raw.packed(keccak(&bytes), bytes)
 }
 
 /// Records a transaction that computes `output` in a block and publishes a value for it.

@@ -8,6 +8,7 @@
     reason = "tests and their helpers fail by panicking"
 )]
 
+mod agreement;
 mod blocks;
 mod cooling;
 mod fixture;
@@ -19,7 +20,7 @@ mod tenants;
 
 use std::sync::Arc;
 
-use cipherloom_store::{SqliteStore, Store, Tenants};
+use cipherloom_store::{CiphertextDirectory, SqliteStore, Store, Tenants};
 
 /// Opens an empty SQLite store in memory.
 async fn sqlite_in_memory() -> (Arc<dyn Store>, ()) {
@@ -46,6 +47,14 @@ async fn tenants_in_sqlite() -> (Arc<dyn Tenants>, ()) {
 
 async fn tenants_in_postgresql() -> (Arc<dyn Tenants>, ()) {
     (Arc::new(postgres::open().await), ())
+}
+
+/// The same with the bytes of ciphertexts in a directory.
+async fn postgresql_with_objects() -> (Arc<dyn Store>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let objects = CiphertextDirectory::open(directory.path()).unwrap();
+    let database = postgres::open().await.with_objects(Arc::new(objects));
+    (Arc::new(postgres::store(&database, "first").await), directory)
 }
 
 macro_rules! stamp {
@@ -99,7 +108,7 @@ macro_rules! suite {
     };
 }
 
-suite!(sqlite_in_memory, sqlite_in_a_file, postgresql);
+suite!(sqlite_in_memory, sqlite_in_a_file, postgresql, postgresql_with_objects);
 
 macro_rules! tenant_suite {
     ($($store:ident),*) => {

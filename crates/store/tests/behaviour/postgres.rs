@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cipherloom_primitives::{Address, B256, Handle};
 use cipherloom_private_postgres::{PrivatePostgres, shared};
 use cipherloom_store::{
-    ApiKey, Finished, HandleState, InputKey, MigrationState, NewTenant, PostgresConfig, PostgresDatabase, PostgresStore, Store, StoreError,
-    Tenants,
+    ApiKey, CiphertextDirectory, Finished, HandleState, InputKey, MigrationState, NewTenant, PostgresConfig, PostgresDatabase,
+    PostgresStore, Store, StoreError, Tenants,
 };
 use futures_util::StreamExt;
 
 use crate::fixture::{
-    CHAIN, LEASE_MS, NOW_MS, ciphertext, empty_block, handle, input, lease_one, publish, published, record, request, transaction,
+    CHAIN, LEASE_MS, NOW_MS, ciphertext, empty_block, handle, input, lease_one, packed, publish, published, record, request, transaction,
 };
 
 /// How long a test waits for what should happen at once.
@@ -443,4 +443,118 @@ async fn a_tenant_inserted_as_by_scripts_of_the_0_6_generation_is_found_by_its_k
     let key = ApiKey::parse("00000000-0000-4000-8000-000000000001").unwrap();
     assert!(database.tenant_with_key(key.digest()).await.unwrap().is_some());
     assert_eq!(execute(&url, "SELECT count(*) FROM tenants WHERE tenant_api_key IS NOT NULL"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_in_a_directory_are_checked_when_they_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = shared().create_database().unwrap();
+    let plain = open_url(&url).await;
+    let objects = CiphertextDirectory::open(directory.path()).unwrap();
+    let with_objects = open_url(&url).await.with_objects(Arc::new(objects));
+    let store = store(&with_objects, "only").await;
+    publish(&store, 1, handle(1), 1).await;
+    let stored = published(handle(1), 1, 1);
+    assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(stored.clone()));
+    assert_eq!(execute(&url, "SELECT count(*) FROM ciphertexts WHERE bytes IS NOT NULL"), "0");
+
+    let tenant = plain.tenants().await.unwrap().remove(0);
+    let error = plain.store(&tenant).ciphertext(handle(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoObjectStore), "{error}");
+    let name = format!("{:x}", stored.digest);
+    let path = directory.path().join(&name[..2]).join(&name);
+    std::fs::write(&path, b"something else").unwrap();
+    let error = store.ciphertext(handle(1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    let error = store.ciphertext(handle(1)).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::MissingObject { digest } if digest == stored.digest),
+        "{error}"
+    );
+    // What a wrong digest would make unreadable is not stored.
+    let wrong = cipherloom_store::StoredCiphertext {
+        bytes: b"other".to_vec(),
+        ..ciphertext(handle(2), 2)
+    };
+    assert!(matches!(store.add_ciphertext(&wrong).await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(store.handle_state(handle(2)).await.unwrap(), HandleState::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cooling_removes_the_raw_object_unless_another_value_has_the_same_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = open()
+        .await
+        .with_objects(Arc::new(CiphertextDirectory::open(directory.path()).unwrap()));
+    let store = store(&database, "only").await;
+    for (number, content) in [(1, 1), (2, 1), (3, 3)] {
+        publish(&store, number.into(), handle(number), content).await;
+    }
+    let path = |content| {
+        let name = format!("{:x}", ciphertext(handle(1), content).digest);
+        directory.path().join(&name[..2]).join(&name)
+    };
+    for content in [1, 3] {
+        let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let file = std::fs::File::options().write(true).open(path(content)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    for number in [1, 3] {
+        let raw = store.ciphertext(handle(number)).await.unwrap().unwrap();
+        store.cool_ciphertext(&packed(raw)).await.unwrap();
+    }
+    assert!(path(1).exists(), "the value of handle 2 has these bytes");
+    assert!(!path(3).exists());
+    for number in 1..=3 {
+        store.ciphertext(handle(number)).await.unwrap().unwrap();
+    }
+}
+
+/// The server plans statements while tables are empty and keeps the plans, so this is about the plans as much as about the indexes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_for_a_transaction_does_not_grow_with_the_tables() {
+    const BLOCKS: u64 = 30;
+    const TRANSACTIONS: u64 = 60;
+    /// A few dozen are usual. A plan that reads a table would read thousands.
+    const ENTRIES_PER_TRANSACTION: u64 = 150;
+    let url = shared().create_database().unwrap();
+    let database = open_url(&url).await;
+    let store = store(&database, "only").await;
+    for number in 1..=BLOCKS {
+        let transactions = (0..TRANSACTIONS).map(|index| {
+            let needed: Vec<Handle> = (number > 1)
+                .then(|| numbered((number - 1) * TRANSACTIONS + index))
+                .into_iter()
+                .collect();
+            transaction(index, numbered(number * TRANSACTIONS + index), &needed)
+        });
+        record(&store, number, transactions.collect()).await;
+    }
+    for _ in 0..100 {
+        let leased = lease_one(&store, "worker", NOW_MS).await.unwrap();
+        let output = leased.outputs[0];
+        let done = Finished {
+            ciphertexts: vec![ciphertext(output, 1)],
+            failures: Vec::new(),
+        };
+        store.finish_transaction(&leased.lease, &done).await.unwrap();
+        store.handle_state(output).await.unwrap();
+    }
+    // Connections report what they read when they end.
+    database.close().await;
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    while execute(&url, others) != "0" {
+        tokio::task::yield_now().await;
+    }
+    let read = execute(
+        &url,
+        "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes) + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)",
+    );
+    let per_transaction = read.parse::<u64>().unwrap() / (BLOCKS * TRANSACTIONS);
+    assert!(
+        per_transaction < ENTRIES_PER_TRANSACTION,
+        "{per_transaction} index entries and rows were read per transaction"
+    );
+    assert!(per_transaction > 0, "the server's counts were not there yet");
 }
