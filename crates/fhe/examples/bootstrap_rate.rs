@@ -1,8 +1,7 @@
 //! Measures what a bootstrap costs on this machine: one at a time with tfhe-rs, and in batches, in one run, on one thread.
 //!
 //! `bootstrap_rate DIRECTORY [ROUNDS]`: a key set's directory (`key_times` makes one) and how often everything is measured; the fastest
-//! round counts. It also checks that all ways give the same bits. Run it with and without huge pages
-//! (`GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, see docs/fhe.md).
+//! round counts. It also checks that all ways give the same bits. docs/fhe.md says what it showed, also with huge pages.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
