@@ -27,7 +27,13 @@ pub(crate) fn run(json: bool, binary: Option<PathBuf>) -> Result<()> {
     }
     let mut command = match binary {
         Some(binary) => program(binary, &arguments),
-        None => cargo(&[&["run", "--release", "--locked", "--quiet", "--package", "cipherloom", "--"], arguments.as_slice()].concat()),
+        None => cargo(
+            &[
+                &["run", "--release", "--locked", "--quiet", "--package", "cipherloom", "--"],
+                arguments.as_slice(),
+            ]
+            .concat(),
+        ),
     };
     // What it prints is the result: nothing else goes to standard output.
     let status = command.status().context("cannot start cipherloom")?;

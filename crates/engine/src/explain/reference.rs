@@ -1,6 +1,6 @@
 //! What tfhe-rs takes for the same operations, one after the other: what an explanation compares with.
 //!
-//! The figures are those of [`counts`](crate::counts): tfhe-rs's cheapest function for each operation, with scalars where operands are public.
+//! The figures are those of [`counts`]: tfhe-rs's cheapest function for each operation, with scalars where operands are public.
 
 use cipherloom_primitives::{FheType, Operand, Operation, TypedOperation, U256};
 
