@@ -20,7 +20,7 @@ use tfhe::core_crypto::{
 use super::LANE_ALIGNMENT;
 
 /// Accumulators are pairs of polynomials: a mask and a body.
-pub(super) const POLYNOMIALS: usize = 2;
+pub(crate) const POLYNOMIALS: usize = 2;
 
 /// Turns every accumulator by its exponents, one for each part of the key. Accumulators follow each other, [`POLYNOMIALS`] each.
 pub(super) fn rotate(arch: Arch, key: FourierLweBootstrapKeyView<'_>, accumulators: &mut [u64], exponents: &[&[usize]], fft: FftView<'_>) {
@@ -164,8 +164,6 @@ impl WithSimd for Product<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
-
     use tfhe::core_crypto::prelude::{DecompositionBaseLog, DecompositionLevelCount, SignedDecomposer};
 
     use super::*;
