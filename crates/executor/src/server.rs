@@ -11,19 +11,24 @@ use cipherloom_rpc::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{
-        Server,
-        server::{Router, TcpIncoming},
-    },
+use tonic::transport::{
+    Server,
+    server::{Router, TcpIncoming},
 };
 use tonic_health::server::HealthReporter;
 
-use crate::{admission::Admission, config::ExecutorConfig, error::ExecutorError, job::Workshop, service::Service};
+use crate::{
+    admission::{Admission, Admitting},
+    config::ExecutorConfig,
+    error::ExecutorError,
+    job::Workshop,
+    service::Service,
+};
 
 /// How long a connection may say nothing before it is asked whether it is still there, and how long it has for its answer.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long connections have to say goodbye once all requests are answered.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// How much of a body may be on its way before the client waits for room.
 const WINDOW_BYTES: u32 = 4 << 20;
 /// How many calls one connection may have open.
@@ -52,7 +57,8 @@ impl Executor {
         let pool = EnginePool::start(Arc::clone(&backend), config.engine.clone())?;
         let workshop = Arc::new(Workshop { backend, pool, config });
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let (router, health) = routes(&workshop, &abort).await?;
+        let admission = Admission::new(workshop.config.limits.requests, workshop.config.request_timeout);
+        let (router, health) = routes(&workshop, &admission, &abort).await?;
         let stopping = stop.clone().cancelled_owned();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopping));
@@ -61,6 +67,7 @@ impl Executor {
             address,
             drain_timeout: workshop.config.drain_timeout,
             workshop,
+            admission,
             health,
             stop,
             abort,
@@ -69,11 +76,14 @@ impl Executor {
     }
 }
 
-async fn routes(workshop: &Arc<Workshop>, abort: &CancellationToken) -> Result<(Router, HealthReporter), ExecutorError> {
+async fn routes(
+    workshop: &Arc<Workshop>,
+    admission: &Admission,
+    abort: &CancellationToken,
+) -> Result<(Router, HealthReporter), ExecutorError> {
     let config = &workshop.config;
     let limits = config.limits;
     let service = Service::new(Arc::clone(workshop), abort.clone());
-    let admission = Admission::new(limits.requests, config.request_timeout);
     let fhevm = FhevmExecutorServer::new(service.clone())
         .max_decoding_message_size(limits.request_bytes)
         .max_encoding_message_size(limits.response_bytes);
@@ -103,8 +113,14 @@ async fn routes(workshop: &Arc<Workshop>, abort: &CancellationToken) -> Result<(
         .initial_connection_window_size(WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(InterceptedService::new(fhevm, admission.clone()))
-        .add_service(InterceptedService::new(own, admission))
+        .add_service(Admitting {
+            admission: admission.clone(),
+            service: fhevm,
+        })
+        .add_service(Admitting {
+            admission: admission.clone(),
+            service: own,
+        })
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
@@ -126,6 +142,7 @@ async fn set_health(health: &HealthReporter, serving: bool) {
 pub struct ExecutorHandle {
     address: SocketAddr,
     workshop: Arc<Workshop>,
+    admission: Admission,
     health: HealthReporter,
     stop: CancellationToken,
     abort: CancellationToken,
@@ -154,18 +171,26 @@ impl ExecutorHandle {
     pub async fn shutdown(mut self) -> Result<(), ExecutorError> {
         set_health(&self.health, false).await;
         self.stop.cancel();
-        let ended = tokio::time::timeout(self.drain_timeout, &mut self.server).await;
-        self.abort.cancel();
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(_) => {
-                tracing::warn!("requests did not finish in time and were ended");
-                (&mut self.server).await
-            }
+        let answered = async {
+            self.admission.close().await;
+            // A client that does not listen any more need not be waited for.
+            tokio::time::sleep(GOODBYE).await;
         };
-        // A server that was lost has nothing to say.
-        ended.unwrap_or(Ok(())).map_err(ExecutorError::from)
+        tokio::select! {
+            ended = &mut self.server => return over(ended),
+            () = answered => {}
+            () = tokio::time::sleep(self.drain_timeout) => tracing::warn!("requests did not finish in time and were ended"),
+        }
+        self.abort.cancel();
+        let ended = tokio::time::timeout(GOODBYE, &mut self.server).await;
+        self.server.abort();
+        ended.map_or(Ok(()), over)
     }
+}
+
+/// Says how a server ended; one that was lost has nothing to say.
+fn over(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), ExecutorError> {
+    ended.unwrap_or(Ok(())).map_err(ExecutorError::from)
 }
 
 impl Drop for ExecutorHandle {

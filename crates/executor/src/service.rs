@@ -97,8 +97,8 @@ impl Service {
 
 #[tonic::async_trait]
 impl FhevmExecutor for Service {
-    async fn sync_compute(&self, mut request: Request<SyncComputeRequest>) -> Result<Response<SyncComputeResponse>, Status> {
-        let admitted = Admitted::of(&mut request)?;
+    async fn sync_compute(&self, request: Request<SyncComputeRequest>) -> Result<Response<SyncComputeResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         let request = request.into_inner();
         let (start, computations) = (Instant::now(), request.computations.len());
         let answer = tokio::select! {
@@ -131,8 +131,8 @@ impl FhevmExecutor for Service {
 impl Executor for Service {
     type ComputeStream = BoxStream<'static, Result<ComputeResult, Status>>;
 
-    async fn compute(&self, mut request: Request<ComputeRequest>) -> Result<Response<Self::ComputeStream>, Status> {
-        let admitted = Admitted::of(&mut request)?;
+    async fn compute(&self, request: Request<ComputeRequest>) -> Result<Response<Self::ComputeStream>, Status> {
+        let admitted = Admitted::of(&request)?;
         let ComputeRequest { block, outputs, form } = request.into_inner();
         let block = block.unwrap_or_default();
         let wanted = Wanted {
@@ -161,12 +161,7 @@ impl Executor for Service {
         });
         let results = stream::iter(faults).chain(results.try_flatten());
         let ending = Box::pin(ending(admitted.deadline, self.stopped.clone()));
-        // The stream keeps the request's place until it is over.
-        let results = Until::new(results, ending).map(move |result| {
-            let _place = &admitted;
-            result
-        });
-        Ok(Response::new(results.boxed()))
+        Ok(Response::new(Until::new(results, ending).boxed()))
     }
 
     async fn describe(&self, _request: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {

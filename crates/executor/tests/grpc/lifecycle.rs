@@ -182,6 +182,18 @@ async fn requests_that_take_too_long_are_ended_at_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_listen_does_not_hold_up_the_shutdown() {
+    let served = Served::with(clear_keys(), |config| config.drain_timeout = Duration::from_secs(600)).await;
+    let silent = tokio::net::TcpStream::connect(served.handle.address()).await.unwrap();
+    served.compute(&Block::default()).await;
+    tokio::time::timeout(Duration::from_secs(60), served.handle.shutdown())
+        .await
+        .unwrap()
+        .unwrap();
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_executors_of_one_key_set_give_the_same_bytes() {
     let keys = toy_keys();
     let (one, other) = (Served::start(keys.clone()).await, Served::start(keys.clone()).await);
