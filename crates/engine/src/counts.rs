@@ -1,9 +1,9 @@
 //! What operations take: bootstraps and depth by width, ours next to tfhe-rs's.
 //!
 //! Ours are counted on compiled programs. tfhe-rs's are those of version 1.8.2 for the calls that the CPU backend makes when it evaluates operation by
-//! operation: how often its `apply_standard_blind_rotate` was entered, which is where its own statistics (`tfhe::get_pbs_count`) count. They
-//! were taken with a debugger, because these statistics are a feature that our builds do without; with toy keys, which change no count; and on one
-//! thread: on many, tfhe-rs adds with other algorithms, which take more.
+//! operation, in its pool of fixed size: how often its `apply_standard_blind_rotate` was entered, which is where its own statistics
+//! (`tfhe::get_pbs_count`) count. They were taken with a debugger, because these statistics are a feature that our builds do without, and with toy
+//! keys, which change no count; the example `count_tfhe_rs` repeats it.
 
 mod entries;
 
