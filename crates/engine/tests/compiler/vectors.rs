@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use cipherloom_engine::{ENGINE_VERSION, Engine, EnginePool, Policy, PoolOptions, Program};
+use cipherloom_engine::{ENGINE_VERSION, Engine, EnginePool, Policy, PoolOptions, Profile, Program};
 use cipherloom_fhe::{Ciphertext, FheBackend, KeySet, ParameterSet};
 use cipherloom_primitives::{
     FheType, Handle, Operand, Operation, TypedOperation, U256,
@@ -44,6 +44,9 @@ struct Record {
     results: BTreeMap<String, String>,
 }
 
+/// A program to be evaluated, with its name and inputs.
+type Work = (String, Arc<Program>, HashMap<Handle, Ciphertext>);
+
 /// A transaction whose results are on record.
 struct Case {
     name: String,
@@ -70,9 +73,25 @@ impl Case {
         })
     }
 
-    fn program(&self) -> Arc<Program> {
+    fn program(&self, profile: Profile) -> Program {
         let graph = self.transaction.graph(&self.outputs);
-        Arc::new(Engine::default().compile(&graph).program)
+        let engine = Engine {
+            profile,
+            ..Engine::default()
+        };
+        engine.compile(&graph).program
+    }
+
+    /// The case in both profiles, or in one if they make the same of it.
+    fn work(self, backend: &dyn FheBackend) -> Vec<Work> {
+        let inputs = self.inputs(backend);
+        let (program, latency) = (self.program(Profile::Throughput), self.program(Profile::Latency));
+        let mut work = Vec::new();
+        if (latency.bootstraps(), latency.depth()) != (program.bootstraps(), program.depth()) {
+            work.push((format!("{} (latency)", self.name), Arc::new(latency), inputs.clone()));
+        }
+        work.push((self.name, Arc::new(program), inputs));
+        work
     }
 
     /// Secrets that depend on the key set alone: the backend's pseudo-random function of the input's number.
@@ -110,7 +129,7 @@ fn cases() -> Vec<Case> {
         for spec in TABLE.iter().filter(|spec| spec.types.contains(ty)) {
             for (kind, operation) in variants(spec.operation, ty) {
                 cases.push(Case::operation(
-                    format!("{} {} {kind}", spec.function, ty.solidity_name()),
+                    format!("{} {} {kind}", spec.function, ty.solidity_name()).trim_end().to_owned(),
                     operation,
                 ));
             }
@@ -176,12 +195,7 @@ fn variants(operation: Operation, ty: FheType) -> Vec<(&'static str, TypedOperat
 }
 
 /// Evaluates all cases together and returns a digest of each one's results.
-fn digests(
-    backend: &Arc<dyn FheBackend>,
-    work: &[(String, Arc<Program>, HashMap<Handle, Ciphertext>)],
-    policy: Policy,
-    threads: usize,
-) -> BTreeMap<String, String> {
+fn digests(backend: &Arc<dyn FheBackend>, work: &[Work], policy: Policy, threads: usize) -> BTreeMap<String, String> {
     let options = PoolOptions {
         engine: Engine {
             policy,
@@ -229,10 +243,7 @@ fn results_are_those_on_record_for_all_policies_and_numbers_of_threads() {
     let directory = tempfile::tempdir().unwrap();
     let keys = KeySet::insecure_generate_from_seed(&directory.path().join("keys"), ParameterSet::InsecureToy, SEED).unwrap();
     let backend = keys.evaluation().unwrap();
-    let work: Vec<_> = cases()
-        .into_iter()
-        .map(|case| (case.name.clone(), case.program(), case.inputs(backend.as_ref())))
-        .collect();
+    let work: Vec<_> = cases().into_iter().flat_map(|case| case.work(backend.as_ref())).collect();
     let found = digests(&backend, &work, Policy::Batched, 2);
     assert_eq!(found.len(), work.len(), "cases have names of their own");
     for policy in Policy::ALL {
