@@ -9,7 +9,7 @@
 use std::{path::Path, time::Instant};
 
 use cipherloom_fhe::{FheError, GenerationProgress, KeySet, ParameterSet, encryptor_from_bytes};
-use cipherloom_primitives::{Address, FheType, U256, input::InputMetadata};
+use cipherloom_primitives::{Address, B256, FheType, U256, input::InputMetadata};
 
 /// Prints when each stage begins.
 struct Stages(Instant);
@@ -81,6 +81,12 @@ fn measure(directory: &Path, parameters: ParameterSet) -> Result<(), FheError> {
         time("deserialize it", || backend.deserialize(ty, &stored))?;
         let value = time("decrypt it", || decryptor.decrypt(ty, &stored))?;
         println!("               value {value:#x}");
+        let packed = time("pack it", || backend.pack(ciphertext))?;
+        println!("               packed {} bytes", packed.len());
+        time("unpack it", || backend.unpack(ty, &packed))?;
+        time("decrypt it packed", || decryptor.decrypt(ty, &packed))?;
+        let mut randomised = ciphertext.clone();
+        time("re-randomise it", || backend.rerandomise(&mut randomised, &B256::repeat_byte(1)))?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub use block::Block;
 pub use bounds::{BlockBounds, MAX_BLOCK_VALUE, MAX_NOISE_LEVEL};
 pub use clear::ClearBlocks;
 pub use cpu::CpuBlocks;
+pub(crate) use cpu::{POLYNOMIALS, rotate_tables};
 pub use table::LookupTable;
 
 /// How many bits of plaintext a clean block holds, in every parameter set.

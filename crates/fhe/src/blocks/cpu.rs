@@ -28,6 +28,7 @@ use tfhe::{
     },
 };
 
+pub(crate) use self::{batch::rotate_tables, rotate::POLYNOMIALS};
 use self::{keys::BootstrapKeys, workers::Workers};
 use super::{Block, BlockBackend, BlockBounds, BootstrapJob, MAX_BLOCK_VALUE, block::Content, join};
 use crate::{

@@ -1,21 +1,21 @@
 //! Lookups of blocks that are under a small key already: what unpacking and the expansion of inputs consist of.
 //!
-//! They are tfhe-rs's own bootstraps, each the same bits as alone, in batches that read the key once.
+//! They are done by the machinery of blocks, in batches, with the bits of tfhe-rs's own bootstraps.
 
+use pulp::Arch;
 use rayon::prelude::*;
 use tfhe::{
     core_crypto::{
-        fft_impl::fft64::crypto::bootstrap::{FourierLweBootstrapKeyView, batch_blind_rotate_assign_scratch},
-        prelude::{
-            CiphertextCount, CiphertextModulus, CiphertextModulusLog, ComputationBuffers, ContiguousEntityContainer,
-            ContiguousEntityContainerMut, Fft, GlweCiphertextCount, GlweCiphertextList, LweCiphertext, LweCiphertextView, LweDimension,
-            ModulusSwitchedLweCiphertext, MonomialDegree, extract_lwe_sample_from_glwe_ciphertext,
-        },
+        fft_impl::fft64::crypto::bootstrap::FourierLweBootstrapKeyView,
+        prelude::{CiphertextModulus, GlweCiphertext, LweCiphertext, MonomialDegree, extract_lwe_sample_from_glwe_ciphertext},
     },
     shortint::server_key::{ModulusSwitchConfiguration, ShortintBootstrappingKey},
 };
 
-use crate::error::FheError;
+use crate::{
+    blocks::{POLYNOMIALS, rotate_tables},
+    error::FheError,
+};
 
 /// How many lookups share a pass over the key. Results do not depend on it.
 const BATCH: usize = 16;
@@ -45,6 +45,12 @@ impl<'a> LookupKey<'a> {
     /// [`FheError::KeyMaterial`] if it is of another kind after all.
     pub(super) fn of(key: &'a ShortintBootstrappingKey<u64>) -> Result<Self, FheError> {
         match key {
+            ShortintBootstrappingKey::Classic { bsk, .. } if bsk.decomposition_level_count().0 != 1 || bsk.glwe_size().0 != POLYNOMIALS => {
+                Err(FheError::key(
+                    "evaluation key",
+                    "rotates more than one pair of polynomials at a time",
+                ))
+            }
             ShortintBootstrappingKey::Classic {
                 bsk,
                 modulus_switch_noise_reduction_key,
@@ -64,64 +70,19 @@ impl<'a> LookupKey<'a> {
     }
 
     fn batch(&self, jobs: &[Lookup<'_>]) -> Vec<Vec<u64>> {
-        let key = &self.bootstrap;
-        let modulus = CiphertextModulus::new_native();
-        let exponents: Vec<_> = jobs.iter().map(|job| self.exponents(&job.block)).collect();
-        let mut rotated = GlweCiphertextList::new(0, key.glwe_size(), key.polynomial_size(), GlweCiphertextCount(jobs.len()), modulus);
-        for (mut accumulator, job) in rotated.iter_mut().zip(jobs) {
-            fill(accumulator.get_mut_body().as_mut(), job.table);
-        }
-        let fft = Fft::new(key.polynomial_size());
-        let fft = fft.as_view();
-        let mut buffers = ComputationBuffers::new();
-        let scratch = batch_blind_rotate_assign_scratch::<u64>(key.glwe_size(), key.polynomial_size(), CiphertextCount(jobs.len()), fft);
-        buffers.resize(scratch.unaligned_bytes_required());
-        key.batch_blind_rotate_assign(rotated.as_mut_view(), &exponents, fft, buffers.stack());
+        let key = self.bootstrap;
+        let polynomial_size = key.polynomial_size();
+        let blocks: Vec<_> = jobs.iter().map(|job| job.block.as_slice()).collect();
+        let tables = jobs.iter().map(|job| move |polynomial: &mut [u64]| fill(polynomial, job.table));
+        let rotated = rotate_tables(Arch::new(), key, self.modulus_switch, &blocks, tables);
         let lwe_size = key.output_lwe_dimension().to_lwe_size();
-        let extract = |rotated: tfhe::core_crypto::prelude::GlweCiphertextView<'_, u64>| {
-            let mut result = LweCiphertext::new(0, lwe_size, modulus);
+        let extract = |rotated: &[u64]| {
+            let rotated = GlweCiphertext::from_container(rotated, polynomial_size, CiphertextModulus::new_native());
+            let mut result = LweCiphertext::new(0, lwe_size, CiphertextModulus::new_native());
             extract_lwe_sample_from_glwe_ciphertext(&rotated, &mut result, MonomialDegree(0));
             result.into_container()
         };
-        rotated.iter().map(extract).collect()
-    }
-
-    fn exponents(&self, block: &[u64]) -> Exponents {
-        let log_modulus = self.bootstrap.polynomial_size().to_blind_rotation_input_modulus_log();
-        let block: LweCiphertextView<'_, u64> = LweCiphertext::from_container(block, CiphertextModulus::new_native());
-        let rounded = self.modulus_switch.lwe_ciphertext_modulus_switch::<usize, _>(&block, log_modulus);
-        Exponents {
-            mask: rounded.mask().collect(),
-            body: rounded.body(),
-            log_modulus,
-        }
-    }
-}
-
-/// A block after the modulus switch: exponents of the ring's variable.
-///
-/// The library's own type computes an exponent whenever it is asked for one, and finds the n-th by computing all before it.
-struct Exponents {
-    mask: Vec<usize>,
-    body: usize,
-    log_modulus: CiphertextModulusLog,
-}
-
-impl ModulusSwitchedLweCiphertext<usize> for Exponents {
-    fn log_modulus(&self) -> CiphertextModulusLog {
-        self.log_modulus
-    }
-
-    fn lwe_dimension(&self) -> LweDimension {
-        LweDimension(self.mask.len())
-    }
-
-    fn body(&self) -> usize {
-        self.body
-    }
-
-    fn mask(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
-        self.mask.iter().copied()
+        rotated.chunks_exact(POLYNOMIALS * polynomial_size.0).map(extract).collect()
     }
 }
 

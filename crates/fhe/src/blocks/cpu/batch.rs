@@ -6,13 +6,16 @@
 //! alone, so the bits are too.
 
 use pulp::Arch;
-use tfhe::core_crypto::{
-    fft_impl::fft64::AVec,
-    prelude::{
-        CiphertextModulus, Fft, GlweCiphertext, GlweCiphertextView, LweCiphertext, LweCiphertextView, LweSize,
-        ModulusSwitchedLweCiphertext, MonomialDegree, Polynomial, PolynomialSize, extract_lwe_sample_from_glwe_ciphertext,
-        polynomial_algorithms::polynomial_wrapping_monic_monomial_div,
+use tfhe::{
+    core_crypto::{
+        fft_impl::fft64::{AVec, crypto::bootstrap::FourierLweBootstrapKeyView},
+        prelude::{
+            CiphertextModulus, Fft, GlweCiphertext, GlweCiphertextView, LweCiphertext, LweCiphertextView, LweSize,
+            ModulusSwitchedLweCiphertext, MonomialDegree, Polynomial, PolynomialSize, extract_lwe_sample_from_glwe_ciphertext,
+            polynomial_algorithms::polynomial_wrapping_monic_monomial_div,
+        },
     },
+    shortint::server_key::ModulusSwitchConfiguration,
 };
 
 use super::{
@@ -36,13 +39,41 @@ pub(super) fn bootstrap_on(arch: Arch, keys: &BootstrapKeys<'_>, jobs: &[SecretJ
     let polynomial_size = keys.bootstrap.polynomial_size();
     let blocks: Vec<_> = jobs.iter().map(|job| job.words).collect();
     let switched = switch_keys(arch, keys.keyswitch, &blocks);
-    let exponents: Vec<_> = switched.iter().map(|block| Exponents::of(keys, block)).collect();
+    let blocks: Vec<_> = switched.iter().collect();
+    let tables = jobs.iter().map(|job| move |polynomial: &mut [u64]| fill(polynomial, job.table));
+    let accumulators = rotate_tables(arch, keys.bootstrap, keys.modulus_switch, &blocks, tables);
+    let lwe_size = keys.bootstrap.output_lwe_dimension().to_lwe_size();
+    let extract = |(rotated, job): (_, &SecretJob<'_>)| {
+        let rotated = GlweCiphertext::from_container(rotated, polynomial_size, CiphertextModulus::new_native());
+        extract_outputs(&rotated, job.table, polynomial_size, lwe_size)
+    };
+    accumulators
+        .chunks_exact(POLYNOMIALS * polynomial_size.0)
+        .zip(jobs)
+        .map(extract)
+        .collect()
+}
+
+/// Rotates a table by each of these blocks, which are under the key's small key, on this thread. The tables are written by functions, one per block.
+/// Returns the accumulators, one after the other.
+pub(crate) fn rotate_tables(
+    arch: Arch,
+    key: FourierLweBootstrapKeyView<'_>,
+    modulus_switch: &ModulusSwitchConfiguration<u64>,
+    blocks: &[&[u64]],
+    tables: impl Iterator<Item = impl FnOnce(&mut [u64])>,
+) -> AVec<u64> {
+    let polynomial_size = key.polynomial_size();
     let size = polynomial_size.0;
-    let mut accumulators: AVec<u64> = AVec::from_iter(LANE_ALIGNMENT, std::iter::repeat_n(0, POLYNOMIALS * size * jobs.len()));
+    let exponents: Vec<_> = blocks
+        .iter()
+        .map(|block| Exponents::of(polynomial_size, modulus_switch, block))
+        .collect();
+    let mut accumulators: AVec<u64> = AVec::from_iter(LANE_ALIGNMENT, std::iter::repeat_n(0, POLYNOMIALS * size * blocks.len()));
     let mut table = vec![0; size];
     let pairs = accumulators.chunks_exact_mut(POLYNOMIALS * size);
-    for ((accumulator, job), exponents) in pairs.zip(jobs).zip(&exponents) {
-        fill(&mut table, job.table);
+    for ((accumulator, fill), exponents) in pairs.zip(tables).zip(&exponents) {
+        fill(&mut table);
         // The mask is 0. Only the body, the table, is turned back by the body of the block.
         let (_, body) = accumulator.split_at_mut(size);
         let mut body = Polynomial::from_container(body);
@@ -51,13 +82,8 @@ pub(super) fn bootstrap_on(arch: Arch, keys: &BootstrapKeys<'_>, jobs: &[SecretJ
     }
     let masks: Vec<_> = exponents.iter().map(|exponents| exponents.mask.as_slice()).collect();
     let fft = Fft::new(polynomial_size);
-    rotate(arch, keys.bootstrap, &mut accumulators, &masks, fft.as_view());
-    let lwe_size = keys.bootstrap.output_lwe_dimension().to_lwe_size();
-    let extract = |(rotated, job): (_, &SecretJob<'_>)| {
-        let rotated = GlweCiphertext::from_container(rotated, polynomial_size, CiphertextModulus::new_native());
-        extract_outputs(&rotated, job.table, polynomial_size, lwe_size)
-    };
-    accumulators.chunks_exact(POLYNOMIALS * size).zip(jobs).map(extract).collect()
+    rotate(arch, key, &mut accumulators, &masks, fft.as_view());
+    accumulators
 }
 
 /// A block after keyswitch and modulus switch: exponents of the ring's variable.
@@ -68,10 +94,10 @@ struct Exponents {
 
 impl Exponents {
     /// Rounds a block of the small key as the key set says.
-    fn of(keys: &BootstrapKeys<'_>, block: &[u64]) -> Self {
-        let log_modulus = keys.bootstrap.polynomial_size().to_blind_rotation_input_modulus_log();
+    fn of(polynomial_size: PolynomialSize, modulus_switch: &ModulusSwitchConfiguration<u64>, block: &[u64]) -> Self {
+        let log_modulus = polynomial_size.to_blind_rotation_input_modulus_log();
         let block: LweCiphertextView<'_, u64> = LweCiphertext::from_container(block, CiphertextModulus::new_native());
-        let rounded = keys.modulus_switch.lwe_ciphertext_modulus_switch::<usize, _>(&block, log_modulus);
+        let rounded = modulus_switch.lwe_ciphertext_modulus_switch::<usize, _>(&block, log_modulus);
         Self {
             mask: rounded.mask().collect(),
             body: rounded.body(),
