@@ -188,10 +188,13 @@ async fn insert_transactions(
         .collect()
 }
 
+/// Delegator, delegate and contract of a delegation, and the number of the block that changed it.
+type DelegationKey<'a> = (&'a [u8], &'a [u8], &'a [u8], i64);
+
 async fn insert_rights(connection: &mut PgConnection, tenant: TenantId, blocks: &[RecordedBlock]) -> Result<(), StoreError> {
     let (mut handles, mut accounts, mut numbers): (Vec<&[u8]>, Vec<&[u8]>, Vec<i64>) = (Vec::new(), Vec::new(), Vec::new());
     // One statement may not change a row twice, so the last change of a block is found here.
-    let mut delegations: BTreeMap<(&[u8], &[u8], &[u8], i64), Vec<u8>> = BTreeMap::new();
+    let mut delegations: BTreeMap<DelegationKey<'_>, Vec<u8>> = BTreeMap::new();
     for recorded in blocks {
         let block_number = integer("block number", recorded.block.number)?;
         for transaction in &recorded.transactions {
