@@ -44,9 +44,9 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], FheError> {
 
 /// Name and estimated share of the time of each stage; the shares are those measured with production parameters.
 const STAGES: [(&str, f32); 4] = [
-    ("secret and evaluation key", 0.215),
+    ("secret and evaluation key", 0.285),
     ("public key", 0.005),
-    ("reference string for input proofs", 0.75),
+    ("reference string for input proofs", 0.68),
     ("writing", 0.03),
 ];
 
