@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_contracts::development;
-use cipherloom_store::{ApiKey, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants};
+use cipherloom_store::{ApiKey, CiphertextDirectory, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants};
 use clap::Args;
 
 /// Where `demo` and `dev` keep blocks, inputs and ciphertexts.
@@ -18,6 +18,11 @@ pub(crate) struct StoreOptions {
     /// `postgres://USER:PASSWORD@HOST/DATABASE`. The schema is brought up to date, and each data directory is a tenant of its own.
     #[arg(long, value_name = "URL", env = "CIPHERLOOM_DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+
+    /// Keep the bytes of ciphertexts in this directory, by digest, instead of in the database. All processes on the database need the same
+    /// directory; a web server can publish it as it is.
+    #[arg(long, value_name = "DIR", requires = "database_url")]
+    pub(crate) ciphertext_dir: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for StoreOptions {
@@ -54,7 +59,11 @@ impl StackStore {
             });
         };
         let lock = lock(&state.join("stack.lock"))?;
-        let database = open(url).await?;
+        let mut database = open(url).await?;
+        if let Some(directory) = &options.ciphertext_dir {
+            let objects = CiphertextDirectory::open(directory).context("cannot use the directory for ciphertexts")?;
+            database = database.with_objects(Arc::new(objects));
+        }
         let tenant = stack_tenant(&database, &state.join("tenant")).await?;
         tracing::info!(tenant = tenant.name, "blocks, inputs and ciphertexts are in the database");
         Ok(Self {

@@ -48,22 +48,24 @@ async fn status(options: &DatabaseOptions, as_json: bool) -> Result<()> {
     if as_json {
         let list: Vec<_> = migrations
             .iter()
-            .map(|migration| json!({ "version": migration.version, "name": migration.name, "state": describe(migration.state) }))
+            .map(|migration| json!({ "version": migration.version, "name": migration.name, "state": describe(migration.state).0 }))
             .collect();
         println!("{}", json!({ "migrations": list }));
         return Ok(());
     }
     for migration in &migrations {
-        println!("{:>4}  {:<24} {}", migration.version, migration.name, describe(migration.state));
+        let (state, meaning) = describe(migration.state);
+        println!("{:>4}  {:<24} {state}{meaning}", migration.version, migration.name);
     }
     Ok(())
 }
 
-const fn describe(state: MigrationState) -> &'static str {
+/// Names a state, and says what it means where that is not plain.
+const fn describe(state: MigrationState) -> (&'static str, &'static str) {
     match state {
-        MigrationState::Applied => "applied",
-        MigrationState::Missing => "missing",
-        MigrationState::Changed => "changed: the database has another migration of this number",
-        _ => "unknown: made by newer software",
+        MigrationState::Applied => ("applied", ""),
+        MigrationState::Missing => ("missing", ""),
+        MigrationState::Changed => ("changed", ": the database has another migration of this number"),
+        _ => ("unknown", ": made by newer software"),
     }
 }

@@ -46,6 +46,17 @@ fn the_demo_runs_on_a_database_and_a_temporary_one_leaves_nothing_there() {
     let summary = process::demo(&kept, &["--insecure-clear", "--database-url", &url]);
     assert_eq!(summary["balances"]["bob"], 250);
     assert_ne!(ask(&url, "SELECT count(*) FROM ciphertexts"), "0");
+    // From here on with the bytes outside of the database; what it has stays readable.
+    let objects = directory.path().join("objects");
+    let outside = [
+        "--insecure-clear",
+        "--database-url",
+        &url,
+        "--ciphertext-dir",
+        objects.to_str().unwrap(),
+    ];
+    assert_eq!(process::demo(&kept, &outside)["balances"]["alice"], 750);
+    assert_ne!(ask(&url, "SELECT count(*) FROM ciphertexts WHERE bytes IS NULL"), "0");
     assert!(!kept.join("clear").join("store.sqlite").exists());
 }
 
