@@ -5,7 +5,7 @@
 //! packing what is answered and the transport count.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use cipherloom_engine::{Engine, PoolOptions, PoolStatistics};
 use cipherloom_executor::{Executor, ExecutorConfig, ExecutorHandle};
-use cipherloom_primitives::{Computation, Handle, Operand, TypedOperation, U256};
+use cipherloom_primitives::{Computation, FheType, Handle, Operand, TypedOperation, U256};
 use cipherloom_rpc::fhevm::executor::{
     CompressedCiphertext, SyncComputation, SyncComputeError, SyncComputeRequest, SyncInput, fhevm_executor_client::FhevmExecutorClient,
     sync_compute_response::Resp, sync_input::Input,
@@ -106,21 +106,23 @@ impl<'a> Client<'a> {
 impl Subject for Client<'_> {
     fn prepare(&mut self, scenario: &Scenario) -> Result<()> {
         let backend = &self.ground.backend;
-        let mut written: HashMap<(cipherloom_primitives::FheType, usize), Bytes> = HashMap::new();
+        let mut written: HashMap<(FheType, usize), Bytes> = HashMap::new();
         self.given.clear();
         for given in &scenario.given {
-            let key = (given.handle.fhe_type(), given.sample);
-            if !written.contains_key(&key) {
-                let ciphertext = self.samples.of(given)?;
-                let bytes = match self.form {
-                    Form::Packed => backend.pack(ciphertext)?,
-                    Form::Raw => backend.serialize(ciphertext)?,
-                };
-                written.insert(key, bytes.into());
-            }
+            let serialization = match written.entry((given.handle.fhe_type(), given.sample)) {
+                Entry::Occupied(bytes) => bytes.get().clone(),
+                Entry::Vacant(place) => {
+                    let ciphertext = self.samples.of(given)?;
+                    let bytes = match self.form {
+                        Form::Packed => backend.pack(ciphertext)?,
+                        Form::Raw => backend.serialize(ciphertext)?,
+                    };
+                    place.insert(bytes.into()).clone()
+                }
+            };
             self.given.push(CompressedCiphertext {
                 handle: wire(given.handle),
-                serialization: written.get(&key).cloned().unwrap_or_default(),
+                serialization,
             });
         }
         Ok(())
@@ -144,7 +146,7 @@ impl Subject for Client<'_> {
 
     fn results(&mut self, scenario: &Scenario) -> Result<HashMap<Handle, Vec<u8>>> {
         let outputs = scenario.transactions.iter().flat_map(|transaction| &transaction.outputs);
-        let wanted: std::collections::HashSet<Handle> = outputs.copied().collect();
+        let wanted: HashSet<Handle> = outputs.copied().collect();
         let mut results = HashMap::new();
         for result in self.answer.drain(..) {
             let handle = Handle::try_from(result.handle.as_ref()).context("the executor answered with something that is no handle")?;
