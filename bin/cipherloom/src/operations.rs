@@ -1,7 +1,7 @@
 //! `cipherloom operations`: the operation table for people and programs.
 
 use anyhow::Result;
-use cipherloom_engine::{Profile, counts};
+use cipherloom_engine::counts;
 use cipherloom_primitives::{
     FheType, U256,
     computation::{Operand, TypedOperation},
@@ -130,6 +130,8 @@ fn to_json(spec: &OperationSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use cipherloom_engine::Profile;
+
     use super::*;
 
     #[test]
