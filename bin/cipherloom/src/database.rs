@@ -49,7 +49,7 @@ impl StackStore {
     /// If another process uses the directory, or the store cannot be opened.
     pub(crate) async fn open(options: &StoreOptions, state: &Path) -> Result<Self> {
         let Some(url) = &options.database_url else {
-            let store = SqliteStore::open(&state.join("store.sqlite"))
+            let store = Box::pin(SqliteStore::open(&state.join("store.sqlite")))
                 .await
                 .context("cannot open the store")?;
             return Ok(Self {
@@ -195,7 +195,7 @@ pub(crate) async fn open(url: &str) -> Result<PostgresDatabase> {
 pub(crate) async fn tenants(options: &DatabaseOptions) -> Result<Arc<dyn Tenants>> {
     if let Some(path) = options.database_url.strip_prefix("sqlite:") {
         let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-        let store = SqliteStore::open(path).await.context("cannot open the embedded store")?;
+        let store = Box::pin(SqliteStore::open(path)).await.context("cannot open the embedded store")?;
         return Ok(Arc::new(store));
     }
     let database = PostgresDatabase::open_migrated(PostgresConfig::new(&options.database_url)?)

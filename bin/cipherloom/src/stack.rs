@@ -65,7 +65,7 @@ impl Stack {
         let state = &data.state;
         // The store holds the data directory's lock, so a second process fails here, before it can touch anything.
         std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
-        let store = Arc::new(StackStore::open(&options.store, state).await?);
+        let store = Arc::new(Box::pin(StackStore::open(&options.store, state)).await?);
         let coprocessor_key = signer(&state.join("coprocessor").join("signing-key"))?;
         let kms_key = NodeKey::open_or_generate(&state.join("kms").join("signing-key"))?;
 

@@ -182,7 +182,7 @@ async fn show(options: &OneTenant) -> Result<()> {
         let sets = key_sets
             .iter()
             .map(|set| json!({ "id": set.id, "parts": set.parts.iter().map(|part| &part.name).collect::<Vec<_>>() }));
-        description["keySets"] = sets.collect();
+        add_field(&mut description, "keySets", sets.collect());
         println!("{description}");
         return Ok(());
     }
@@ -268,7 +268,7 @@ async fn set_disabled(options: &OneTenant, disabled: bool) -> Result<()> {
     let (tenants, tenant) = find(options).await?;
     tenants.set_tenant_disabled(tenant.id, disabled).await?;
     let state = if disabled { "disabled" } else { "enabled" };
-    report(options, &tenant, "state", state, &format!("{state}"));
+    report(options, &tenant, "state", state, state);
     Ok(())
 }
 
@@ -369,7 +369,7 @@ fn api_key(file: Option<&Path>) -> Result<ApiKey> {
 fn print_key(tenant: &Tenant, api_key: &ApiKey, as_json: bool, happened: &str) {
     if as_json {
         let mut description = describe(tenant);
-        description["apiKey"] = api_key.expose().into();
+        add_field(&mut description, "apiKey", api_key.expose().into());
         println!("{description}");
         return;
     }
@@ -382,10 +382,17 @@ fn print_key(tenant: &Tenant, api_key: &ApiKey, as_json: bool, happened: &str) {
 fn report(options: &OneTenant, tenant: &Tenant, field: &str, value: &str, sentence: &str) {
     if options.common.json {
         let mut description = json!({ "name": tenant.name });
-        description[field] = value.into();
+        add_field(&mut description, field, value.into());
         println!("{description}");
     } else {
         println!("tenant {}: {sentence}", tenant.name);
+    }
+}
+
+/// Adds a field to a JSON object.
+fn add_field(object: &mut Value, field: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(field.to_owned(), value);
     }
 }
 

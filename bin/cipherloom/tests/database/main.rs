@@ -5,6 +5,6 @@
     reason = "in a test, a panic is how a failure is reported"
 )]
 
+mod operators;
 #[path = "../whole/process.rs"]
 mod process;
-mod shared;

@@ -152,9 +152,9 @@ impl PostgresDatabase {
     pub async fn connect(config: PostgresConfig) -> Result<Self, StoreError> {
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
-            .acquire_timeout(config.acquire_timeout)
-            .connect_with(config.options.clone())
-            .await?;
+            .acquire_timeout(config.acquire_timeout);
+        // On the heap, because the state of connecting is large and every caller would carry it.
+        let pool = Box::pin(pool.connect_with(config.options.clone())).await?;
         Ok(Self {
             pool,
             options: Arc::new(config.options),
