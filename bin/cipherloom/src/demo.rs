@@ -328,7 +328,10 @@ fn describe(progress: &Progress) -> Option<String> {
             transaction,
             operations,
             bootstraps,
-        } => Some(format!("computing {} for transaction {transaction}: {bootstraps} bootstraps", name_all(operations))),
+        } => Some(format!(
+            "computing {} for transaction {transaction}: {bootstraps} bootstraps",
+            name_all(operations)
+        )),
         Progress::Evaluating { done, of, .. } => Some(format!("{done} of {of} bootstraps")),
         Progress::Transaction {
             outputs,

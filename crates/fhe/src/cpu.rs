@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 use cipherloom_primitives::{B256, FheType, TypedOperation, input::InputMetadata};
 
+pub use self::direct::{DirectTfhe, DirectVariant};
 #[cfg(feature = "gpu")]
 pub(crate) use self::trivial::{known as known_value, to_tfhe as tfhe_scalar};
-pub use self::direct::{DirectTfhe, DirectVariant};
 use crate::{
     backend::{BackendKind, FheBackend, VerifiedInput},
     blocks::{BlockBackend, CpuBlocks},

@@ -10,8 +10,8 @@ use tfhe::{
     shortint::{
         AtomicPatternParameters, CarryModulus, Ciphertext, MessageModulus, ShortintParameterSet,
         parameters::{
-            AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, Degree, NoiseLevel,
-            ReRandomizationParameters, ShortintKeySwitchingParameters, meta::MetaParameters,
+            AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, Degree, NoiseLevel, ReRandomizationParameters,
+            ShortintKeySwitchingParameters, meta::MetaParameters,
             v1_8::meta::cpu::V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
         },
     },

@@ -9,7 +9,18 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn help_teaches_every_command() {
     let help = text(&process::run(&["--help"]).stdout);
-    for command in ["demo", "dev", "keys", "db", "tenant", "graph", "bench", "operations", "completions", "man"] {
+    for command in [
+        "demo",
+        "dev",
+        "keys",
+        "db",
+        "tenant",
+        "graph",
+        "bench",
+        "operations",
+        "completions",
+        "man",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
     }
     assert!(text(&process::run(&["demo", "--help"]).stdout).contains("zero-knowledge proof"));
