@@ -61,7 +61,8 @@ pub(crate) fn test(packages: &[String]) -> Result<()> {
             }
         })
         .collect();
-    let mut arguments = vec!["test", "--release", "--locked"];
+    // One run names everything that fails: building the tests takes longer than running them.
+    let mut arguments = vec!["test", "--release", "--locked", "--no-fail-fast"];
     if names.is_empty() {
         arguments.push("--workspace");
     } else {
