@@ -1,6 +1,6 @@
 //! Deadlines, clients that go away, health, and the end.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use cipherloom_primitives::{FheType, U256};
 use cipherloom_rpc::{
@@ -80,7 +80,8 @@ async fn the_executors_own_time_limit_is_a_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_deadline_a_stream_has_given_what_was_ready() {
-    let served = Served::start(toy_keys()).await;
+    // One thread, on which the long part takes far longer than the deadline.
+    let served = Served::with(toy_keys(), |config| config.engine.threads = Some(NonZeroUsize::MIN)).await;
     let mut block = long_block(&served);
     let value = block.proven(&served.keys, &[(FheType::Uint8, 3)])[0];
     let quick = block.compute(FheOperation::FheAdd, vec![input(value), scalar(U256::from(4))], FheType::Uint8);
@@ -88,7 +89,7 @@ async fn at_the_deadline_a_stream_has_given_what_was_ready() {
         block: Some(block.request),
         ..ComputeRequest::default()
     });
-    request.set_timeout(Duration::from_millis(2000));
+    request.set_timeout(Duration::from_millis(1500));
     let mut stream = served.own_client().compute(request).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!(first.handle, quick.as_slice());
