@@ -19,7 +19,7 @@ mod sums;
 pub(crate) use arithmetic::{add, negate, subtract};
 pub(crate) use bits::{bitwise, not, rotate_left, shift_left, shift_right};
 pub(crate) use comparison::{equal, greater_or_equal, greater_or_equal_public, is_in};
-pub(crate) use digits::digit;
+pub(crate) use digits::{digit, public_number};
 pub(crate) use division::{divide, multiply_divide, remainder};
 pub(crate) use multiplication::mul;
 pub(crate) use selection::{min_max, select};

@@ -8,7 +8,7 @@ use crate::{
     builder::{Builder, block_count},
     error::NodeError,
     graph::{Graph, Node, NodeId},
-    kernels::{self, Blocks, digit},
+    kernels::{self, Blocks, digit, public_number},
     program::{Form, Program, Whole},
 };
 
@@ -258,17 +258,6 @@ fn public_blocks(ty: FheType, value: U256) -> Blocks {
 
 fn public_digits(blocks: &[Form]) -> Vec<u8> {
     blocks.iter().filter_map(Form::public).collect()
-}
-
-/// The number that all-public blocks stand for.
-fn public_number(blocks: &[Form]) -> Option<U256> {
-    let digits = blocks.iter().map(Form::public).collect::<Option<Vec<_>>>()?;
-    Some(
-        digits
-            .iter()
-            .rev()
-            .fold(U256::ZERO, |value, digit| (value << 2) | U256::from(*digit)),
-    )
 }
 
 /// The amount of a shift, modulo the width.

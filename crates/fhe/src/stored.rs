@@ -16,13 +16,18 @@
 mod packed;
 mod raw;
 
-use cipherloom_primitives::{CiphertextForm, FheType};
+use cipherloom_primitives::{CiphertextForm, FheType, U256};
 
 pub(crate) use self::{
     packed::{PackedBlock, PackedShape, PackedValue, clear_pack, clear_unpack},
     raw::{clear_deserialize, clear_serialize, from_blocks},
 };
-use crate::{error::FheError, keys::KeySetId, parameters::BlockShape};
+use crate::{
+    ciphertext::{Ciphertext, Value},
+    error::FheError,
+    keys::KeySetId,
+    parameters::BlockShape,
+};
 
 const MAGIC: &[u8; 4] = b"CLCT";
 const VERSION: u8 = 1;
@@ -122,6 +127,19 @@ fn expect_length(ty: FheType, body: &[u8], expected: usize) -> Result<(), FheErr
             format!("has {} bytes after the header instead of {expected}", body.len()),
         ))
     }
+}
+
+/// Reads a clear value of this many big-endian bytes.
+fn clear_value(ty: FheType, body: &[u8], length: usize) -> Result<Ciphertext, FheError> {
+    expect_length(ty, body, length)?;
+    let value = U256::from_be_slice(body);
+    if value > ty.max_value() {
+        return Err(malformed(ty, "the value does not fit the type"));
+    }
+    Ok(Ciphertext {
+        ty,
+        value: Value::Clear(value),
+    })
 }
 
 pub(crate) fn malformed(ty: FheType, reason: impl Into<String>) -> FheError {

@@ -285,3 +285,17 @@ pub enum HandleState {
     /// It can never be computed, for this reason.
     Failed(String),
 }
+
+impl HandleState {
+    /// Decides what several things that are known about a handle come to: a ciphertext outweighs everything, and a handle that is being
+    /// computed again has not failed yet.
+    pub(crate) fn of(stored: bool, pending: bool, failure: Option<String>, admitted: bool) -> Self {
+        match failure {
+            _ if stored => Self::Stored,
+            _ if pending => Self::Pending,
+            Some(reason) => Self::Failed(reason),
+            None if admitted => Self::Admitted,
+            None => Self::Unknown,
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use cipherloom_primitives::U256;
 
+use crate::program::Form;
+
 /// What a digit costs where it multiplies a block, by its absolute value: the room it takes in a column.
 const COSTS: [usize; 3] = [0, 3, 6];
 
@@ -57,6 +59,17 @@ fn cost((digit, carry): (i16, bool), costs: &[[usize; 2]], index: usize) -> usiz
 
 fn digit_cost(digit: i16) -> usize {
     COSTS.get(usize::from(digit.unsigned_abs())).copied().unwrap_or(usize::MAX)
+}
+
+/// The number that all-public blocks stand for.
+pub(crate) fn public_number(blocks: &[Form]) -> Option<U256> {
+    let digits = blocks.iter().map(Form::public).collect::<Option<Vec<_>>>()?;
+    Some(
+        digits
+            .iter()
+            .rev()
+            .fold(U256::ZERO, |value, digit| (value << 2) | U256::from(*digit)),
+    )
 }
 
 /// The two bits of a number at a block's place.

@@ -10,25 +10,18 @@ use crate::{
 
 /// Multiplies modulo four to the number of `columns`, at least as many as either factor has blocks.
 pub(crate) fn mul(builder: &mut Builder, left: &[Form], right: &[Form], columns: usize) -> Blocks {
-    let (secret, public) = if number(left).is_some() { (right, left) } else { (left, right) };
-    let Some(factor) = number(public) else {
+    let (secret, public) = if digits::public_number(left).is_some() {
+        (right, left)
+    } else {
+        (left, right)
+    };
+    let Some(factor) = digits::public_number(public) else {
         return mul_secret(builder, left, right, columns);
     };
     cheapest(builder, &[secret], |builder, operands, choice| {
         let [secret] = operands else { return None };
         (choice < 2).then(|| mul_public(builder, secret, factor, columns, choice == 1))
     })
-}
-
-/// The number that all-public blocks stand for.
-fn number(blocks: &[Form]) -> Option<U256> {
-    let digits = blocks.iter().map(Form::public).collect::<Option<Vec<_>>>()?;
-    Some(
-        digits
-            .iter()
-            .rev()
-            .fold(U256::ZERO, |value, digit| (value << 2) | U256::from(*digit)),
-    )
 }
 
 /// Multiplies two secret numbers.

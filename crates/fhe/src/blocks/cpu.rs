@@ -21,7 +21,7 @@ use std::sync::{
 use cipherloom_primitives::FheType;
 use tfhe::{
     core_crypto::prelude::LweCiphertext,
-    integer::{BooleanBlock, IntegerCiphertext, RadixCiphertext},
+    integer::IntegerCiphertext,
     shortint::{
         Ciphertext as ShortintBlock,
         parameters::{Degree, NoiseLevel},
@@ -35,6 +35,7 @@ use crate::{
     ciphertext::{Ciphertext, Value},
     error::FheError,
     keys::EvaluationKeys,
+    stored::from_blocks,
 };
 
 /// The distance of two neighbouring values in the body of a ciphertext: below the padding bit there is room for 16 of them.
@@ -260,14 +261,6 @@ impl BlockBackend for CpuBlocks {
 
     fn join(&self, ty: FheType, blocks: Vec<Block>) -> Result<Ciphertext, FheError> {
         join::check(ty, &blocks)?;
-        let mut blocks = blocks.iter().map(|block| self.join_block(block)).collect::<Result<Vec<_>, _>>()?;
-        let value = match (ty, blocks.pop()) {
-            (FheType::Bool, Some(bit)) => Value::Bool(BooleanBlock::new_unchecked(bit)),
-            (_, last) => {
-                blocks.extend(last);
-                Value::Radix(RadixCiphertext::from_blocks(blocks))
-            }
-        };
-        Ok(Ciphertext { ty, value })
+        from_blocks(ty, blocks.iter().map(|block| self.join_block(block)).collect::<Result<_, _>>()?)
     }
 }

@@ -5,9 +5,9 @@
 //! reduced to the parameters' number of bits (12 in production) and written with its lowest bit first into consecutive bits, lowest bit of a byte
 //! first; bits left over in the last byte are 0. A clear value is as many big-endian bytes as its type needs.
 
-use cipherloom_primitives::{CiphertextForm, FheType, U256};
+use cipherloom_primitives::{CiphertextForm, FheType};
 
-use super::{CLEAR, CPU, StoredFormat, block_count, body_of, expect_length, header, largest_digit, malformed};
+use super::{CLEAR, CPU, StoredFormat, block_count, body_of, clear_value, expect_length, header, largest_digit, malformed};
 use crate::{
     ciphertext::{Ciphertext, Value},
     error::FheError,
@@ -147,15 +147,7 @@ pub(crate) fn clear_pack(key: &ClearKey, ciphertext: &Ciphertext) -> Result<Vec<
 /// Reads a ciphertext of the clear backend in packed form.
 pub(crate) fn clear_unpack(key: &ClearKey, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
     let body = body_of(CLEAR, ty, CiphertextForm::Packed, &key.key_set(), bytes)?;
-    expect_length(ty, body, value_bytes(ty))?;
-    let value = U256::from_be_slice(body);
-    if value > ty.max_value() {
-        return Err(malformed(ty, "the value does not fit the type"));
-    }
-    Ok(Ciphertext {
-        ty,
-        value: Value::Clear(value),
-    })
+    clear_value(ty, body, value_bytes(ty))
 }
 
 fn value_bytes(ty: FheType) -> usize {

@@ -3,13 +3,13 @@
 //! A CPU value is its blocks, least significant first: degree (the largest plaintext the block can hold, one byte), noise level (0
 //! trivial, 1 nominal, one byte), then mask and body as little-endian 64-bit words. A clear value is 32 big-endian bytes.
 
-use cipherloom_primitives::{CiphertextForm, FheType, U256};
+use cipherloom_primitives::{CiphertextForm, FheType};
 use tfhe::{
     integer::{BooleanBlock, IntegerCiphertext, RadixCiphertext},
     shortint::{Ciphertext as Block, parameters::NoiseLevel},
 };
 
-use super::{CLEAR, CPU, StoredFormat, block_count, body_of, expect_length, header, largest_digit, malformed};
+use super::{CLEAR, CPU, StoredFormat, block_count, body_of, clear_value, expect_length, header, largest_digit, malformed};
 use crate::{
     ciphertext::{Ciphertext, Value},
     error::FheError,
@@ -34,15 +34,7 @@ pub(crate) fn clear_serialize(key: &ClearKey, ciphertext: &Ciphertext) -> Result
 /// Reads a ciphertext of the clear backend.
 pub(crate) fn clear_deserialize(key: &ClearKey, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
     let body = body_of(CLEAR, ty, CiphertextForm::Raw, &key.key_set(), bytes)?;
-    expect_length(ty, body, CLEAR_VALUE_BYTES)?;
-    let value = U256::from_be_slice(body);
-    if value > ty.max_value() {
-        return Err(malformed(ty, "the value does not fit the type"));
-    }
-    Ok(Ciphertext {
-        ty,
-        value: Value::Clear(value),
-    })
+    clear_value(ty, body, CLEAR_VALUE_BYTES)
 }
 
 impl StoredFormat {

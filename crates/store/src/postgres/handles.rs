@@ -98,18 +98,12 @@ pub(super) async fn state(store: &PostgresStore, handle: Handle) -> Result<Handl
         .bind(handle.as_slice())
         .fetch_one(store.pool())
         .await?;
-    let failure: Option<String> = row.try_get("failure")?;
-    Ok(if row.try_get("stored")? {
-        HandleState::Stored
-    } else if row.try_get("pending")? {
-        HandleState::Pending
-    } else if let Some(reason) = failure {
-        HandleState::Failed(reason)
-    } else if row.try_get("admitted")? {
-        HandleState::Admitted
-    } else {
-        HandleState::Unknown
-    })
+    Ok(HandleState::of(
+        row.try_get("stored")?,
+        row.try_get("pending")?,
+        row.try_get("failure")?,
+        row.try_get("admitted")?,
+    ))
 }
 
 pub(super) async fn grants_of(store: &PostgresStore, handle: Handle) -> Result<Vec<Grantee>, StoreError> {

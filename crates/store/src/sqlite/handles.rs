@@ -86,18 +86,12 @@ pub(super) async fn state(readers: &SqlitePool, handle: Handle) -> Result<Handle
         return Ok(HandleState::Unknown);
     };
     let row = sqlx::query(STATE).bind(chain).bind(handle.as_slice()).fetch_one(readers).await?;
-    let failure: Option<String> = row.try_get("failure")?;
-    Ok(if row.try_get("stored")? {
-        HandleState::Stored
-    } else if row.try_get("pending")? {
-        HandleState::Pending
-    } else if let Some(reason) = failure {
-        HandleState::Failed(reason)
-    } else if row.try_get("admitted")? {
-        HandleState::Admitted
-    } else {
-        HandleState::Unknown
-    })
+    Ok(HandleState::of(
+        row.try_get("stored")?,
+        row.try_get("pending")?,
+        row.try_get("failure")?,
+        row.try_get("admitted")?,
+    ))
 }
 
 pub(super) async fn grants_of(readers: &SqlitePool, handle: Handle) -> Result<Vec<Grantee>, StoreError> {
