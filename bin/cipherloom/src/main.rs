@@ -1,68 +1,7 @@
 //! `cipherloom`: one binary for every role, and a complete local stack.
-//!
-//! This file reads the command line and hands over; each command is a module of its own.
-#![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
-
-mod bench;
-mod cli;
-mod data_dir;
-mod database;
-mod db;
-mod demo;
-mod dev;
-mod executor;
-mod graph;
-mod keys;
-mod narrator;
-mod operations;
-mod progress;
-mod shell;
-mod stack;
-mod tenant;
-mod token;
-mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::cli::{Arguments, Command};
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    cli::start_logging(arguments.verbose, arguments.log_json);
-    match run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The whole chain of causes in one line each: what was attempted, then why it failed.
-            eprintln!("error: {error}");
-            error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
-        Command::Demo(options) => in_runtime(demo::run(options)),
-        Command::Dev(options) => in_runtime(dev::run(options)),
-        Command::Executor(options) => executor::run(&options),
-        Command::Keys(command) => keys::run(command),
-        Command::Db(command) => in_runtime(db::run(command)),
-        Command::Tenant(command) => in_runtime(tenant::run(command)),
-        Command::Graph(command) => in_runtime(graph::run(command)),
-        Command::Bench(command) => bench::run(&command),
-        Command::Operations(options) => operations::run(&options),
-        Command::Completions { shell } => shell::completions(shell),
-        Command::Man { directory } => shell::manual(&directory),
-    }
-}
-
-/// Runs an async command to its end. Encrypted computation has threads of its own, so that a few are enough here.
-fn in_runtime(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .build()?
-        .block_on(command)
+    cipherloom::cipherloom()
 }
