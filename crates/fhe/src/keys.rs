@@ -14,6 +14,7 @@
 mod clear;
 mod directory;
 mod evaluation;
+mod export;
 mod generate;
 mod manifest;
 
@@ -28,6 +29,7 @@ pub(crate) use self::generate::random_bytes;
 pub use self::{
     clear::ClearKey,
     evaluation::EvaluationKeys,
+    export::{KeySetCopy, PartInDirectory},
     generate::GenerationProgress,
     manifest::{Capabilities, KeySetId, Manifest, Part, Parts},
 };
@@ -132,6 +134,12 @@ impl KeySet {
     /// # Errors
     /// [`FheError::KeyFile`] if a file is missing or unreadable, [`FheError::KeyMaterial`] if one is not what the manifest says.
     pub fn open(directory: &Path) -> Result<Self, FheError> {
+        let set = Self::open_published_parts(directory)?;
+        set.manifest.parts.evaluation_key.check_size(directory)?;
+        Ok(set)
+    }
+
+    fn open_published_parts(directory: &Path) -> Result<Self, FheError> {
         let manifest = Manifest::read(directory)?;
         let parameters = manifest.parameter_set()?;
         let public_key: Arc<[u8]> = manifest.parts.public_key.read(directory)?.as_slice().into();
@@ -142,7 +150,6 @@ impl KeySet {
                 "has an id that does not belong to its public key and reference string",
             ));
         }
-        manifest.parts.evaluation_key.check_size(directory)?;
         let evaluation = Mutex::new(None);
         Ok(Self {
             directory: directory.to_owned(),

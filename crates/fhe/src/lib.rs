@@ -32,8 +32,8 @@ pub use error::FheError;
 #[cfg(feature = "gpu")]
 pub use gpu::GpuBackend;
 pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
-pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetId, Manifest};
-pub use parameters::ParameterSet;
+pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetCopy, KeySetId, Manifest, PartInDirectory};
+pub use parameters::{ParameterDescription, ParameterSet};
 pub use stored::form_of;
 #[cfg(feature = "insecure-toy-parameters")]
 pub use test_keys::{insecure_test_keys, production_test_keys};

@@ -3,6 +3,8 @@
 //! Sources: the production set is tfhe's `V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128` (128 bits of
 //! security, failure probability below 2^-128), the one existing clients of the public protocol encrypt for (section 5.1).
 
+mod description;
+
 use cipherloom_primitives::input::MAX_INPUT_BITS;
 use tfhe::{
     Config, ConfigBuilder,
@@ -18,6 +20,7 @@ use tfhe::{
     zk::{CompactPkeCrs, CompactPkeCrsConformanceParams, new_compact_pke_crs_conformance_params},
 };
 
+pub use self::description::{KeyDescription, ParameterDescription};
 use crate::{
     backend::BackendKind,
     error::FheError,

@@ -82,10 +82,31 @@ impl Place {
 
     /// Writes all files of a key set.
     pub(super) fn write(&self, manifest: &Manifest, material: &Material) -> Result<(), FheError> {
+        let parts = &manifest.parts;
+        let public = |name, bytes| NewFile {
+            name,
+            bytes,
+            readable: Readable::Everyone,
+        };
+        self.write_files(&[
+            NewFile {
+                name: &parts.secret_key.file,
+                bytes: &material.secret_key,
+                readable: Readable::Owner,
+            },
+            public(&parts.public_key.file, &material.public_key),
+            public(&parts.crs.file, &material.crs),
+            public(&parts.evaluation_key.file, &material.evaluation_key),
+            public(manifest::FILE, &manifest.to_json()?),
+        ])
+    }
+
+    /// Writes a directory of these files, whole or not at all.
+    pub(super) fn write_files(&self, files: &[NewFile<'_>]) -> Result<(), FheError> {
         let unique = u64::from_le_bytes(random_bytes()?);
         let partial = self.parent.join(format!("{}{unique:016x}", self.partial));
         private_directory().create(&partial).map_err(at(&partial))?;
-        let written = write_files(&partial, manifest, material).and_then(|()| fs::rename(&partial, &self.target).map_err(at(&self.target)));
+        let written = write_files(&partial, files).and_then(|()| fs::rename(&partial, &self.target).map_err(at(&self.target)));
         if written.is_err() {
             // A secret that nobody will use should not stay; if this fails too, the next generation removes it.
             let _ = fs::remove_dir_all(&partial);
@@ -94,19 +115,23 @@ impl Place {
     }
 }
 
-fn write_files(directory: &Path, manifest: &Manifest, material: &Material) -> Result<(), FheError> {
-    let parts = &manifest.parts;
-    write_file(&parts.secret_key.path(directory), &material.secret_key, Readable::Owner)?;
-    write_file(&parts.public_key.path(directory), &material.public_key, Readable::Everyone)?;
-    write_file(&parts.crs.path(directory), &material.crs, Readable::Everyone)?;
-    write_file(&parts.evaluation_key.path(directory), &material.evaluation_key, Readable::Everyone)?;
-    write_file(&directory.join(manifest::FILE), &manifest.to_json()?, Readable::Everyone)?;
+fn write_files(directory: &Path, files: &[NewFile<'_>]) -> Result<(), FheError> {
+    for file in files {
+        write_file(&directory.join(file.name), file.bytes, file.readable)?;
+    }
     sync_directory(directory)
+}
+
+/// A file to write.
+pub(super) struct NewFile<'a> {
+    pub(super) name: &'a str,
+    pub(super) bytes: &'a [u8],
+    pub(super) readable: Readable,
 }
 
 /// Who can read a file.
 #[derive(Clone, Copy, PartialEq)]
-enum Readable {
+pub(super) enum Readable {
     Owner,
     Everyone,
 }
