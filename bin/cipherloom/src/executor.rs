@@ -158,7 +158,7 @@ fn config(options: &ExecutorOptions, key_set_id: [u8; 32]) -> ExecutorConfig {
                 ..Engine::default()
             },
             threads: NonZeroUsize::new(threads),
-            batch: None,
+            ..PoolOptions::default()
         },
         trust_node_for_proofs: options.trust_node_for_proofs,
         request_timeout: Duration::from_secs(options.max_seconds.into()),

@@ -6,7 +6,8 @@ use alloy::signers::local::{MnemonicBuilder, PrivateKeySigner};
 use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{Follower, FollowerConfig, HostChain};
 use cipherloom_contracts::{HostAddresses, SignerSet, deployment_steps, development};
-use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig};
+use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
+use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_fhe::{FheBackend, KeySet};
 use cipherloom_gateway::{Gateway, GatewayHandle, Services};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
@@ -89,14 +90,20 @@ impl Stack {
 
         let stop = CancellationToken::new();
         let key_set_id = B256::from(*keys.manifest().id.as_bytes());
-        let mut config = CoprocessorConfig::new(development::signing_domains(), addresses.acl, key_set_id);
+        let mut config = CoprocessorConfig::new(development::signing_domains(), addresses.acl);
         if let Some(workers) = options.workers {
             config.workers = usize::from(workers);
         }
         config.hot_window = keys.manifest().hot_window_blocks;
-        config.pool.engine.policy = options.engine.schedule;
-        let coprocessor =
-            Coprocessor::new(config, backend, Arc::clone(&store.store), coprocessor_key).context("cannot start the coprocessor")?;
+        let pool = PoolOptions {
+            engine: Engine {
+                policy: options.engine.schedule,
+                ..Engine::default()
+            },
+            ..PoolOptions::default()
+        };
+        let engine = KeyedEngine::start(key_set_id, backend, pool, Machine::whole()).context("cannot start the coprocessor")?;
+        let coprocessor = Coprocessor::new(config, engine, Arc::clone(&store.store), coprocessor_key);
         let follower = Follower::new(
             host.clone(),
             FollowerConfig {

@@ -129,9 +129,9 @@ impl Coprocessor {
             TryAcquireError::Closed => CoprocessorError::ThreadLost,
         })?;
         let turn = self.checking().acquire_owned().await.map_err(|_| CoprocessorError::ThreadLost)?;
-        let backend = Arc::clone(self.backend());
+        let engine = Arc::clone(self.keyed_engine());
         let checked = tokio::task::spawn_blocking(move || {
-            let checked = backend.verify_input(&list, &metadata);
+            let checked = engine.machine().compute(|| engine.backend().verify_input(&list, &metadata));
             drop((turn, place));
             checked
         });

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cipherloom_engine::PoolOptions;
-use cipherloom_primitives::{Address, B256, HotWindow, eip712::SigningDomains};
+use cipherloom_primitives::{Address, HotWindow, eip712::SigningDomains};
 
 /// Tells the time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -26,8 +25,6 @@ pub struct CoprocessorConfig {
     pub domains: SigningDomains,
     /// The access-control contract of the host chain.
     pub acl: Address,
-    /// The id of the key set the backend computes under.
-    pub key_set_id: B256,
     /// How long computations read raw values; the key set's manifest says it. Results depend on it.
     pub hot_window: HotWindow,
     /// How many blocks beyond the window raw values are kept, for reorganisations of the chain. After a deeper one, values may be missing
@@ -40,8 +37,6 @@ pub struct CoprocessorConfig {
     /// How many transactions are under way at the same time, at least 1. Their bootstraps are done together, in batches: more transactions
     /// fill batches better and take more memory, about half a megabyte per 64-bit value that they use.
     pub workers: usize,
-    /// The threads that compute, and how they order their work. Results do not depend on it.
-    pub pool: PoolOptions,
     /// How long a lease lasts between renewals; a crashed worker's transactions wait this long on a shared store.
     pub lease_duration: Duration,
     /// How often idle workers look for work that another process recorded.
@@ -59,19 +54,17 @@ pub struct CoprocessorConfig {
 impl CoprocessorConfig {
     /// Builds the configuration of a coprocessor that has the machine for itself.
     #[must_use]
-    pub fn new(domains: SigningDomains, acl: Address, key_set_id: B256) -> Self {
+    pub fn new(domains: SigningDomains, acl: Address) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             domains,
             acl,
-            key_set_id,
             hot_window: HotWindow::DEFAULT,
             reorganisation_margin_blocks: 128,
             cooling_interval: Duration::from_secs(10),
             owner: format!("process-{}", std::process::id()),
             // A transfer often has two bootstraps at a time to offer, and a batch takes 16 or 32.
             workers: cores.saturating_mul(8).max(16),
-            pool: PoolOptions::default(),
             lease_duration: Duration::from_secs(60),
             idle_poll: Duration::from_millis(500),
             max_attempts: 5,
@@ -87,11 +80,9 @@ impl std::fmt::Debug for CoprocessorConfig {
         f.debug_struct("CoprocessorConfig")
             .field("domains", &self.domains)
             .field("acl", &self.acl)
-            .field("key_set_id", &self.key_set_id)
             .field("hot_window", &self.hot_window)
             .field("owner", &self.owner)
             .field("workers", &self.workers)
-            .field("pool", &self.pool)
             .finish_non_exhaustive()
     }
 }

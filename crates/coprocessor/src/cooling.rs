@@ -60,7 +60,7 @@ impl Coprocessor {
             return Ok(());
         };
         // Another process may have been faster, and its key set is another one's to pack with.
-        if stored.form == CiphertextForm::Packed || stored.key_set_id != self.config().key_set_id {
+        if stored.form == CiphertextForm::Packed || stored.key_set_id != self.key_set_id() {
             return Ok(());
         }
         let ciphertexts = self.ciphertexts();

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use alloy::signers::local::PrivateKeySigner;
 use cipherloom_engine::{EnginePool, PoolStatistics};
 use cipherloom_fhe::FheBackend;
-use cipherloom_primitives::Address;
+use cipherloom_primitives::{Address, B256};
 use cipherloom_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use crate::{CoprocessorConfig, CoprocessorError, Progress};
+use crate::{CoprocessorConfig, KeyedEngine, Progress};
 
 /// How many progress messages a slow listener may be behind before it misses some.
 const PROGRESS_BACKLOG: usize = 1024;
 
-/// One coprocessor: a backend with its key set, a store, a signing key, for one host chain. Clones are the same one.
+/// One coprocessor: a key set that is ready to compute, a store, a signing key, for one host chain. Clones are the same one. Coprocessors of several
+/// chains may share an engine.
 ///
-/// The engine's threads wait for work from the start, until the last clone is dropped. Nothing else runs by itself: the owner spawns [`Coprocessor::record`] and [`Coprocessor::work`] and awaits them after
+/// Nothing runs by itself but the engine's threads: the owner spawns [`Coprocessor::record`] and [`Coprocessor::work`] and awaits them after
 /// cancelling their token.
 #[derive(Clone)]
 pub struct Coprocessor {
@@ -25,12 +26,9 @@ pub struct Coprocessor {
 
 struct Inner {
     config: CoprocessorConfig,
-    backend: Arc<dyn FheBackend>,
-    engine: EnginePool,
+    engine: Arc<KeyedEngine>,
     store: Arc<dyn Store>,
     signer: PrivateKeySigner,
-    /// One permit per transaction whose ciphertexts are read, expanded or written now.
-    computing: Arc<Semaphore>,
     /// One permit per proof that may be checked now.
     checking: Arc<Semaphore>,
     /// One permit per proof that may be here at all.
@@ -41,21 +39,12 @@ struct Inner {
 }
 
 impl Coprocessor {
-    /// Puts a coprocessor together. The backend's key set must be the one named in the configuration.
-    ///
-    /// # Errors
-    /// [`CoprocessorError::Engine`] if the engine's threads cannot be started.
-    pub fn new(
-        config: CoprocessorConfig,
-        backend: Arc<dyn FheBackend>,
-        store: Arc<dyn Store>,
-        signer: PrivateKeySigner,
-    ) -> Result<Self, CoprocessorError> {
+    /// Puts a coprocessor together.
+    #[must_use]
+    pub fn new(config: CoprocessorConfig, engine: Arc<KeyedEngine>, store: Arc<dyn Store>, signer: PrivateKeySigner) -> Self {
         let concurrent = config.concurrent_proofs.max(1);
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let inner = Inner {
-            engine: EnginePool::start(Arc::clone(&backend), config.pool.clone())?,
-            computing: Arc::new(Semaphore::new(processors)),
+            engine,
             checking: Arc::new(Semaphore::new(concurrent)),
             admitted: Arc::new(Semaphore::new(
                 concurrent.saturating_add(config.waiting_proofs).min(Semaphore::MAX_PERMITS),
@@ -63,11 +52,10 @@ impl Coprocessor {
             progress: broadcast::Sender::new(PROGRESS_BACKLOG),
             changes: watch::Sender::new(0),
             config,
-            backend,
             store,
             signer,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns the address the coprocessor signs with.
@@ -94,6 +82,18 @@ impl Coprocessor {
         self.inner.changes.subscribe()
     }
 
+    /// Returns the key set it computes under, with its threads.
+    #[must_use]
+    pub fn keyed_engine(&self) -> &Arc<KeyedEngine> {
+        &self.inner.engine
+    }
+
+    /// Returns the id of the key set it computes under.
+    #[must_use]
+    pub fn key_set_id(&self) -> B256 {
+        self.inner.engine.key_set_id()
+    }
+
     /// Says what the engine's threads did and have to do.
     #[must_use]
     pub fn engine_statistics(&self) -> PoolStatistics {
@@ -105,15 +105,15 @@ impl Coprocessor {
     }
 
     pub(crate) fn backend(&self) -> &Arc<dyn FheBackend> {
-        &self.inner.backend
+        self.inner.engine.backend()
     }
 
     pub(crate) fn engine(&self) -> &EnginePool {
-        &self.inner.engine
+        self.inner.engine.pool()
     }
 
     pub(crate) fn computing(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.inner.computing)
+        self.inner.engine.machine().computing()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {

@@ -120,7 +120,7 @@ impl Coprocessor {
             });
         };
         let ciphertexts = self.ciphertexts();
-        let expanded = tokio::task::spawn_blocking(move || ciphertexts.packed_input(handle, &list));
+        let expanded = self.compute(move || ciphertexts.packed_input(handle, &list));
         let stored = expanded.await.map_err(|_| CoprocessorError::ThreadLost)??;
         self.store().add_ciphertext(&stored).await?;
         Ok(stored)
@@ -129,11 +129,11 @@ impl Coprocessor {
     async fn packed(&self, stored: StoredCiphertext) -> Result<StoredCiphertext, CoprocessorError> {
         let handle = stored.handle;
         // What another key set's backend made is handed out as it is; the KMS refuses it by its key set.
-        if stored.form == CiphertextForm::Packed || stored.key_set_id != self.config().key_set_id {
+        if stored.form == CiphertextForm::Packed || stored.key_set_id != self.key_set_id() {
             return Ok(stored);
         }
         let ciphertexts = self.ciphertexts();
-        tokio::task::spawn_blocking(move || ciphertexts.packed(stored))
+        self.compute(move || ciphertexts.packed(stored))
             .await
             .map_err(|_| CoprocessorError::ThreadLost)?
             .map_err(|source| CoprocessorError::Ciphertext { handle, source })

@@ -6,7 +6,10 @@
 //! A worker that is stopped cancels its evaluation, gives its lease back and ends; it is safe to kill at any instant. The
 //! lease is renewed while the transaction is under way, at a third of its duration, so it outlives two failed renewals.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cipherloom_engine::EngineError;
 use cipherloom_primitives::Handle;
@@ -247,7 +250,7 @@ impl Coprocessor {
     pub(crate) fn ciphertexts(&self) -> Ciphertexts {
         Ciphertexts {
             backend: self.backend().clone(),
-            key_set_id: self.config().key_set_id,
+            key_set_id: self.key_set_id(),
             chain_id: self.chain_id(),
             hot_window: self.config().hot_window,
         }
@@ -258,9 +261,10 @@ impl Coprocessor {
         let Ok(permit) = self.computing().acquire_owned().await else {
             return Err(Evaluated::Stopped);
         };
+        let machine = Arc::clone(self.keyed_engine().machine());
         let computed = tokio::task::spawn_blocking(move || {
-            let result = work();
             // If nobody waits for the result any more, the processor is taken all the same until here.
+            let result = machine.compute(work);
             drop(permit);
             result
         });

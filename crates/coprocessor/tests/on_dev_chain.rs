@@ -13,7 +13,8 @@ use alloy::{
 };
 use cipherloom_chain::{Follower, FollowerConfig, HostChain, deploy};
 use cipherloom_contracts::{SignerSet, deployment_steps, development};
-use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus};
+use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus, KeyedEngine, Machine};
+use cipherloom_engine::PoolOptions;
 use cipherloom_fhe::{KeySet, ParameterSet};
 use cipherloom_node::{DevChain, DevChainConfig, DevChainHandle};
 use cipherloom_primitives::Handle;
@@ -83,8 +84,10 @@ impl Bench {
     async fn start(&self) -> Running {
         let store: Arc<dyn Store> = Arc::new(open(&self.directory.path().join("store.sqlite")).await);
         let key_set_id = B256::from(*self.keys.manifest().id.as_bytes());
-        let config = CoprocessorConfig::new(development::signing_domains(), development::addresses().acl, key_set_id);
-        let coprocessor = Coprocessor::new(config, self.keys.evaluation().unwrap(), Arc::clone(&store), signer()).unwrap();
+        let config = CoprocessorConfig::new(development::signing_domains(), development::addresses().acl);
+        let backend = self.keys.evaluation().unwrap();
+        let engine = KeyedEngine::start(key_set_id, backend, PoolOptions::default(), Machine::whole()).unwrap();
+        let coprocessor = Coprocessor::new(config, engine, Arc::clone(&store), signer());
         let stop = CancellationToken::new();
         let follower_config = FollowerConfig {
             poll_interval: Duration::from_millis(10),

@@ -91,7 +91,7 @@ impl Engine {
     pub fn evaluate_all(&self, backend: &dyn FheBackend, jobs: &[Job<'_>]) -> Result<Vec<Outputs>, EngineError> {
         let blocks = backend.blocks().ok_or(EngineError::NoBlocks)?;
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let workshop = Arc::new(Workshop::new(self.policy, Some(blocks.preferred_batch()), threads));
+        let workshop = Arc::new(Workshop::new(self.policy, Some(blocks.preferred_batch()), threads, None));
         let submit = |job: &Job<'_>| workshop.submit(blocks, Arc::new(job.program.clone()), job.inputs.clone());
         let evaluations: Vec<_> = jobs.iter().map(submit).collect();
         thread::scope(|scope| {

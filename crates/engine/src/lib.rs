@@ -36,7 +36,7 @@ pub use error::{EngineError, NodeError};
 pub use evaluate::{Compiled, Engine};
 pub use graph::{Graph, Node, NodeId};
 pub use lower::{Granularity, Profile};
-pub use pool::{EnginePool, Evaluated, Evaluation, PoolOptions, PoolStatistics};
+pub use pool::{EnginePool, Evaluated, Evaluation, Permit, Permits, PoolOptions, PoolStatistics};
 pub use program::Program;
 pub use run::Outputs;
 pub use schedule::Policy;

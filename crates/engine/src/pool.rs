@@ -5,6 +5,7 @@
 
 mod clock;
 mod evaluation;
+mod permits;
 mod workshop;
 
 use std::{
@@ -18,8 +19,11 @@ use std::{
 use cipherloom_fhe::{Ciphertext, FheBackend};
 use cipherloom_primitives::Handle;
 
-pub use self::evaluation::{Evaluated, Evaluation};
 pub(crate) use self::workshop::Workshop;
+pub use self::{
+    evaluation::{Evaluated, Evaluation},
+    permits::{Permit, Permits},
+};
 use crate::{error::EngineError, evaluate::Engine, program::Program};
 
 /// How a pool is set up. None of it has an influence on results, apart from the engine's rules.
@@ -31,6 +35,9 @@ pub struct PoolOptions {
     pub threads: Option<NonZeroUsize>,
     /// How many bootstraps a thread does at a time, at most; by default what is cheapest on this machine, which is measured.
     pub batch: Option<NonZeroUsize>,
+    /// What the pools of a process share, so that together they compute as many batches at a time as there are permits; by default each pool
+    /// computes as it likes.
+    pub permits: Option<Arc<Permits>>,
 }
 
 /// What a pool did and has to do.
@@ -77,7 +84,8 @@ pub struct EnginePool {
 }
 
 impl EnginePool {
-    /// Starts the threads. Their first business is to measure the best batch size, if the options do not give one.
+    /// Starts the threads. If the options do not give a batch size, they measure the best one: at once, or before their first batch if they share
+    /// permits with other pools, most of which may never have one.
     ///
     /// # Errors
     /// [`EngineError::NoBlocks`] if the backend has no machinery of blocks, [`EngineError::Threads`] if the operating system refuses.
@@ -88,7 +96,7 @@ impl EnginePool {
         let batch = options.batch.map(NonZeroUsize::get);
         // Threads are added to the pool one by one, so that those that did start are ended if one does not.
         let mut pool = Self {
-            workshop: Arc::new(Workshop::new(options.engine.policy, batch, threads)),
+            workshop: Arc::new(Workshop::new(options.engine.policy, batch, threads, options.permits)),
             engine: options.engine.for_backend(backend.as_ref()),
             backend,
             threads: Vec::with_capacity(threads),

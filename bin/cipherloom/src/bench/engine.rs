@@ -51,7 +51,7 @@ impl<'a> InMemory<'a> {
                 ..Engine::default()
             },
             threads: Some(ground.threads),
-            batch: None,
+            ..PoolOptions::default()
         };
         Ok(Self {
             ground,

@@ -75,7 +75,7 @@ impl<'a> Client<'a> {
                 ..Engine::default()
             },
             threads: Some(ground.threads),
-            batch: None,
+            ..PoolOptions::default()
         };
         let (executor, channel) = runtime.block_on(async {
             let executor = Executor::start(config, Arc::clone(&ground.backend)).await?;

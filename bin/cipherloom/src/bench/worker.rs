@@ -10,7 +10,7 @@ use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{BlockEvents, GrantEvent, TransactionEvents};
 use cipherloom_contracts::development;
-use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig};
+use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, PoolOptions, PoolStatistics};
 use cipherloom_primitives::{B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256};
 use cipherloom_store::{SqliteStore, Store};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ground::{Ground, SampleList, metadata},
     measurement::{self, Subject},
-    options::{Amounts, WorkerOptions, WorkloadOptions},
+    options::{Amounts, WorkerOptions},
     report,
     scenario::{Given, Scenario, Transaction},
     workload::Workload,
@@ -74,12 +74,9 @@ impl<'a> Pipeline<'a> {
             .context("cannot start the runtime")?;
         let directory = tempfile::tempdir().context("cannot make a directory for the store")?;
         let store: Arc<dyn Store> = Arc::new(runtime.block_on(SqliteStore::open(&directory.path().join("store.sqlite")))?);
-        let coprocessor = Coprocessor::new(
-            config(ground, options),
-            Arc::clone(&ground.backend),
-            Arc::clone(&store),
-            PrivateKeySigner::random(),
-        )?;
+        let key_set_id = B256::from(*ground.keys.manifest().id.as_bytes());
+        let engine = KeyedEngine::start(key_set_id, Arc::clone(&ground.backend), pool(ground, options), Machine::whole())?;
+        let coprocessor = Coprocessor::new(config(options), engine, Arc::clone(&store), PrivateKeySigner::random());
         let mut inputs = HashMap::new();
         for list in ground.encrypt_samples(&Workload::TYPES)? {
             let samples: Vec<_> = list.samples.iter().map(|sample| (sample.ty, sample.sample)).collect();
@@ -220,22 +217,23 @@ impl Subject for Pipeline<'_> {
     }
 }
 
-fn config(ground: &Ground, options: &WorkerOptions) -> CoprocessorConfig {
-    let key_set = B256::from(*ground.keys.manifest().id.as_bytes());
-    let mut config = CoprocessorConfig::new(development::signing_domains(), development::addresses().acl, key_set);
+fn config(options: &WorkerOptions) -> CoprocessorConfig {
+    let mut config = CoprocessorConfig::new(development::signing_domains(), development::addresses().acl);
     if let Some(workers) = options.workers {
         config.workers = workers.into();
     }
-    let WorkloadOptions { schedule, .. } = options.workload;
-    config.pool = PoolOptions {
+    config
+}
+
+fn pool(ground: &Ground, options: &WorkerOptions) -> PoolOptions {
+    PoolOptions {
         engine: Engine {
-            policy: schedule,
+            policy: options.workload.schedule,
             ..Engine::default()
         },
         threads: Some(ground.threads),
-        batch: None,
-    };
-    config
+        ..PoolOptions::default()
+    }
 }
 
 /// Has the coprocessor admit a list, as it does for clients. Returns the handles of its values.

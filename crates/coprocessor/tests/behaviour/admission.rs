@@ -164,7 +164,7 @@ async fn truncated_and_altered_lists_are_refused() {
 async fn too_many_proofs_at_once_are_turned_away_and_the_place_is_free_afterwards() {
     let bench = Bench::with(
         |keys| ObservedBackend::gated_after(keys.backend(), 0),
-        |config| {
+        |config, _| {
             config.concurrent_proofs = 1;
             config.waiting_proofs = 0;
         },

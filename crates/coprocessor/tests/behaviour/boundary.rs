@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use cipherloom_coprocessor::{Coprocessor, HandleStatus};
+use cipherloom_engine::PoolOptions;
 use cipherloom_fhe::{FheBackend, form_of};
 use cipherloom_primitives::{B256, CiphertextForm, FheType, Handle, HotWindow, U256};
 use cipherloom_store::{SqliteStore, Store};
@@ -36,7 +37,8 @@ impl Setup {
         config.reorganisation_margin_blocks = margin_blocks;
         // Workers cool when they start; tests do it when they want to.
         config.cooling_interval = std::time::Duration::from_secs(3600);
-        let coprocessor = Coprocessor::new(config, Arc::clone(&backend) as Arc<dyn FheBackend>, Arc::clone(&store), signer()).unwrap();
+        let engine = keys.engine(Arc::clone(&backend) as Arc<dyn FheBackend>, PoolOptions::default());
+        let coprocessor = Coprocessor::new(config, engine, Arc::clone(&store), signer());
         let inputs = coprocessor
             .admit_input(metadata(), list.to_vec(), Vec::new())
             .await

@@ -46,16 +46,17 @@ async fn compute(keys: &Keys, list: &[u8], way: &Way) -> Vec<SignedCiphertext> {
         let store = SqliteStore::open(&directory.path().join("store.sqlite")).await.unwrap();
         let mut config = keys.config();
         config.workers = way.workers;
-        config.pool = PoolOptions {
+        let pool = PoolOptions {
             engine: Engine {
                 policy: way.policy,
                 ..Engine::default()
             },
             threads: NonZero::new(way.threads),
             batch: NonZero::new(way.batch),
+            permits: None,
         };
         let store: Arc<dyn Store> = Arc::new(store);
-        let coprocessor = Coprocessor::new(config, keys.backend(), Arc::clone(&store), signer()).unwrap();
+        let coprocessor = Coprocessor::new(config, keys.engine(keys.backend(), pool), Arc::clone(&store), signer());
         (coprocessor, store)
     };
     let (mut coprocessor, mut store) = open().await;

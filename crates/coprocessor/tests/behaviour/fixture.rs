@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::signers::local::PrivateKeySigner;
 use cipherloom_chain::{BlockEvents, GrantEvent, TransactionEvents};
-use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus};
-use cipherloom_engine::{Engine, Graph};
+use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus, KeyedEngine, Machine};
+use cipherloom_engine::{Engine, Graph, PoolOptions};
 use cipherloom_fhe::{EncryptInputs, FheBackend, KeySet, ParameterSet, insecure_test_keys};
 use cipherloom_primitives::{
     Address, B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256, eip712::SigningDomains, input::InputMetadata,
@@ -68,9 +68,20 @@ impl Keys {
     }
 
     pub(crate) fn config(&self) -> CoprocessorConfig {
-        let mut config = CoprocessorConfig::new(DOMAINS, ACL, B256::from(*self.set.manifest().id.as_bytes()));
+        let mut config = CoprocessorConfig::new(DOMAINS, ACL);
         config.idle_poll = Duration::from_millis(20);
         config
+    }
+
+    /// Starts an engine for a backend of this key set.
+    pub(crate) fn engine(&self, backend: Arc<dyn FheBackend>, pool: PoolOptions) -> Arc<KeyedEngine> {
+        let id = B256::from(*self.set.manifest().id.as_bytes());
+        KeyedEngine::start(id, backend, pool, Machine::whole()).unwrap()
+    }
+
+    /// Puts a coprocessor together as it is by default.
+    pub(crate) fn coprocessor(&self, backend: Arc<dyn FheBackend>, store: Arc<dyn Store>) -> Coprocessor {
+        Coprocessor::new(self.config(), self.engine(backend, PoolOptions::default()), store, signer())
     }
 }
 
@@ -84,16 +95,20 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        Self::with(|keys| ObservedBackend::new(keys.backend()), |_| {}).await
+        Self::with(|keys| ObservedBackend::new(keys.backend()), |_, _| {}).await
     }
 
-    pub(crate) async fn with(backend: impl FnOnce(&Keys) -> ObservedBackend, configure: impl FnOnce(&mut CoprocessorConfig)) -> Self {
+    pub(crate) async fn with(
+        backend: impl FnOnce(&Keys) -> ObservedBackend,
+        configure: impl FnOnce(&mut CoprocessorConfig, &mut PoolOptions),
+    ) -> Self {
         let keys = Keys::clear();
         let backend = Arc::new(backend(&keys));
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().await.unwrap());
-        let mut config = keys.config();
-        configure(&mut config);
-        let coprocessor = Coprocessor::new(config, Arc::clone(&backend) as Arc<dyn FheBackend>, Arc::clone(&store), signer()).unwrap();
+        let (mut config, mut pool) = (keys.config(), PoolOptions::default());
+        configure(&mut config, &mut pool);
+        let engine = keys.engine(Arc::clone(&backend) as Arc<dyn FheBackend>, pool);
+        let coprocessor = Coprocessor::new(config, engine, Arc::clone(&store), signer());
         Self {
             keys,
             backend,

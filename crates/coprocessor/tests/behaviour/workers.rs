@@ -3,6 +3,7 @@
 use std::{num::NonZero, sync::Arc, time::Duration};
 
 use cipherloom_coprocessor::{Coprocessor, HandleStatus, SignedCiphertext};
+use cipherloom_engine::PoolOptions;
 use cipherloom_fhe::FheBackend;
 use cipherloom_primitives::{Computation, FheType, Handle, Operation, TypedOperation, U256};
 use cipherloom_store::{LeaseRequest, LeasedTransaction, SqliteStore, Store};
@@ -54,7 +55,8 @@ async fn two_coprocessors_on_one_store_compute_each_transaction_once() {
         config.owner = owner.to_owned();
         config.workers = 3;
         let backend = Arc::clone(&backend) as Arc<dyn FheBackend>;
-        Coprocessor::new(config, backend, Arc::clone(&store), signer()).unwrap()
+        let engine = keys.engine(backend, PoolOptions::default());
+        Coprocessor::new(config, engine, Arc::clone(&store), signer())
     };
     let (first, second) = (coprocessor("first"), coprocessor("second"));
     first.record_blocks(&chained_transactions()).await.unwrap();
@@ -84,7 +86,7 @@ fn a_crash_in_the_middle_of_an_evaluation_is_made_up_for_after_restart() {
     runtime.block_on(async {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).await.unwrap());
         let backend = Arc::clone(&dying) as Arc<dyn FheBackend>;
-        let coprocessor = Coprocessor::new(keys.config(), backend, store, signer()).unwrap();
+        let coprocessor = keys.coprocessor(backend, store);
         coprocessor.record_blocks(&chained_transactions()).await.unwrap();
         tokio::spawn(async move { coprocessor.work(CancellationToken::new()).await });
         let watched = Arc::clone(&dying);
@@ -111,7 +113,7 @@ fn a_crash_in_the_middle_of_an_evaluation_is_made_up_for_after_restart() {
         let pending = store.pending_transactions(CHAIN).await.unwrap();
         assert_eq!(pending, 8, "12 links of 20 were finished");
         let observed = Arc::clone(&backend) as Arc<dyn FheBackend>;
-        let coprocessor = Coprocessor::new(keys.config(), observed, Arc::clone(&store), signer()).unwrap();
+        let coprocessor = keys.coprocessor(observed, Arc::clone(&store));
         let (stop, workers) = start_workers(&coprocessor);
         until_idle(&coprocessor, &store).await;
         stop.cancel();
@@ -144,7 +146,7 @@ async fn wait_until_held(bench: &Bench) {
 async fn stopping_gives_the_unfinished_transaction_back() {
     let bench = Bench::with(
         |keys| ObservedBackend::gated_after(keys.backend(), ADMISSIONS + 2),
-        |config| config.pool.batch = NonZero::new(1),
+        |_, pool| pool.batch = NonZero::new(1),
     )
     .await;
     let all = record_sum(&bench).await;
@@ -182,8 +184,8 @@ async fn lease(bench: &Bench, now_ms: u64) -> Vec<LeasedTransaction> {
 async fn an_evaluation_whose_transaction_is_withdrawn_ends() {
     let bench = Bench::with(
         |keys| ObservedBackend::gated_after(keys.backend(), ADMISSIONS + 2),
-        |config| {
-            config.pool.batch = NonZero::new(1);
+        |config, pool| {
+            pool.batch = NonZero::new(1);
             config.lease_duration = Duration::from_millis(60);
         },
     )
@@ -210,10 +212,10 @@ async fn an_evaluation_whose_transaction_is_withdrawn_ends() {
 async fn independent_transactions_share_batches() {
     let bench = Bench::with(
         |keys| ObservedBackend::gated_after(keys.backend(), 1),
-        |config| {
+        |config, pool| {
             config.workers = 16;
-            config.pool.threads = NonZero::new(1);
-            config.pool.batch = NonZero::new(16);
+            pool.threads = NonZero::new(1);
+            pool.batch = NonZero::new(16);
         },
     )
     .await;
@@ -245,7 +247,7 @@ async fn independent_transactions_share_batches() {
 async fn a_panicking_evaluation_fails_its_transaction_only() {
     let bench = Bench::with(
         |keys| ObservedBackend::panicking_on(keys.backend(), Operation::Rand),
-        |config| {
+        |config, _| {
             config.max_attempts = 2;
             // The second attempt comes when the lease of the first is over.
             config.lease_duration = Duration::from_millis(60);
@@ -271,7 +273,7 @@ async fn a_panicking_evaluation_fails_its_transaction_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_kills_every_worker_is_given_up() {
-    let bench = Bench::with(|keys| ObservedBackend::new(keys.backend()), |config| config.max_attempts = 3).await;
+    let bench = Bench::with(|keys| ObservedBackend::new(keys.backend()), |config, _| config.max_attempts = 3).await;
     bench
         .coprocessor
         .record_blocks(&[block(1, vec![transaction(0, vec![trivial(1, handle(1))], &[handle(1)])])])
@@ -293,7 +295,7 @@ async fn a_transaction_that_kills_every_worker_is_given_up() {
 async fn a_lease_is_renewed_for_as_long_as_the_evaluation_runs() {
     let bench = Bench::with(
         |keys| ObservedBackend::gated_after(keys.backend(), ADMISSIONS),
-        |config| config.lease_duration = Duration::from_millis(60),
+        |config, _| config.lease_duration = Duration::from_millis(60),
     )
     .await;
     record_sum(&bench).await;

@@ -22,6 +22,7 @@ use super::{
     Evaluated, Evaluation, PoolStatistics,
     clock::{ThreadClock, Total},
     evaluation::Promise,
+    permits::{Permit, Permits},
 };
 use crate::{
     error::{EngineError, NodeError},
@@ -54,11 +55,22 @@ pub(crate) struct Workshop {
     threads: usize,
     /// Whether the size of batches was given. Else the threads ask the backend.
     batch_given: bool,
+    /// What this pool shares with others.
+    permits: Option<Arc<Permits>>,
     bootstraps: AtomicU64,
     batches: AtomicU64,
     whole_operations: AtomicU64,
     fhe_cpu: Total,
     scheduling_cpu: Total,
+}
+
+/// What a thread is to do next.
+struct Share<'a> {
+    tasks: Vec<Taken>,
+    /// The number of bootstraps to do at a time.
+    batch: usize,
+    /// Held while it is done.
+    _permit: Option<Permit<'a>>,
 }
 
 /// A task that a thread took.
@@ -75,7 +87,7 @@ struct Lookup<'a> {
 }
 
 impl Workshop {
-    pub(crate) fn new(policy: Policy, batch: Option<usize>, threads: usize) -> Self {
+    pub(crate) fn new(policy: Policy, batch: Option<usize>, threads: usize, permits: Option<Arc<Permits>>) -> Self {
         Self {
             order: Mutex::new(Order {
                 schedule: Schedule::new(policy, batch.unwrap_or(1), threads),
@@ -86,6 +98,7 @@ impl Workshop {
             changed: Condvar::new(),
             threads,
             batch_given: batch.is_some(),
+            permits,
             bootstraps: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             whole_operations: AtomicU64::new(0),
@@ -172,46 +185,85 @@ impl Workshop {
 
     /// What each thread does until the pool is stopped.
     pub(crate) fn work(&self, backend: &dyn FheBackend, blocks: &dyn BlockBackend, worker: usize) {
-        if !self.batch_given {
-            // The first thread to ask measures, the others wait for it.
-            if let Ok(batch) = guarded(|| blocks.preferred_batch()) {
-                lock(&self.order).schedule.set_batch(batch);
-            }
+        let mut measured = self.batch_given;
+        // A pool that shares permits may be one of many, most of which never have anything to do.
+        if !measured && self.permits.is_none() {
+            self.measure(blocks);
+            measured = true;
         }
         let mut clock = ThreadClock::start();
-        while let Some((tasks, batch)) = self.take(worker) {
-            self.perform(backend, blocks, &tasks, batch, &mut clock);
-            let finished = self.done(worker, &tasks);
+        while self.wait_for_work() {
+            if !measured {
+                let _permit = self.permits.as_ref().map(|permits| permits.acquire());
+                self.measure(blocks);
+                measured = true;
+                clock.lap();
+            }
+            let Some(share) = self.take(worker) else { continue };
+            self.perform(backend, blocks, &share.tasks, share.batch, &mut clock);
+            let finished = self.done(worker, &share.tasks);
             finished.iter().for_each(|job| job.finish(blocks));
             self.scheduling_cpu.add(clock.lap());
         }
     }
 
-    /// Waits for something to do. Returns it with the number of bootstraps to do at a time; `None` when the pool is stopped.
-    fn take(&self, worker: usize) -> Option<(Vec<Taken>, usize)> {
-        let mut order = lock(&self.order);
-        while !order.stopped {
-            let tasks = order.schedule.take(worker);
-            if !tasks.is_empty() {
-                let taken = |task: TaskRef| {
-                    let job = order
-                        .jobs
-                        .get(&task.program)
-                        .expect("programs are removed from schedule and list together");
-                    Taken {
-                        task,
-                        job: Arc::clone(job),
-                    }
-                };
-                let taken = tasks.into_iter().map(taken).collect();
-                self.wake_one(&order);
-                return Some((taken, order.schedule.batch()));
-            }
-            order.waiting += 1;
-            order = self.changed.wait(order).unwrap_or_else(PoisonError::into_inner);
-            order.waiting -= 1;
+    /// Finds the cheapest size of batches. The first thread to ask measures, the others wait for it.
+    fn measure(&self, blocks: &dyn BlockBackend) {
+        if let Ok(batch) = guarded(|| blocks.preferred_batch()) {
+            lock(&self.order).schedule.set_batch(batch);
         }
-        None
+    }
+
+    /// Waits until something is ready. Returns whether the pool is still to work.
+    fn wait_for_work(&self) -> bool {
+        let mut order = lock(&self.order);
+        while !order.stopped && order.schedule.queued() == 0 {
+            order = self.wait(order);
+        }
+        !order.stopped
+    }
+
+    fn wait<'a>(&self, mut order: MutexGuard<'a, Order>) -> MutexGuard<'a, Order> {
+        order.waiting += 1;
+        order = self.changed.wait(order).unwrap_or_else(PoisonError::into_inner);
+        order.waiting -= 1;
+        order
+    }
+
+    /// Takes something to do. Returns nothing if all of it was taken by others meanwhile, or cannot be done now.
+    fn take(&self, worker: usize) -> Option<Share<'_>> {
+        // Before tasks are taken, because they wait for the permit where another thread could do them.
+        let permit = self.permits.as_ref().map(|permits| permits.acquire());
+        let mut order = lock(&self.order);
+        if order.stopped {
+            return None;
+        }
+        let tasks = order.schedule.take(worker);
+        if tasks.is_empty() {
+            // Others wait for the permit, not for what this thread waits for.
+            drop(permit);
+            if order.schedule.queued() > 0 {
+                drop(self.wait(order));
+            }
+            return None;
+        }
+        let taken = |task: TaskRef| {
+            let job = order
+                .jobs
+                .get(&task.program)
+                .expect("programs are removed from schedule and list together");
+            Taken {
+                task,
+                job: Arc::clone(job),
+            }
+        };
+        let tasks = tasks.into_iter().map(taken).collect();
+        self.wake_one(&order);
+        Some(Share {
+            tasks,
+            batch: order.schedule.batch(),
+            _permit: permit,
+        })
     }
 
     /// Wakes a thread if there is something to do. It wakes the next one if there is still something when it has taken its share.

@@ -31,6 +31,7 @@ fn pool(backend: Arc<dyn FheBackend>, policy: Policy, threads: usize) -> EngineP
         engine,
         threads: NonZeroUsize::new(threads),
         batch: NonZeroUsize::new(8),
+        ..PoolOptions::default()
     };
     EnginePool::start(backend, options).unwrap()
 }

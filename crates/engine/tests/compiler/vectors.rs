@@ -204,6 +204,7 @@ fn digests(backend: &Arc<dyn FheBackend>, work: &[Work], policy: Policy, threads
         threads: NonZeroUsize::new(threads),
         // Other batches with other threads.
         batch: NonZeroUsize::new(3 * threads),
+        ..PoolOptions::default()
     };
     let pool = EnginePool::start(Arc::clone(backend), options).unwrap();
     let submitted: Vec<_> = work
