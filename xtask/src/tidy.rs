@@ -19,7 +19,7 @@ use crate::command::{cargo, root};
 const LAYERS: [&[&str]; 4] = [
     &["primitives", "private-postgres"],
     &["contracts", "fhe", "rpc", "signcryption"],
-    &["chain", "engine", "store"],
+    &["chain", "engine", "load", "store"],
     &["client", "coprocessor", "executor", "gateway", "kms", "node"],
 ];
 
