@@ -34,6 +34,7 @@ mod hints;
 mod keyed_engine;
 mod loading;
 mod machine;
+pub mod metrics;
 mod progress;
 mod recording;
 mod results;
