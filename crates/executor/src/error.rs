@@ -98,9 +98,10 @@ impl From<OperationError> for ComputeError {
     fn from(error: OperationError) -> Self {
         let reason = error.to_string();
         match error {
-            OperationError::UnsupportedType { .. } | OperationError::NotScalar(_) | OperationError::InvalidCast { .. } => {
-                Self::UnsupportedOperation(reason)
-            }
+            OperationError::UnsupportedType { .. }
+            | OperationError::UnknownType(_)
+            | OperationError::NotScalar(_)
+            | OperationError::InvalidCast { .. } => Self::UnsupportedOperation(reason),
             OperationError::DivisionByZero(_) => Self::ComputationFailed(reason),
             OperationError::ResultTypeMismatch { .. } => Self::BadResultHandles(reason),
             _ => Self::BadInputs(reason),

@@ -4,7 +4,7 @@ use alloy_primitives::U256;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fhe_type::FheType,
+    fhe_type::{FheType, UnknownFheType},
     handle::Handle,
     operation::{CAST_TARGETS, Operation, ScalarRule, Shape},
 };
@@ -219,6 +219,15 @@ pub enum OperationError {
     /// A right operand that should be a handle is not one.
     #[error("right operand: {0}")]
     Handle(#[from] crate::handle::HandleError),
+    /// An operand that should be the number of a type is none.
+    #[error("{0} is not the number of a type")]
+    NotAType(U256),
+    /// An operand that is the number of a type names none this software has.
+    #[error(transparent)]
+    UnknownType(#[from] UnknownFheType),
+    /// The type of the result follows from nothing: a list is empty.
+    #[error("{0} of an empty list needs a result of known type")]
+    UntypedResult(Operation),
     /// The operands do not have the shape the operation takes.
     #[error("{0} does not take operands of this shape")]
     WrongShape(Operation),

@@ -4,7 +4,7 @@
 //! stands for, byte 21 is `0xff` for a computed value or the index in its input list, bytes 22–29 the chain id
 //! (big-endian), byte 30 the type and byte 31 the handle version, 0.
 
-use alloy_primitives::{B256, hex};
+use alloy_primitives::{B256, Keccak256, hex};
 use serde::{Deserialize, Serialize};
 
 use crate::fhe_type::{FheType, UnknownFheType};
@@ -16,6 +16,8 @@ pub const HANDLE_VERSION: u8 = 0;
 pub const MAX_INPUT_INDEX: u8 = 254;
 
 const COMPUTED_MARKER: u8 = 0xff;
+
+const NAME_DOMAIN: &[u8] = b"cipherloom named handle 1";
 
 /// A well-formed reference to a ciphertext: its version is supported and its type is known.
 ///
@@ -81,6 +83,25 @@ impl Handle {
     #[must_use]
     pub fn input(prehandle: B256, index: u8, chain_id: u64, fhe_type: FheType) -> Option<Self> {
         (index <= MAX_INPUT_INDEX).then(|| Self::assemble(prehandle, index, chain_id, fhe_type))
+    }
+
+    /// Builds the handle of a value that somebody calls by another name: in the 0.6 generation a node may choose any bytes.
+    ///
+    /// It is that of a computed value, from the Keccak hash of a tag and the name. One name gives one handle per chain and type.
+    ///
+    /// ```
+    /// use cipherloom_primitives::{FheType, Handle, HandleOrigin};
+    ///
+    /// let handle = Handle::named(b"balance", 12345, FheType::Uint8);
+    /// assert_eq!((handle.chain_id(), handle.fhe_type()), (12345, FheType::Uint8));
+    /// assert_eq!(handle.origin(), HandleOrigin::Computed);
+    /// ```
+    #[must_use]
+    pub fn named(name: &[u8], chain_id: u64, fhe_type: FheType) -> Self {
+        let mut hasher = Keccak256::new();
+        hasher.update(NAME_DOMAIN);
+        hasher.update(name);
+        Self::computed(hasher.finalize(), chain_id, fhe_type)
     }
 
     fn assemble(prehandle: B256, marker: u8, chain_id: u64, fhe_type: FheType) -> Self {
@@ -199,6 +220,21 @@ mod tests {
     fn the_computed_marker_is_not_an_input_index() {
         assert!(Handle::input(B256::ZERO, 255, 1, FheType::Bool).is_none());
         assert_eq!(Handle::computed(B256::ZERO, 1, FheType::Bool).origin(), HandleOrigin::Computed);
+    }
+
+    #[test]
+    fn names_give_handles_of_their_own() {
+        let handle = Handle::named(b"a", 5, FheType::Uint8);
+        let hash = alloy_primitives::keccak256(b"cipherloom named handle 1a");
+        assert_eq!(handle, Handle::computed(hash, 5, FheType::Uint8));
+        assert_eq!(handle.as_slice()[..21], hash[..21]);
+        for other in [
+            Handle::named(b"b", 5, FheType::Uint8),
+            Handle::named(b"a", 6, FheType::Uint8),
+            Handle::named(b"a", 5, FheType::Bool),
+        ] {
+            assert_ne!(handle, other);
+        }
     }
 
     #[test]
