@@ -75,7 +75,7 @@ pub enum StoreError {
         found: u64,
     },
     /// The bytes of a ciphertext are in an object store, and this process was not told which.
-    #[error("the database's ciphertexts are in an object store; say where with --ciphertext-dir")]
+    #[error("the database's ciphertexts are in an object store; say where with --ciphertext-store or --ciphertext-dir")]
     NoObjectStore,
     /// The object store lacks the bytes of a ciphertext.
     #[error("the object store has no object {digest}")]
@@ -83,6 +83,30 @@ pub enum StoreError {
         /// The Keccak hash of the bytes.
         digest: B256,
     },
+    /// An object has other bytes than it should have. They are not used.
+    #[error("object {digest:x} is damaged: the place has {size_bytes} bytes of another digest under its name")]
+    DamagedObject {
+        /// The Keccak hash that the bytes should have.
+        digest: B256,
+        /// How many bytes the place has.
+        size_bytes: usize,
+    },
+    /// The place of ciphertext bytes failed: a full disk, a network that is gone, credentials that have ended.
+    #[error("cannot {action} {object}: {source}")]
+    Object {
+        /// What was to be done.
+        action: &'static str,
+        /// The object, with its place.
+        object: String,
+        /// What the place said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The place of ciphertext bytes is one that others publish.
+    #[error("{0} can only be read from")]
+    ReadOnlyPlace(String),
+    /// The URL of a place of ciphertext bytes cannot be used. The URL itself is not repeated: somebody may have put a secret into it.
+    #[error("the URL of a place for ciphertexts cannot be used: {0}")]
+    ObjectsUrl(String),
     /// A tenant of this name is there already, or in SQLite another one of this chain.
     #[error("there is a tenant {0:?} already, or in an embedded store another one of its chain")]
     TenantExists(String),
@@ -114,7 +138,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Says whether the same call may succeed later: the database was busy or unreachable.
+    /// Says whether the same call may succeed later: the database or the place of ciphertext bytes was busy, full or unreachable.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -129,6 +153,8 @@ impl StoreError {
                     code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
                 }
             },
+            // Whatever is wrong with a place is put right by people, and nothing that was accepted is given up before.
+            Self::Object { .. } | Self::MissingObject { .. } | Self::DamagedObject { .. } => true,
             _ => false,
         }
     }

@@ -43,7 +43,10 @@ pub use model::{
     AdmittedInput, BlockRef, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
     LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
 };
-pub use objects::{CiphertextDirectory, CiphertextObjects};
+pub use objects::{
+    CiphertextDirectory, CiphertextObjects, CloudObjects, ObjectLimits, ObjectsUrl, PublicPlace, WebMirror, object_digest, object_name,
+    read_checked,
+};
 pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresStore};
 pub use sqlite::SqliteStore;
 pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, Tenants};

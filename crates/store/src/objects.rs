@@ -1,31 +1,47 @@
 //! Ciphertext bytes outside of the database, by digest.
 //!
 //! [`CiphertextObjects`] is the seam: a place that keeps bytes under the Keccak hash they have. Whoever reads checks the hash, so the
-//! place needs no trust, and anyone may mirror it. [`CiphertextDirectory`] is one: a directory, on a network file system if several machines
-//! share a database, that any web server can publish as it is.
+//! place needs no trust, and anyone may mirror it. [`CiphertextDirectory`] is a directory, on a network file system if several machines
+//! share a database, that any web server can publish as it is. [`CloudObjects`] is a bucket: S3 and what speaks its protocol, Google Cloud
+//! Storage, Azure Blob Storage. [`ObjectsUrl`] names any of them. Objects have the same names everywhere: `ab/ab12…` for the digest `ab12…`.
 //!
 //! Bytes are put there before the database refers to them. A crash between the two leaves an object that nothing refers to, which does
-//! no harm.
+//! no harm. No database connection is held meanwhile.
+//!
+//! A [`PublicPlace`] also keeps documents by name; it is what a mirror of ciphertexts is made of. [`WebMirror`] reads one over HTTP.
+//!
+//! **Failures** of a place are [`StoreError::Object`] and always worth another try: a full disk, a network that is gone, credentials that
+//! have ended are put right by people, and what was to be kept waits until then.
 
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Write},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
-};
+mod cloud;
+mod directory;
+mod transport;
+mod url;
+mod web;
 
 use cipherloom_primitives::B256;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use sha3::{Digest, Keccak256};
 
-use crate::{StoreError, StoreFuture};
+use crate::{StoreError, StoreFuture, StoredCiphertext};
 
-/// How long ago an object must have been put for it to be removed. Between putting and referring are seconds.
-const REMOVABLE_AFTER: Duration = Duration::from_secs(600);
+pub use cloud::{CloudObjects, ObjectLimits};
+pub use directory::CiphertextDirectory;
+pub use url::ObjectsUrl;
+pub use web::WebMirror;
+
+/// The most bytes of an object that is read; a raw ciphertext of 256 bits has about two million.
+pub const MAX_OBJECT_BYTES: usize = 64 << 20;
+
+/// The most bytes of a document that is read.
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+/// How many objects of one call are on their way at a time.
+const CONCURRENT_PUTS: usize = 8;
 
 /// A place for the bytes of ciphertexts.
 ///
-/// Every method fails with [`StoreError::File`] or the like if the place does.
+/// Every method fails with [`StoreError::Object`] if the place does.
 pub trait CiphertextObjects: Send + Sync + 'static {
     /// Keeps bytes under their Keccak hash, durably. Repeating it changes nothing.
     fn put<'a>(&'a self, digest: B256, bytes: &'a [u8]) -> StoreFuture<'a, ()>;
@@ -37,154 +53,69 @@ pub trait CiphertextObjects: Send + Sync + 'static {
     fn remove(&self, digest: B256) -> StoreFuture<'_, ()>;
 }
 
+/// A place that keeps documents by name beside the bytes of ciphertexts.
+///
+/// Names are relative, with `/` between their parts. Every method fails with [`StoreError::Object`] if the place does.
+pub trait PublicPlace: CiphertextObjects {
+    /// Keeps a document under a name, in place of one that is there. Nobody ever sees a part of it.
+    fn put_document<'a>(&'a self, name: &'a str, bytes: &'a [u8]) -> StoreFuture<'a, ()>;
+
+    /// Returns a document of at most [`MAX_DOCUMENT_BYTES`], unchecked.
+    fn document<'a>(&'a self, name: &'a str) -> StoreFuture<'a, Option<Vec<u8>>>;
+}
+
+/// Returns the name of the object with a digest.
+#[must_use]
+pub fn object_name(digest: B256) -> String {
+    let digits = format!("{digest:x}");
+    format!("{}/{digits}", digits.get(..2).unwrap_or_default())
+}
+
+/// Returns the Keccak hash of bytes, under which they are kept.
+#[must_use]
+pub fn object_digest(bytes: &[u8]) -> B256 {
+    B256::from_slice(&Keccak256::digest(bytes))
+}
+
 /// Fails unless bytes have this Keccak hash.
 pub(crate) fn check(digest: B256, bytes: &[u8]) -> Result<(), StoreError> {
-    if Keccak256::digest(bytes)[..] == digest[..] {
+    if object_digest(bytes) == digest {
         Ok(())
     } else {
-        Err(StoreError::corrupt(
-            "ciphertext object",
-            format!("its bytes do not have the digest {digest}"),
-        ))
+        Err(StoreError::DamagedObject {
+            digest,
+            size_bytes: bytes.len(),
+        })
     }
 }
 
-/// Objects as files of a directory: `ab/ab12…` for the digest `ab12…`.
-#[derive(Clone, Debug)]
-pub struct CiphertextDirectory {
-    root: PathBuf,
+/// Reads the bytes with a digest, and makes sure of it.
+///
+/// # Errors
+/// [`StoreError::MissingObject`], [`StoreError::DamagedObject`], [`StoreError::Object`].
+pub async fn read_checked(objects: &dyn CiphertextObjects, digest: B256) -> Result<Vec<u8>, StoreError> {
+    let bytes = objects.read(digest).await?.ok_or(StoreError::MissingObject { digest })?;
+    check(digest, &bytes)?;
+    Ok(bytes)
 }
 
-impl CiphertextDirectory {
-    /// Opens a directory, making it if it is missing.
-    ///
-    /// # Errors
-    /// [`StoreError::File`] if it cannot be made.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(root).map_err(failed(root))?;
-        Ok(Self { root: root.to_path_buf() })
+/// Puts the bytes of ciphertexts, some at a time. If one fails, others may have been put, which does no harm.
+pub(crate) async fn put_all(objects: &dyn CiphertextObjects, ciphertexts: &[StoredCiphertext]) -> Result<(), StoreError> {
+    for ciphertext in ciphertexts {
+        check(ciphertext.digest, &ciphertext.bytes)?;
     }
-
-    fn path(&self, digest: B256) -> PathBuf {
-        let name = format!("{digest:x}");
-        self.root.join(name.get(..2).unwrap_or_default()).join(name)
-    }
+    let puts: Vec<StoreFuture<'_, ()>> = ciphertexts
+        .iter()
+        .map(|ciphertext| objects.put(ciphertext.digest, &ciphertext.bytes))
+        .collect();
+    stream::iter(puts).buffer_unordered(CONCURRENT_PUTS).try_collect().await
 }
 
-impl CiphertextObjects for CiphertextDirectory {
-    fn put<'a>(&'a self, digest: B256, bytes: &'a [u8]) -> StoreFuture<'a, ()> {
-        let (path, bytes) = (self.path(digest), bytes.to_vec());
-        Box::pin(blocking(move || put(&path, &bytes)))
-    }
-
-    fn read(&self, digest: B256) -> StoreFuture<'_, Option<Vec<u8>>> {
-        let path = self.path(digest);
-        Box::pin(blocking(move || match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(&path)(error)),
-        }))
-    }
-
-    fn remove(&self, digest: B256) -> StoreFuture<'_, ()> {
-        let path = self.path(digest);
-        Box::pin(blocking(move || remove(&path)))
-    }
-}
-
-fn put(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    // An object that is there is put again by renewing its time, so that it is not removed as an old one.
-    match File::options().write(true).open(path) {
-        Ok(file) => return file.set_modified(SystemTime::now()).map_err(failed(path)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(path)(error)),
-    }
-    let directory = path.parent().unwrap_or(path);
-    fs::create_dir_all(directory).map_err(failed(directory))?;
-    // Under its name there is never a part of an object: it is written beside and renamed.
-    let beside = beside(path);
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let named = written
-        .and_then(|()| fs::rename(&beside, path))
-        .and_then(|()| File::open(directory)?.sync_all());
-    named.map_err(|error| {
-        // The error is what matters; a file left beside harms nothing.
-        let _ = fs::remove_file(&beside);
-        failed(path)(error)
-    })
-}
-
-/// Moves the object aside before it looks at its age: whoever puts it from then on writes a new one, and whoever put it before has renewed
-/// its time.
-fn remove(path: &Path) -> Result<(), StoreError> {
-    let beside = beside(path);
-    match fs::rename(path, &beside) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(path)(error)),
-    }
-    let modified = fs::metadata(&beside)
-        .and_then(|metadata| metadata.modified())
-        .map_err(failed(&beside))?;
-    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-    if age < REMOVABLE_AFTER && !path.exists() {
-        return fs::rename(&beside, path).map_err(failed(path));
-    }
-    fs::remove_file(&beside).map_err(failed(&beside))
-}
-
-/// A name in the same directory that no other call uses, in this process or another.
-fn beside(path: &Path) -> PathBuf {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    path.with_extension(format!("{}-{number}.part", std::process::id()))
-}
-
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> StoreError + use<> {
-    let path = path.to_path_buf();
-    move |source| StoreError::File {
-        path: path.clone(),
-        source,
-    }
-}
-
-/// Runs file operations where they may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|_| Err(StoreError::corrupt("ciphertext object", "the thread that handled it panicked")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_object_is_kept_until_it_is_old_and_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let objects = CiphertextDirectory::open(&directory.path().join("new")).unwrap();
-        let digest = B256::repeat_byte(0xab);
-        assert_eq!(objects.read(digest).await.unwrap(), None);
-        objects.put(digest, b"bytes").await.unwrap();
-        objects.put(digest, b"bytes").await.unwrap();
-        let path = objects.path(digest);
-        assert_eq!(path.parent().unwrap().file_name().unwrap(), "ab");
-        // It was put just now, so somebody may be about to refer to it.
-        objects.remove(digest).await.unwrap();
-        assert_eq!(objects.read(digest).await.unwrap().as_deref(), Some(b"bytes".as_slice()));
-        let old = SystemTime::now() - REMOVABLE_AFTER * 2;
-        let age = |path: &Path| File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
-        age(&path);
-        objects.put(digest, b"bytes").await.unwrap();
-        objects.remove(digest).await.unwrap();
-        assert!(path.exists(), "it was put again");
-        age(&path);
-        objects.remove(digest).await.unwrap();
-        objects.remove(digest).await.unwrap();
-        assert_eq!(objects.read(digest).await.unwrap(), None);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "something is left beside");
+/// Builds the error of a place.
+fn failed(action: &'static str, object: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Object {
+        action,
+        object: object.into(),
+        source: source.into(),
     }
 }

@@ -7,7 +7,7 @@ use super::{PostgresStore, changes::announce};
 use crate::{
     CoolingRequest, StoreError, StoredCiphertext,
     columns::{handle as read_handle, hash, number},
-    objects::check,
+    objects::{put_all, read_checked},
 };
 
 pub(super) async fn find(store: &PostgresStore, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
@@ -30,9 +30,7 @@ pub(super) async fn find(store: &PostgresStore, handle: Handle) -> Result<Option
         return Ok(Some(ciphertext));
     }
     let objects = store.database.objects.as_ref().ok_or(StoreError::NoObjectStore)?;
-    let digest = ciphertext.digest;
-    ciphertext.bytes = objects.read(digest).await?.ok_or(StoreError::MissingObject { digest })?;
-    check(digest, &ciphertext.bytes)?;
+    ciphertext.bytes = read_checked(objects.as_ref(), ciphertext.digest).await?;
     Ok(Some(ciphertext))
 }
 
@@ -67,13 +65,10 @@ pub(super) async fn add(store: &PostgresStore, ciphertext: &StoredCiphertext) ->
 
 /// Puts bytes into the object store, if there is one; before a connection is taken, since it may be slow.
 pub(super) async fn put_objects(store: &PostgresStore, ciphertexts: &[StoredCiphertext]) -> Result<(), StoreError> {
-    if let Some(objects) = &store.database.objects {
-        for ciphertext in ciphertexts {
-            check(ciphertext.digest, &ciphertext.bytes)?;
-            objects.put(ciphertext.digest, &ciphertext.bytes).await?;
-        }
+    match &store.database.objects {
+        Some(objects) => put_all(objects.as_ref(), ciphertexts).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Stores ciphertexts, except those whose handle has one. Their bytes are in the object store already, if there is one.
