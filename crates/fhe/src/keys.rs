@@ -11,6 +11,7 @@
 //! A directory without `secret_key.bin` is a complete key set for a coprocessor. Directories appear whole or not at all:
 //! they are written under another name, synced, and renamed. `docs/keys.md` has sizes and times.
 
+mod bytes;
 mod clear;
 mod directory;
 mod evaluation;
@@ -27,6 +28,7 @@ use std::{
 pub(crate) use self::evaluation::MAX_EVALUATION_KEY_BYTES;
 pub(crate) use self::generate::random_bytes;
 pub use self::{
+    bytes::KeySetBytes,
     clear::ClearKey,
     evaluation::EvaluationKeys,
     export::{KeySetCopy, PartInDirectory},
@@ -34,13 +36,11 @@ pub use self::{
     manifest::{Capabilities, KeySetId, Manifest, Part, Parts},
 };
 use crate::{
-    backend::{BackendKind, Decrypt, EncryptInputs, FheBackend},
-    clear::ClearBackend,
-    cpu::CpuBackend,
+    backend::{Decrypt, EncryptInputs, FheBackend},
     decrypt::{ClearDecryptor, CpuDecryptor},
     error::FheError,
-    input::{InputKeys, encryptor_for_key_set},
-    parameters::{CpuParameters, ParameterSet},
+    input::encryptor_for_key_set,
+    parameters::ParameterSet,
 };
 
 /// An open key set.
@@ -144,12 +144,7 @@ impl KeySet {
         let parameters = manifest.parameter_set()?;
         let public_key: Arc<[u8]> = manifest.parts.public_key.read(directory)?.as_slice().into();
         let crs: Arc<[u8]> = manifest.parts.crs.read(directory)?.as_slice().into();
-        if manifest.id != KeySetId::of(parameters, &public_key, &crs) {
-            return Err(FheError::key(
-                "manifest",
-                "has an id that does not belong to its public key and reference string",
-            ));
-        }
+        bytes::check_id(manifest.id, parameters, &public_key, &crs)?;
         let evaluation = Mutex::new(None);
         Ok(Self {
             directory: directory.to_owned(),
@@ -201,28 +196,18 @@ impl KeySet {
         if let Some(backend) = &*cached {
             return Ok(Arc::clone(backend));
         }
-        let backend: Arc<dyn FheBackend> = match self.parameters.cpu() {
-            Some(parameters) if self.parameters.backend() == BackendKind::Gpu => self.gpu_backend(&parameters)?,
-            Some(parameters) => Arc::new(CpuBackend::new(self.read_evaluation_keys(&parameters)?)),
-            None => {
-                let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
-                Arc::new(ClearBackend::insecure_new(ClearKey::from_evaluation(&bytes, self.manifest.id)?))
-            }
-        };
+        let evaluation_key = self.manifest.parts.evaluation_key.read(&self.directory)?;
+        let backend = bytes::backend(self.parameters, self.manifest.id, self.bytes(&evaluation_key))?;
         *cached = Some(Arc::clone(&backend));
         Ok(backend)
     }
 
-    #[cfg(feature = "gpu")]
-    fn gpu_backend(&self, parameters: &CpuParameters) -> Result<Arc<dyn FheBackend>, FheError> {
-        let cpu = CpuBackend::new(self.read_evaluation_keys(parameters)?);
-        let compressed = self.manifest.parts.evaluation_key.read(&self.directory)?;
-        Ok(Arc::new(crate::gpu::GpuBackend::new(cpu, parameters, &compressed)?))
-    }
-
-    #[cfg(not(feature = "gpu"))]
-    fn gpu_backend(&self, _: &CpuParameters) -> Result<Arc<dyn FheBackend>, FheError> {
-        Err(FheError::Gpu("this build has none: it was compiled without the feature `gpu`"))
+    fn bytes<'a>(&'a self, evaluation_key: &'a [u8]) -> KeySetBytes<'a> {
+        KeySetBytes {
+            public_key: &self.public_key,
+            crs: &self.crs,
+            evaluation_key,
+        }
     }
 
     /// Reads and decompresses the evaluation keys of a CPU key set, every time it is called, for callers that make several
@@ -232,16 +217,12 @@ impl KeySet {
     /// [`FheError::KeyFile`] or [`FheError::KeyMaterial`] if the evaluation key cannot be used or is one of the clear backend.
     pub fn evaluation_keys(&self) -> Result<Arc<EvaluationKeys>, FheError> {
         match self.parameters.cpu() {
-            Some(parameters) => self.read_evaluation_keys(&parameters),
+            Some(parameters) => {
+                let evaluation_key = self.manifest.parts.evaluation_key.read(&self.directory)?;
+                bytes::evaluation_keys(&parameters, self.manifest.id, self.bytes(&evaluation_key))
+            }
             None => Err(FheError::key("evaluation key", "is one of the clear backend")),
         }
-    }
-
-    fn read_evaluation_keys(&self, parameters: &CpuParameters) -> Result<Arc<EvaluationKeys>, FheError> {
-        let bytes = self.manifest.parts.evaluation_key.read(&self.directory)?;
-        let stored = parameters.stored_format(self.manifest.id);
-        let input = InputKeys::read_authentic(&self.public_key, &self.crs)?;
-        Ok(Arc::new(EvaluationKeys::read(parameters, &bytes, input, stored)?))
     }
 
     /// Returns an encryptor for inputs to this key set.

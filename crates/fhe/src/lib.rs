@@ -32,7 +32,7 @@ pub use error::FheError;
 #[cfg(feature = "gpu")]
 pub use gpu::GpuBackend;
 pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
-pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetCopy, KeySetId, Manifest, PartInDirectory};
+pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetBytes, KeySetCopy, KeySetId, Manifest, PartInDirectory};
 pub use parameters::{ParameterDescription, ParameterSet};
 pub use stored::form_of;
 #[cfg(feature = "insecure-toy-parameters")]

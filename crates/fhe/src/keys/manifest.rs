@@ -264,10 +264,15 @@ impl Part {
             path: self.path(directory),
             source,
         })?;
-        if hex(&Sha3_256::digest(bytes.as_slice())) != self.sha3_256 {
-            return Err(FheError::key(&self.file, "does not have the digest its manifest gives"));
-        }
+        self.check_digest(&bytes)?;
         Ok(bytes)
+    }
+
+    pub(super) fn check_digest(&self, bytes: &[u8]) -> Result<(), FheError> {
+        if hex(&Sha3_256::digest(bytes)) == self.sha3_256 {
+            return Ok(());
+        }
+        Err(FheError::key(&self.file, "does not have the digest its manifest gives"))
     }
 
     fn open(&self, directory: &Path) -> Result<Take<File>, FheError> {
