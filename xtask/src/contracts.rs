@@ -17,11 +17,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::command::root;
 
 /// The host contracts that are deployed; everything else in `contracts/src` is part of one of them.
-const HOST_CONTRACTS: [&str; 9] = [
+const HOST_CONTRACTS: [&str; 10] = [
     "ACL",
     "EmptyACL",
     "EmptyHostContract",
     "FHEVMExecutor",
+    "GatewayContract",
     "HCULimit",
     "HostProxy",
     "InputVerifier",
@@ -136,6 +137,7 @@ fn compilations() -> Result<Vec<(Compilation, PathBuf)>> {
     };
     let test = Compilation {
         roots: vec![(format!("{LIBRARY_PACKAGE}/test"), contracts_dir().join("test"))],
+        maps: vec![(LIBRARY_PACKAGE.to_owned(), contracts_dir())],
         ..Compilation::default()
     };
     let mut all = vec![

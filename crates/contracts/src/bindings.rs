@@ -9,6 +9,7 @@ sol!(ACL, "../../contracts/artifacts/ACL.json");
 sol!(EmptyACL, "../../contracts/artifacts/EmptyACL.json");
 sol!(EmptyHostContract, "../../contracts/artifacts/EmptyHostContract.json");
 sol!(FHEVMExecutor, "../../contracts/artifacts/FHEVMExecutor.json");
+sol!(GatewayContract, "../../contracts/artifacts/GatewayContract.json");
 sol!(HCULimit, "../../contracts/artifacts/HCULimit.json");
 sol!(HostProxy, "../../contracts/artifacts/HostProxy.json");
 sol!(InputVerifier, "../../contracts/artifacts/InputVerifier.json");

@@ -6,6 +6,7 @@
 mod access;
 mod decryption;
 mod deployment;
+mod gateway;
 mod inputs;
 mod limits;
 mod operations;
