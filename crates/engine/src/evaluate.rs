@@ -13,7 +13,7 @@ use crate::{
     program::Program,
     rewrite::{Firing, RuleSet, rewrite},
     run::Outputs,
-    schedule::Policy,
+    schedule::{GroupId, Policy},
 };
 
 /// Compiles graphs and evaluates programs.
@@ -92,7 +92,7 @@ impl Engine {
         let blocks = backend.blocks().ok_or(EngineError::NoBlocks)?;
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let workshop = Arc::new(Workshop::new(self.policy, Some(blocks.preferred_batch()), threads, None));
-        let submit = |job: &Job<'_>| workshop.submit(blocks, Arc::new(job.program.clone()), job.inputs.clone());
+        let submit = |job: &Job<'_>| workshop.submit(blocks, GroupId::default(), Arc::new(job.program.clone()), job.inputs.clone());
         let evaluations: Vec<_> = jobs.iter().map(submit).collect();
         thread::scope(|scope| {
             for worker in 0..threads {

@@ -39,4 +39,4 @@ pub use lower::{Granularity, Profile};
 pub use pool::{EnginePool, Evaluated, Evaluation, Permit, Permits, PoolOptions, PoolStatistics};
 pub use program::Program;
 pub use run::Outputs;
-pub use schedule::Policy;
+pub use schedule::{GroupId, Policy};

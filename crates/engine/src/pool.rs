@@ -24,7 +24,7 @@ pub use self::{
     evaluation::{Evaluated, Evaluation},
     permits::{Permit, Permits},
 };
-use crate::{error::EngineError, evaluate::Engine, program::Program};
+use crate::{error::EngineError, evaluate::Engine, program::Program, schedule::GroupId};
 
 /// How a pool is set up. None of it has an influence on results, apart from the engine's rules.
 #[derive(Clone, Debug, Default)]
@@ -123,8 +123,15 @@ impl EnginePool {
     /// Adds a program to those under way. May be called at any time from any thread; takes the time of some copies in memory.
     #[must_use = "dropping an evaluation cancels it"]
     pub fn submit(&self, program: Arc<Program>, inputs: HashMap<Handle, Ciphertext>) -> Evaluation {
+        self.submit_for(GroupId::default(), program, inputs)
+    }
+
+    /// Adds a program of a group. Under the default policy groups share the threads evenly, whatever each has under way, and batches have tasks of
+    /// all of them.
+    #[must_use = "dropping an evaluation cancels it"]
+    pub fn submit_for(&self, group: GroupId, program: Arc<Program>, inputs: HashMap<Handle, Ciphertext>) -> Evaluation {
         match self.backend.blocks() {
-            Some(blocks) => self.workshop.submit(blocks, program, inputs),
+            Some(blocks) => self.workshop.submit(blocks, group, program, inputs),
             None => Evaluation::failed(EngineError::NoBlocks),
         }
     }

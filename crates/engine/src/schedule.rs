@@ -18,6 +18,11 @@ const THREADS_OF_BACKEND: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProgramId(u64);
 
+/// Whose programs share one place in line, under the policy that has an order among programs. Each group that has programs gets the same share of the
+/// workers, whatever it has waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GroupId(pub u64);
+
 /// A task of one of several programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskRef {
@@ -82,8 +87,20 @@ impl Place {
 struct Open {
     dependencies: Dependencies,
     left: usize,
-    /// How long the programs before it keep all workers busy, in full batches each: what comes later yields by that much.
+    group: GroupId,
+    /// Where its group's line had come to when it was added, in tasks.
+    start: u64,
+    /// The same in full batches of all workers: what comes later yields by that much.
     since: i64,
+}
+
+/// The line of a group's programs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    /// Its end, in tasks.
+    end: u64,
+    /// How many of its programs are open.
+    open: usize,
 }
 
 /// What a worker is doing.
@@ -111,8 +128,10 @@ pub struct Schedule {
     next_program: u64,
     /// Counts tasks that became ready.
     readied: i64,
-    /// Counts the tasks of all programs.
-    added: u64,
+    /// The lines of groups that have programs. They all pass the same point at the same time, which is what shares the workers.
+    lines: HashMap<GroupId, Line>,
+    /// The point up to which lines were served, in tasks. A group that comes joins here, and not at the beginning.
+    served: u64,
 }
 
 impl Schedule {
@@ -129,7 +148,8 @@ impl Schedule {
             wholes: BTreeSet::new(),
             next_program: 0,
             readied: 0,
-            added: 0,
+            lines: HashMap::new(),
+            served: 0,
         }
     }
 
@@ -144,17 +164,29 @@ impl Schedule {
         self.batch
     }
 
-    /// Adds a program.
+    /// Adds a program of the group that has no name.
     pub fn add(&mut self, dependencies: Dependencies) -> ProgramId {
+        self.add_to(GroupId::default(), dependencies)
+    }
+
+    /// Adds a program of a group.
+    pub fn add_to(&mut self, group: GroupId, dependencies: Dependencies) -> ProgramId {
         let program = ProgramId(self.next_program);
         self.next_program += 1;
         let first: Vec<usize> = positions_of_zero(&dependencies.waiting_for).collect();
+        let left = dependencies.waiting_for.len();
+        self.advance();
+        let line = self.lines.entry(group).or_default();
+        let start = line.end.max(self.served);
+        line.end = start.saturating_add(left as u64);
+        line.open += 1;
         let open = Open {
-            left: dependencies.waiting_for.len(),
+            left,
             dependencies,
-            since: self.rounds_added(),
+            group,
+            start,
+            since: self.rounds(start),
         };
-        self.added += open.left as u64;
         self.programs.insert(program, open);
         first.into_iter().for_each(|task| self.ready(TaskRef { program, task }));
         program
@@ -162,7 +194,10 @@ impl Schedule {
 
     /// Forgets a program. What workers took of it they may finish or not.
     pub fn remove(&mut self, program: ProgramId) {
-        if self.programs.remove(&program).is_some() {
+        if let Some(open) = self.programs.remove(&program) {
+            if let Some(line) = self.lines.get_mut(&open.group) {
+                line.open = line.open.saturating_sub(1);
+            }
             self.bootstraps.retain(|place| place.program != program);
             self.wholes.retain(|place| place.program != program);
         }
@@ -186,10 +221,20 @@ impl Schedule {
         self.bootstraps.len() + self.wholes.len()
     }
 
-    /// Returns how many full batches for every worker came so far.
-    fn rounds_added(&self) -> i64 {
+    /// Finds up to where lines were served: to the beginning of the oldest program that is open. A group that had more than that keeps its line, so
+    /// that one program after the other gets no more than many at a time.
+    fn advance(&mut self) {
+        let oldest = self.programs.values().map(|open| open.start).min();
+        let ends = || self.lines.values().map(|line| line.end).max();
+        self.served = self.served.max(oldest.or_else(ends).unwrap_or_default());
+        let served = self.served;
+        self.lines.retain(|_, line| line.open > 0 || line.end > served);
+    }
+
+    /// Returns how many full batches for every worker so many tasks are.
+    fn rounds(&self, tasks: u64) -> i64 {
         let per_round = self.batch.saturating_mul(self.workers.len()) as u64;
-        i64::try_from(self.added / per_round.max(1)).unwrap_or(i64::MAX)
+        i64::try_from(tasks / per_round.max(1)).unwrap_or(i64::MAX)
     }
 
     fn ready(&mut self, task: TaskRef) {

@@ -28,7 +28,7 @@ use crate::{
     error::{EngineError, NodeError},
     program::Program,
     run::{Run, Work},
-    schedule::{Dependencies, Policy, ProgramId, Schedule, TaskRef},
+    schedule::{Dependencies, GroupId, Policy, ProgramId, Schedule, TaskRef},
 };
 
 /// A program under way.
@@ -111,6 +111,7 @@ impl Workshop {
     pub(crate) fn submit(
         self: &Arc<Self>,
         blocks: &dyn BlockBackend,
+        group: GroupId,
         program: Arc<Program>,
         inputs: HashMap<Handle, Ciphertext>,
     ) -> Evaluation {
@@ -132,7 +133,7 @@ impl Workshop {
             result.keep(Err(EngineError::Stopped));
             return Evaluation::over(result, tasks);
         }
-        let program = order.schedule.add(dependencies);
+        let program = order.schedule.add_to(group, dependencies);
         order.jobs.insert(program, job);
         self.wake_one(&order);
         drop(order);

@@ -8,7 +8,7 @@ use crate::error::EngineError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Policy {
     /// `BATCHED`: batches as large as the machine likes, from all programs, those tasks first on which the longest chains wait. Later
-    /// programs yield to earlier ones by the time those take, so that new ones never hold up old ones.
+    /// programs of a group yield to earlier ones of it by the time those take, so that new ones never hold up old ones. Groups share the workers evenly.
     #[default]
     Batched,
     /// `LOOP`: one task after the other, program by program, in the order of their operations. One thread works.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use cipherloom_engine::{
-    Engine, Policy, Program,
+    Engine, GroupId, Policy, Program,
     lower::lower,
     schedule::{Dependencies, ProgramId, Schedule, TaskRef},
 };
@@ -164,20 +164,14 @@ fn operations_of_the_backend_leave_workers_for_bootstraps() {
 
 #[test]
 fn a_program_that_came_earlier_is_not_held_up_by_new_ones() {
-    let chain = |length: usize| {
-        let mut transaction = Transaction::default();
-        let x = transaction.input(FheType::Uint8);
-        let product = (0..length).fold(x, |value, _| transaction.binary(Operation::Mul, value, x));
-        lower(&transaction.graph(&[product]))
-    };
     let mut schedule = Schedule::new(Policy::Batched, 1, 1);
-    let old = schedule.add(Dependencies::of(&chain(3)));
+    let old = schedule.add(Dependencies::of(&products(3)));
     let mut taken = Vec::new();
     let mut finished_old = None;
     for round in 0..2000 {
         // A new program as long as the old one in every second round: more than can be done.
         if round % 2 == 0 {
-            schedule.add(Dependencies::of(&chain(3)));
+            schedule.add(Dependencies::of(&products(3)));
         }
         for task in schedule.take(0) {
             taken.push(task);
@@ -227,4 +221,74 @@ fn a_removed_program_is_never_taken_again() {
         }
         assert_eq!(schedule.queued(), 0);
     }
+}
+
+/// A program that multiplies one after the other, so many times.
+fn products(length: usize) -> Program {
+    let mut transaction = Transaction::default();
+    let x = transaction.input(FheType::Uint8);
+    let product = (0..length).fold(x, |value, _| transaction.binary(Operation::Mul, value, x));
+    lower(&transaction.graph(&[product]))
+}
+
+/// Takes this many tasks, one at a time, and counts those of each group. `refill` is called before each with the programs that ended.
+fn serve(
+    schedule: &mut Schedule,
+    tasks: usize,
+    group_of: &mut HashMap<ProgramId, GroupId>,
+    mut refill: impl FnMut(&mut Schedule, GroupId) -> ProgramId,
+) -> HashMap<GroupId, usize> {
+    let mut served = HashMap::new();
+    for _ in 0..tasks {
+        for task in schedule.take(0) {
+            let group = group_of[&task.program];
+            *served.entry(group).or_default() += 1;
+            schedule.done(0, task);
+            if !schedule.is_open(task.program) {
+                schedule.remove(task.program);
+                group_of.insert(refill(schedule, group), group);
+            }
+        }
+    }
+    served
+}
+
+#[test]
+fn groups_share_the_workers_whatever_each_has_waiting() {
+    let (many, one) = (GroupId(1), GroupId(2));
+    let dependencies = Dependencies::of(&products(3));
+    let mut schedule = Schedule::new(Policy::Batched, 1, 1);
+    let mut group_of = HashMap::new();
+    for _ in 0..100 {
+        group_of.insert(schedule.add_to(many, dependencies.clone()), many);
+    }
+    serve(&mut schedule, 500, &mut group_of, |schedule, group| {
+        schedule.add_to(group, dependencies.clone())
+    });
+    // It comes late, and has one program at a time.
+    group_of.insert(schedule.add_to(one, dependencies.clone()), one);
+    let served = serve(&mut schedule, 2000, &mut group_of, |schedule, group| {
+        schedule.add_to(group, dependencies.clone())
+    });
+    assert!((900..=1100).contains(&served[&one]), "{served:?}");
+}
+
+#[test]
+fn a_program_of_another_group_does_not_wait_behind_a_backlog() {
+    let (many, one) = (GroupId(1), GroupId(2));
+    let dependencies = Dependencies::of(&products(3));
+    let mut schedule = Schedule::new(Policy::Batched, 1, 1);
+    for _ in 0..100 {
+        schedule.add_to(many, dependencies.clone());
+    }
+    let late = schedule.add_to(one, dependencies.clone());
+    let own = schedule.left(late);
+    let mut rounds = 0;
+    while schedule.is_open(late) {
+        let task = schedule.take(0)[0];
+        schedule.done(0, task);
+        rounds += 1;
+    }
+    // Its own tasks, and as many of the first program of the others.
+    assert!(rounds <= 2 * own + 1, "{own} tasks took {rounds} rounds");
 }
