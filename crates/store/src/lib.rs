@@ -24,32 +24,39 @@
 //! Time is an argument everywhere: milliseconds since the Unix epoch.
 
 mod columns;
+pub mod database;
+mod encoding;
 pub mod error;
+pub mod inspection;
 mod key_part_cache;
 pub mod model;
 pub mod objects;
 mod postgres;
+pub mod pushed;
 mod sqlite;
 pub mod tenants;
 
 use cipherloom_primitives::Handle;
-use futures_util::{
-    future::BoxFuture,
-    stream::{self, BoxStream, StreamExt},
-};
+use futures_util::{future::BoxFuture, stream::BoxStream};
 
+pub use database::Database;
 pub use error::StoreError;
+pub use inspection::{
+    Backlog, Inspection, LeaseSummary, OutputSummary, RetryRequest, TransactionDetail, TransactionFilter, TransactionKey,
+    TransactionPosition, TransactionState, TransactionSummary, WaitSummary,
+};
 pub use model::{
-    AdmittedInput, BlockRef, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
-    LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext,
+    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
+    LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext, TransactionNumber,
 };
 pub use objects::{
     CiphertextDirectory, CiphertextObjects, CloudObjects, ObjectLimits, ObjectsUrl, PublicPlace, WebMirror, object_digest, object_name,
     read_checked,
 };
 pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresStore};
+pub use pushed::{MAX_HANDLE_NAME_BYTES, NamedHandle, PushedWork};
 pub use sqlite::SqliteStore;
-pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, Tenants};
+pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, TenantLimits, Tenants};
 
 /// What a [`Store`] method returns.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -68,15 +75,38 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotAChild`] if a block does not continue what is recorded; [`StoreError::OutOfRange`] for numbers a
-    /// database integer cannot hold.
+    /// database integer cannot hold; [`StoreError::PushedTo`] if work was pushed.
     fn record_blocks<'a>(&'a self, chain_id: u64, blocks: &'a [RecordedBlock]) -> StoreFuture<'a, ()>;
+
+    /// Records what a node asked for as the next block of the tenant's own numbering, all or nothing. Work without transactions makes no
+    /// block. What is checked is checked in the same step: two calls that push the same output at the same time cannot both succeed.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownHandles`] if a handle of a boundary is not known and no earlier transaction of this work publishes it;
+    /// [`StoreError::KnownHandles`] if an output is known already or is there twice; [`StoreError::Backlog`] beyond
+    /// [`PushedWork::max_pending`]; [`StoreError::Followed`] if the chain is followed; and those of [`Store::add_names`].
+    fn record_pushed<'a>(&'a self, chain_id: u64, work: &'a PushedWork) -> StoreFuture<'a, ()>;
+
+    /// Remembers what handles names stand for. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] if a name stands for another handle, [`StoreError::HandleName`] if it is empty or too long; then none is
+    /// added.
+    fn add_names<'a>(&'a self, names: &'a [NamedHandle]) -> StoreFuture<'a, ()>;
+
+    /// Returns the handles that names stand for, in the order of the names.
+    fn handles_of_names<'a>(&'a self, names: &'a [Vec<u8>]) -> StoreFuture<'a, Vec<Option<Handle>>>;
 
     /// Withdraws the blocks from this number on: their grants, delegations and transactions, and the ciphertexts these published.
     /// Leases on those transactions are lost. Ciphertexts go too because their bytes belong to the transaction that computed them: if
     /// another one computes the same handle on the new branch, all coprocessors must have its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::PushedTo`] if work was pushed: no chain can withdraw it.
     fn remove_blocks_from(&self, chain_id: u64, first_removed: u64) -> StoreFuture<'_, ()>;
 
-    /// Leases transactions that can run now, oldest first.
+    /// Leases transactions that can run now: first those of [`LeaseRequest::first`], then the oldest. A tenant never has more live leases
+    /// than [`TenantLimits::max_concurrent_transactions`].
     ///
     /// A transaction can run if no earlier transaction that is still pending produces a ciphertext it needs, or one that it
     /// publishes too. Whether a ciphertext it needs then exists is for the worker to find out: if not, it never will.
@@ -92,11 +122,12 @@ pub trait Store: Send + Sync + 'static {
     /// not an error.
     fn release_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, ()>;
 
-    /// Publishes the results of a transaction and ends its lease, in one step.
+    /// Publishes the results of a transaction and ends its lease, in one step. Returns the transactions that waited for it and can run
+    /// now, oldest first.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] if the lease is no longer this one; then nothing is written.
-    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, ()>;
+    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, Vec<TransactionNumber>>;
 
     /// Remembers an input list whose proof was verified, with the handles of its values. Repeating it changes nothing.
     fn admit_input<'a>(&'a self, input: &'a AdmittedInput, handles: &'a [Handle], now_ms: u64) -> StoreFuture<'a, ()>;
@@ -105,11 +136,19 @@ pub trait Store: Send + Sync + 'static {
     fn admitted_input(&self, key: InputKey) -> StoreFuture<'_, Option<AdmittedInput>>;
 
     /// Returns the ciphertext of a handle, in the form that is stored.
-    fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>>;
+    fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>> {
+        Box::pin(async move { Ok(self.ciphertexts(&[handle]).await?.pop().flatten()) })
+    }
 
-    /// Stores a ciphertext outside of a transaction (an input that was expanded), in either form; ignored if the handle has one.
-    /// It has no block, so it is never among [`Store::ciphertexts_to_cool`].
-    fn add_ciphertext<'a>(&'a self, ciphertext: &'a StoredCiphertext) -> StoreFuture<'a, ()>;
+    /// Returns the ciphertexts of handles in their order, in the form that is stored.
+    fn ciphertexts<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<Option<StoredCiphertext>>>;
+
+    /// Returns what is known about the ciphertexts of handles, in their order, without reading the bytes.
+    fn ciphertext_heads<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<Option<CiphertextHead>>>;
+
+    /// Stores ciphertexts outside of a transaction (expanded inputs, trivial encryptions), in either form; one whose handle has a
+    /// ciphertext is ignored. They have no block, so they are never among [`Store::ciphertexts_to_cool`].
+    fn add_ciphertexts<'a>(&'a self, ciphertexts: &'a [StoredCiphertext]) -> StoreFuture<'a, ()>;
 
     /// Lists published ciphertexts stored in raw form that no transaction can read in that form any more, oldest first.
     ///
@@ -121,6 +160,10 @@ pub trait Store: Send + Sync + 'static {
     /// another raw digest, so that a repeated or late call does no harm.
     fn cool_ciphertext<'a>(&'a self, packed: &'a StoredCiphertext) -> StoreFuture<'a, ()>;
 
+    /// Says which handles are known, in their order: their ciphertext is stored, a recorded transaction publishes them or failed to, or
+    /// they are values of an admitted input list.
+    fn known_handles<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<bool>>;
+
     /// Says what is known about a handle.
     fn handle_state(&self, handle: Handle) -> StoreFuture<'_, HandleState>;
 
@@ -130,11 +173,8 @@ pub trait Store: Send + Sync + 'static {
     /// Counts the transactions of a chain that are recorded and not finished.
     fn pending_transactions(&self, chain_id: u64) -> StoreFuture<'_, u64>;
 
-    /// Returns hints that another process may have changed something: blocks recorded, results published, inputs admitted. A hint may
-    /// come for nothing and may be missing, so whoever waits for a change also looks by itself now and then. The stream does not end.
-    ///
-    /// The default is for stores of one process: it gives no hint ever.
-    fn changes(&self) -> BoxStream<'static, ()> {
-        stream::pending().boxed()
-    }
+    /// Returns hints that something may have changed, in this process or another one: blocks recorded, results published, inputs admitted.
+    /// A hint may come for nothing and may be missing, so whoever waits for a change also looks by itself now and then. The stream does not
+    /// end.
+    fn changes(&self) -> BoxStream<'static, ()>;
 }

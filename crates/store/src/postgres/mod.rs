@@ -18,12 +18,14 @@ mod handles;
 mod key_sets;
 mod leases;
 mod migrations;
+mod names;
+mod pushed;
 mod tenants;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use cipherloom_primitives::Handle;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt};
 use sqlx::{
     PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -32,9 +34,9 @@ use sqlx::{
 pub use migrations::{MigrationState, MigrationStatus};
 
 use crate::{
-    AdmittedInput, BlockRef, CiphertextObjects, CoolingRequest, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest,
-    LeasedTransaction, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, columns::integer,
-    key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey,
+    Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
+    Tenant, TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
 };
 
 /// What every connection sets.
@@ -245,6 +247,27 @@ impl PostgresStore {
     }
 }
 
+impl Database for PostgresDatabase {
+    fn store(&self, tenant: &Tenant) -> Arc<dyn Store> {
+        Arc::new(Self::store(self, tenant))
+    }
+
+    fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {
+        Box::pin(self.turns(among, served_last, now_ms))
+    }
+
+    fn changes(&self) -> BoxStream<'static, TenantId> {
+        changes::listen(&self.options)
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async {
+            sqlx::query("SELECT 1").execute(&self.pool).await?;
+            Ok(())
+        })
+    }
+}
+
 impl Store for PostgresStore {
     fn recent_blocks(&self, chain_id: u64, limit: u32) -> StoreFuture<'_, Vec<BlockRef>> {
         Box::pin(blocks::recent(self, chain_id, limit))
@@ -252,6 +275,18 @@ impl Store for PostgresStore {
 
     fn record_blocks<'a>(&'a self, chain_id: u64, blocks: &'a [RecordedBlock]) -> StoreFuture<'a, ()> {
         Box::pin(blocks::record(self, chain_id, blocks))
+    }
+
+    fn record_pushed<'a>(&'a self, chain_id: u64, work: &'a PushedWork) -> StoreFuture<'a, ()> {
+        Box::pin(pushed::record(self, chain_id, work))
+    }
+
+    fn add_names<'a>(&'a self, names: &'a [NamedHandle]) -> StoreFuture<'a, ()> {
+        Box::pin(names::add(self, names))
+    }
+
+    fn handles_of_names<'a>(&'a self, names: &'a [Vec<u8>]) -> StoreFuture<'a, Vec<Option<Handle>>> {
+        Box::pin(names::handles(self, names))
     }
 
     fn remove_blocks_from(&self, chain_id: u64, first_removed: u64) -> StoreFuture<'_, ()> {
@@ -270,7 +305,7 @@ impl Store for PostgresStore {
         Box::pin(leases::release(self, lease))
     }
 
-    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, ()> {
+    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, Vec<TransactionNumber>> {
         Box::pin(leases::finish(self, lease, finished))
     }
 
@@ -282,12 +317,16 @@ impl Store for PostgresStore {
         Box::pin(handles::admitted_input(self, key))
     }
 
-    fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>> {
-        Box::pin(ciphertexts::find(self, handle))
+    fn ciphertexts<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<Option<StoredCiphertext>>> {
+        Box::pin(ciphertexts::find(self, handles))
     }
 
-    fn add_ciphertext<'a>(&'a self, ciphertext: &'a StoredCiphertext) -> StoreFuture<'a, ()> {
-        Box::pin(ciphertexts::add(self, ciphertext))
+    fn ciphertext_heads<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<Option<CiphertextHead>>> {
+        Box::pin(ciphertexts::heads(self, handles))
+    }
+
+    fn add_ciphertexts<'a>(&'a self, ciphertexts: &'a [StoredCiphertext]) -> StoreFuture<'a, ()> {
+        Box::pin(ciphertexts::add(self, ciphertexts))
     }
 
     fn ciphertexts_to_cool<'a>(&'a self, request: &'a CoolingRequest) -> StoreFuture<'a, Vec<Handle>> {
@@ -296,6 +335,10 @@ impl Store for PostgresStore {
 
     fn cool_ciphertext<'a>(&'a self, packed: &'a StoredCiphertext) -> StoreFuture<'a, ()> {
         Box::pin(ciphertexts::cool(self, packed))
+    }
+
+    fn known_handles<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<bool>> {
+        Box::pin(async move { handles::known(&mut *self.pool().acquire().await?, self.tenant, handles).await })
     }
 
     fn handle_state(&self, handle: Handle) -> StoreFuture<'_, HandleState> {
@@ -311,6 +354,8 @@ impl Store for PostgresStore {
     }
 
     fn changes(&self) -> BoxStream<'static, ()> {
-        changes::listen(&self.database.options, self.tenant)
+        let own = self.tenant;
+        let all = changes::listen(&self.database.options);
+        all.filter_map(move |tenant| std::future::ready((tenant == own).then_some(()))).boxed()
     }
 }
