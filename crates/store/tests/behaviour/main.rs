@@ -14,6 +14,7 @@ mod cooling;
 mod fixture;
 mod handles;
 mod leases;
+mod places;
 mod postgres;
 mod sqlite_file;
 mod tenants;
