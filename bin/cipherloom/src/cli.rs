@@ -14,6 +14,16 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LogOptions {
     /// Log more: -v what happens, -vv details, -vvv everything. `RUST_LOG` overrides it.
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
@@ -21,9 +31,6 @@ pub(crate) struct Arguments {
     /// Write log lines as JSON objects.
     #[arg(long, global = true)]
     pub(crate) log_json: bool,
-
-    #[command(subcommand)]
-    pub(crate) command: Command,
 }
 
 /// What to do.
@@ -38,6 +45,9 @@ pub(crate) enum Command {
     /// Serve native mode's executor: nodes send the encrypted operations of a block, and get the ciphertexts.
     #[command(long_about = crate::executor::HELP)]
     Executor(crate::executor::ExecutorOptions),
+    /// Serve the chains of a deployment: a gRPC API for their nodes, workers that compute, and metrics.
+    #[command(long_about = crate::coprocessor::HELP)]
+    Coprocessor(Box<crate::coprocessor::CoprocessorOptions>),
     /// Generate and inspect key sets.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -59,12 +69,25 @@ pub(crate) enum Command {
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
+        /// For which of the two binaries.
+        #[arg(long, value_enum, default_value_t)]
+        binary: Binary,
     },
     /// Write manual pages, one per command, into a directory.
     Man {
         /// The directory; it is created if it is missing.
         directory: PathBuf,
     },
+}
+
+/// The binaries there are.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Binary {
+    /// This one, with a command for everything.
+    #[default]
+    Cipherloom,
+    /// `cipherloom coprocessor` under the name and with the options of the 0.6 generation.
+    Coprocessor,
 }
 
 const DEMO_HELP: &str = "\

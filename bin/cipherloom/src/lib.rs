@@ -7,6 +7,7 @@
 
 mod bench;
 mod cli;
+mod coprocessor;
 mod data_dir;
 mod database;
 mod db;
@@ -24,18 +25,22 @@ mod tenant;
 mod token;
 mod wiring;
 
-use std::process::ExitCode;
-
-use clap::Parser;
+use std::{ffi::OsString, process::ExitCode};
 
 use crate::cli::{Arguments, Command};
 
 /// Runs the binary `cipherloom`: reads the command line and does what it says.
 #[must_use]
 pub fn cipherloom() -> ExitCode {
-    let arguments = Arguments::parse();
-    cli::start_logging(arguments.verbose, arguments.log_json);
-    finish(run(arguments.command))
+    let line: Vec<OsString> = std::env::args_os().collect();
+    finish(coprocessor::line::cipherloom(&line).and_then(run))
+}
+
+/// Runs the binary `coprocessor`: `cipherloom coprocessor` with the options of the 0.6 generation at the top.
+#[must_use]
+pub fn coprocessor() -> ExitCode {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    finish(coprocessor::line::coprocessor(&line).and_then(|arguments| coprocessor::run(&arguments.options, arguments.log)))
 }
 
 /// Says why a command failed, and turns its result into the process's.
@@ -51,18 +56,24 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { log, command } = arguments;
+    // The coprocessor starts its own: it also sends traces, and says what it does without being asked.
+    if !matches!(command, Command::Coprocessor(_)) {
+        cli::start_logging(log.verbose, log.log_json);
+    }
     match command {
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Dev(options) => in_runtime(dev::run(options)),
         Command::Executor(options) => executor::run(&options),
+        Command::Coprocessor(options) => coprocessor::run(&options, log),
         Command::Keys(command) => keys::run(command),
         Command::Db(command) => in_runtime(db::run(command)),
         Command::Tenant(command) => in_runtime(tenant::run(command)),
         Command::Graph(command) => in_runtime(graph::run(command)),
         Command::Bench(command) => bench::run(&command),
         Command::Operations(options) => operations::run(&options),
-        Command::Completions { shell } => shell::completions(shell),
+        Command::Completions { shell, binary } => shell::completions(shell, binary),
         Command::Man { directory } => shell::manual(&directory),
     }
 }

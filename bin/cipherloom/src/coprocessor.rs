@@ -1,0 +1,49 @@
+//! `cipherloom coprocessor`: the backend that operators run, as a process.
+
+mod config_file;
+mod database_url;
+mod generate;
+pub(crate) mod line;
+mod options;
+mod settings;
+mod signals;
+mod signing_key;
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub(crate) use self::options::{CoprocessorOptions, HELP};
+use crate::cli::{self, LogOptions};
+
+/// Does what the options say: generates keys, or serves until it is told to stop.
+///
+/// # Errors
+/// If the options do not go together, or what they name cannot be used.
+pub(crate) fn run(options: &CoprocessorOptions, log: LogOptions) -> Result<()> {
+    if options.print_config {
+        print!("{}", options.settings.to_toml());
+        return Ok(());
+    }
+    if options.generate_fhe_keys {
+        cli::start_logging(log.verbose, log.log_json);
+        return generate::run(options);
+    }
+    check(options)?;
+    cli::start_logging(log.verbose.saturating_add(1), log.log_json);
+    bail!("this build has no server and no workers yet")
+}
+
+/// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
+fn check(options: &CoprocessorOptions) -> Result<()> {
+    ensure!(
+        options.run_server || options.run_bg_worker,
+        "nothing to do: --run-server serves the API, --run-bg-worker computes, and both may be given; --generate-fhe-keys makes a key set, and --help shows everything"
+    );
+    ensure!(
+        options.tls_certificate.is_some() == options.tls_private_key.is_some(),
+        "--tls-certificate and --tls-private-key belong together: give both, or none for connections without encryption"
+    );
+    let url = options.database_url.as_ref().map(database_url::DatabaseUrl::expose);
+    url.filter(|url| !url.is_empty())
+        .map(|_| ())
+        .context("no database: give its URL in the environment as DATABASE_URL, or with --database-url, or in the config file; postgres://USER@HOST/DATABASE, or sqlite:FILE for one process alone")
+}

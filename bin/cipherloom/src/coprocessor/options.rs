@@ -1,0 +1,195 @@
+//! What `cipherloom coprocessor` can be told. Names and defaults of the first group are those of the 0.6 generation and never change.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, value_parser};
+
+use super::{database_url::DatabaseUrl, settings::Settings};
+use crate::cli::EngineOptions;
+
+/// What the help begins with.
+pub(crate) const HELP: &str = "\
+Serve the chains of a deployment: a gRPC API for their nodes, workers that compute, and metrics.
+
+One process does what its flags say, and any number of processes share a PostgreSQL database: API servers (--run-server) behind one address, workers \
+(--run-bg-worker) on machines with many processors, or both in one. Tenants, which are chains with their contracts and keys, are in the database; \
+`cipherloom tenant` manages them and `cipherloom doctor` checks a deployment.
+
+  cipherloom tenant add shop --chain-id 12345 --acl-contract-address 0x… --verifying-contract-address 0x… --keys DIR
+  (umask 077; openssl rand -hex 32 > coprocessor.key)
+  coprocessor --run-server --run-bg-worker
+
+Every option can stand in a file instead, under its name: see --config. The command line comes before the environment, the environment before the file.
+
+SIGTERM and Ctrl-C end it gracefully: health turns to NOT_SERVING, and requests and computations under way get --drain-seconds to finish. A second \
+signal ends it at once; nothing that was accepted is lost either way.";
+
+/// What an option that has a number of threads takes.
+fn threads() -> clap::builder::RangedI64ValueParser<u16> {
+    value_parser!(u16).range(1..=1024)
+}
+
+/// Options of `coprocessor`.
+#[derive(Clone, Args)]
+pub(crate) struct CoprocessorOptions {
+    /// Run the API server
+    #[arg(long)]
+    pub(crate) run_server: bool,
+
+    /// Run the background worker
+    #[arg(long)]
+    pub(crate) run_bg_worker: bool,
+
+    /// Generate fhe keys and exit
+    ///
+    /// The key set is written to ./fhevm-keys, which must not exist. `cipherloom keys generate` does the same for any directory.
+    #[arg(long)]
+    pub(crate) generate_fhe_keys: bool,
+
+    /// Server maximum ciphertexts to schedule per batch
+    ///
+    /// A request to compute (`AsyncCompute`) or to encrypt public values (`TrivialEncryptCiphertexts`) with more of them is refused.
+    #[arg(long, default_value_t = 5000, value_parser = value_parser!(u32).range(1..=65_536))]
+    pub(crate) server_maximum_ciphertexts_to_schedule: u32,
+
+    /// Server maximum ciphertexts to serve on the `GetCiphertexts` endpoint
+    #[arg(long, default_value_t = 5000, value_parser = value_parser!(u32).range(1..=65_536))]
+    pub(crate) server_maximum_ciphertexts_to_get: u32,
+
+    /// Work items batch size
+    ///
+    /// How many transactions the worker takes from the database at a time. A transaction is taken whole, with all its computations.
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u16).range(1..=4096))]
+    pub(crate) work_items_batch_size: u16,
+
+    /// Tenant key cache size
+    ///
+    /// How many key sets are kept in memory; one that several tenants use counts once. A production key set takes about a gigabyte.
+    #[arg(long, default_value_t = 32, value_parser = value_parser!(u16).range(1..=4096))]
+    pub(crate) tenant_key_cache_size: u16,
+
+    /// Maximum compact inputs to upload
+    ///
+    /// An upload with more input lists is refused. The generation misspelt the option; both spellings work.
+    #[arg(
+        long,
+        visible_alias = "maximum-compact-inputs-upload",
+        default_value_t = 10,
+        value_parser = value_parser!(u16).range(1..=256)
+    )]
+    pub(crate) maximimum_compact_inputs_upload: u16,
+
+    /// Maximum values of a compact input list
+    #[arg(long, default_value_t = 255, value_parser = value_parser!(u16).range(1..=255))]
+    pub(crate) maximum_handles_per_input: u16,
+
+    /// Coprocessor FHE processing threads
+    ///
+    /// All key sets share them. The default is lowered to the number of processors; a number that is given is used as it is.
+    #[arg(long, default_value_t = 8, value_parser = threads())]
+    pub(crate) coprocessor_fhe_threads: u16,
+
+    /// Tokio Async IO threads
+    #[arg(long, default_value_t = 4, value_parser = threads())]
+    pub(crate) tokio_threads: u16,
+
+    /// Postgres pool max connections
+    ///
+    /// Two more listen for work and for changes of tenants. No connection is held while FHE runs.
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) pg_pool_max_connections: u32,
+
+    /// Server socket address
+    ///
+    /// Port 0 picks a free one, which is printed.
+    #[arg(long, default_value = "127.0.0.1:50051")]
+    pub(crate) server_addr: SocketAddr,
+
+    /// Prometheus metrics server address
+    ///
+    /// Metrics are at /metrics and health at /health. Port 0 picks a free one, which is printed.
+    #[arg(long, default_value = "0.0.0.0:9100")]
+    pub(crate) metrics_addr: SocketAddr,
+
+    /// Postgres database url. If unspecified DATABASE_URL environment variable is used
+    ///
+    /// A password is safer in the environment than on the command line, which other users can see. `sqlite:FILE` is an embedded database for
+    /// one process.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, hide_default_value = true)]
+    pub(crate) database_url: Option<DatabaseUrl>,
+
+    /// Coprocessor private key file path. Private key is in plain text 0x1234.. format
+    ///
+    /// The server signs the handles of inputs and the ciphertexts it serves with it. Workers need none.
+    #[arg(long, default_value = "./coprocessor.key")]
+    pub(crate) coprocessor_private_key: PathBuf,
+
+    /// Coprocessor service name in OTLP traces
+    #[arg(long, default_value = "coprocessor")]
+    pub(crate) service_name: String,
+
+    /// How often a worker that waits for work looks whether there is any, in milliseconds
+    ///
+    /// The database says so at once; this is for messages that get lost.
+    #[arg(long, default_value_t = 1000, value_parser = value_parser!(u32).range(10..=3_600_000))]
+    pub(crate) worker_polling_interval_ms: u32,
+
+    /// Read options from this file: TOML with a line for each, under the option's name without its dashes
+    #[arg(long, value_name = "FILE", env = "CIPHERLOOM_CONFIG", help_heading = "Options of ours")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Print the options in effect as a config file, with where each comes from, and exit
+    #[arg(long, help_heading = "Options of ours")]
+    pub(crate) print_config: bool,
+
+    /// Keep the bytes of new ciphertexts in this object store instead of in the database
+    ///
+    /// All processes on the database need the same. It may be public: bytes are checked against the digest in the database.
+    #[arg(long, value_name = "URL", help_heading = "Options of ours")]
+    pub(crate) ciphertext_store: Option<String>,
+
+    /// Memory for ciphertexts that workers are likely to need again, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = value_parser!(u32).range(0..=1_048_576), help_heading = "Options of ours")]
+    pub(crate) ciphertext_cache_mib: u32,
+
+    /// Serve the API over TLS with the certificate chain in this PEM file
+    #[arg(long, value_name = "FILE", help_heading = "Options of ours")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+
+    /// The certificate's private key, a PEM file
+    #[arg(long, value_name = "FILE", help_heading = "Options of ours")]
+    pub(crate) tls_private_key: Option<PathBuf>,
+
+    /// How long requests and computations under way may take to finish at the end
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(0..=3600), help_heading = "Options of ours")]
+    pub(crate) drain_seconds: u32,
+
+    /// This process's name in leases, unique among the processes on the database [default: the host's name and a random number]
+    #[arg(long, value_name = "NAME", help_heading = "Options of ours")]
+    pub(crate) worker_name: Option<String>,
+
+    /// Leave the database's schema as it is, and refuse to start unless it is the newest; `cipherloom db migrate` brings it there
+    #[arg(long, help_heading = "Options of ours")]
+    pub(crate) no_migrate: bool,
+
+    /// INSECURE: serve tenants whose key set hides nothing, for tests
+    #[arg(long, help_heading = "Options of ours")]
+    pub(crate) insecure_keys: bool,
+
+    /// Print one JSON object with the addresses once everything runs, instead of sentences
+    #[arg(long, help_heading = "Options of ours")]
+    pub(crate) json: bool,
+
+    #[command(flatten, next_help_heading = "Options of ours")]
+    pub(crate) engine: EngineOptions,
+
+    /// All options in effect and where they come from.
+    #[arg(skip)]
+    pub(crate) settings: Settings,
+}
+
+impl std::fmt::Debug for CoprocessorOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.settings.iter().map(|setting| &setting.name)).finish()
+    }
+}

@@ -1,0 +1,190 @@
+//! Every option in effect, and where it comes from: for messages, and for `--print-config`.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
+
+use super::config_file::{ConfigFile, Kind};
+
+/// Options that say what to do this once. They have no place in a file.
+const ACTIONS: [&str; 6] = ["help", "version", "verbose", "config", "print_config", "generate_fhe_keys"];
+
+/// Options whose values are secret and never shown.
+const SECRETS: [&str; 1] = ["database_url"];
+
+/// Where a value comes from, the strongest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Nobody gave one.
+    Default,
+    /// The config file.
+    File,
+    /// The environment.
+    Environment,
+    /// The command line.
+    CommandLine,
+}
+
+impl Source {
+    const fn describe(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+            Self::CommandLine => "command line",
+        }
+    }
+}
+
+/// One option in effect.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// The option's name, without dashes in front.
+    pub(crate) name: String,
+    /// Its value as TOML has it; `None` if there is none or it is secret.
+    value: Option<String>,
+    /// Whether it has a value that is not shown.
+    secret: bool,
+    source: Source,
+}
+
+/// All options in effect.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings(Vec<Setting>);
+
+/// Returns the options that a config file can give.
+pub(super) fn configurable(command: &Command) -> impl Iterator<Item = &Arg> {
+    command
+        .get_arguments()
+        .filter(|argument| argument.get_long().is_some() && !ACTIONS.contains(&argument.get_id().as_str()))
+}
+
+impl Settings {
+    /// Takes the options from what the command line was parsed to; the file's values are among them as defaults.
+    pub(super) fn new(command: &Command, matches: &ArgMatches, file: Option<&ConfigFile>) -> Self {
+        let setting = |argument: &Arg| {
+            let id = argument.get_id().as_str();
+            let source = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => Source::CommandLine,
+                Some(ValueSource::EnvVariable) => Source::Environment,
+                _ if file.is_some_and(|file| file.has(id)) => Source::File,
+                _ => Source::Default,
+            };
+            let secret = SECRETS.contains(&id);
+            Setting {
+                name: argument.get_long().unwrap_or(id).to_owned(),
+                value: value(argument, matches).filter(|_| !secret),
+                secret: secret && matches.contains_id(id),
+                source,
+            }
+        };
+        Self(configurable(command).map(setting).collect())
+    }
+
+    /// Goes through all of them.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Setting> {
+        self.0.iter()
+    }
+
+    /// Tells whether somebody gave the option, which has this name, a value.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.iter().any(|setting| setting.name == name && setting.source != Source::Default)
+    }
+
+    /// Writes a config file with these options and where each comes from.
+    pub(crate) fn to_toml(&self) -> String {
+        let mut page = String::from("# The options in effect, and where each comes from.\n");
+        for setting in self.iter() {
+            let (name, source) = (&setting.name, setting.source.describe());
+            let written = match (&setting.value, setting.secret) {
+                (_, true) => writeln!(page, "# {name} is set ({source}); it may hold a password and is not shown"),
+                (Some(value), _) => writeln!(page, "{:<48} # {source}", format!("{name} = {value}")),
+                (None, _) => writeln!(page, "# {name} is not set"),
+            };
+            debug_assert!(written.is_ok(), "writing to a string does not fail");
+        }
+        page
+    }
+}
+
+/// Returns an option's value as TOML.
+fn value(argument: &Arg, matches: &ArgMatches) -> Option<String> {
+    let id = argument.get_id().as_str();
+    if matches!(argument.get_action(), ArgAction::SetTrue) {
+        return Some(matches.get_flag(id).to_string());
+    }
+    let raw = matches.get_raw(id)?.next()?.to_string_lossy().into_owned();
+    match Kind::of(argument) {
+        // A JSON string is a TOML string.
+        Kind::Text => Some(serde_json::Value::String(raw).to_string()),
+        Kind::Number | Kind::Flag => Some(raw),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{
+        super::line::{self, CoprocessorArguments},
+        *,
+    };
+
+    #[test]
+    fn what_is_printed_is_a_config_file_and_shows_no_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("coprocessor.toml");
+        std::fs::write(
+            &path,
+            "run_server = true\ntokio-threads = 3\nservice-name = \"a \\\"b\\\"\"\nlog-json = true\nmaximum-compact-inputs-upload = 4\n",
+        )
+        .unwrap();
+        let arguments = [
+            "coprocessor",
+            "--tokio-threads",
+            "2",
+            "--database-url",
+            "postgres://user:geheim@host/db",
+            "--config",
+            path.to_str().unwrap(),
+        ]
+        .map(Into::into);
+        let parsed = line::coprocessor(&arguments).unwrap();
+        assert_eq!((parsed.options.tokio_threads, parsed.options.maximimum_compact_inputs_upload), (2, 4));
+        assert!(parsed.options.run_server && parsed.log.log_json && !parsed.options.run_bg_worker);
+        assert!(!format!("{parsed:?}").contains("geheim"));
+        let settings = &parsed.options.settings;
+        assert!(settings.is_given("tokio-threads") && settings.is_given("run-server") && !settings.is_given("coprocessor-fhe-threads"));
+
+        let page = settings.to_toml();
+        assert!(!page.contains("geheim"), "{page}");
+        for (start, end) in [
+            ("tokio-threads = 2 ", "# command line"),
+            ("run-server = true ", "# file"),
+            ("service-name = \"a \\\"b\\\"\" ", "# file"),
+            ("maximimum-compact-inputs-upload = 4 ", "# file"),
+            ("coprocessor-fhe-threads = 8 ", "# default"),
+        ] {
+            assert!(page.lines().any(|line| line.starts_with(start) && line.ends_with(end)), "{page}");
+        }
+        // It can be read again, and says the same.
+        let again = ConfigFile::parse(&page, &CoprocessorArguments::command()).unwrap();
+        assert!(again.has("tokio_threads") && again.has("run_server") && !again.has("database_url"));
+    }
+
+    #[test]
+    fn both_binaries_read_a_config_file_alike() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("coprocessor.toml");
+        std::fs::write(&path, "run-bg-worker = true\nlog-json = true\nwork-items-batch-size = 3\n").unwrap();
+        let config = path.to_str().unwrap();
+        let parsed = line::cipherloom(&["cipherloom", "coprocessor", "--config", config].map(Into::into)).unwrap();
+        let crate::cli::Command::Coprocessor(options) = parsed.command else {
+            panic!("another command was parsed")
+        };
+        assert!(parsed.log.log_json && options.run_bg_worker);
+        assert_eq!(options.work_items_batch_size, 3);
+        let other = line::coprocessor(&["coprocessor", "--config", config].map(Into::into)).unwrap();
+        assert_eq!(options.settings.to_toml(), other.options.settings.to_toml());
+    }
+}

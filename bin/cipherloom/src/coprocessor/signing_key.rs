@@ -1,0 +1,104 @@
+//! The file with the key that the server signs with.
+
+use std::{fs::File, io::Read, path::Path};
+
+use alloy::signers::local::PrivateKeySigner;
+use anyhow::{Context, Result};
+use zeroize::Zeroizing;
+
+/// The longest file that is read, in bytes. A key is 66 characters; some editors add lines.
+const MAX_BYTES: u64 = 1024;
+
+/// What a key is and how to make one, for messages.
+const HOW: &str = "it is 64 hexadecimal digits, with or without 0x, in a file that --coprocessor-private-key names; `(umask 077; openssl rand -hex 32 > FILE)` makes one";
+
+/// Reads the key from a file: 64 hexadecimal digits, `0x` in front or not, space around it or not.
+///
+/// # Errors
+/// If the file cannot be read or holds no key. What it holds is never repeated.
+pub(crate) fn read(path: &Path) -> Result<PrivateKeySigner> {
+    let unreadable = || format!("cannot read the key that the server signs with, {}; {HOW}", path.display());
+    let malformed = |reason: &str| anyhow::anyhow!("{} holds no private key: {reason}; {HOW}", path.display());
+    let file = File::open(path).with_context(unreadable)?;
+    warn_of_readers(&file, path);
+    let mut text = Zeroizing::new(Vec::with_capacity(128));
+    file.take(MAX_BYTES + 1).read_to_end(&mut text).with_context(unreadable)?;
+    let trimmed = text.trim_ascii();
+    let digits = trimmed.strip_prefix(b"0x").unwrap_or(trimmed);
+    if digits.is_empty() {
+        return Err(malformed("it is empty"));
+    }
+    let mut bytes = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(digits, bytes.as_mut_slice()).map_err(|error| match error {
+        hex::FromHexError::InvalidHexCharacter { .. } => malformed("it has characters that are no hexadecimal digits"),
+        _ => malformed("it has another length"),
+    })?;
+    PrivateKeySigner::from_slice(bytes.as_slice()).map_err(|_| malformed("the number is zero, or not below the order of secp256k1"))
+}
+
+#[cfg(unix)]
+fn warn_of_readers(file: &File, path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if let Ok(mode) = file.metadata().map(|metadata| metadata.permissions().mode())
+        && mode & 0o077 != 0
+    {
+        tracing::warn!(
+            path = %path.display(),
+            mode = format!("{:o}", mode & 0o777),
+            "others can access the coprocessor's private key; run chmod 600"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+const fn warn_of_readers(_: &File, _: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
+
+    fn read_text(text: &str) -> Result<PrivateKeySigner> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("coprocessor.key");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn a_key_is_read_however_it_is_written() {
+        let expected = read_text(KEY).unwrap().address();
+        for text in [
+            format!("0x{KEY}"),
+            format!("  0x{KEY}\r\n"),
+            KEY.to_uppercase(),
+            format!("\n{KEY}\n\n"),
+        ] {
+            assert_eq!(read_text(&text).unwrap().address(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_repeating_it() {
+        let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
+        let zero = "0".repeat(64);
+        let zeta = format!("{}z", &KEY[..63]);
+        let long = "1".repeat(2000);
+        let (half, doubled) = (&KEY[..32], format!("{KEY}{KEY}"));
+        for text in ["", "0x", half, &doubled, order, &zero, &zeta, &long] {
+            let error = read_text(text).unwrap_err().to_string();
+            assert!(error.contains("openssl rand"), "{error}");
+            assert!(text.len() < 3 || !error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_that_says_how_to_make_one() {
+        let error = read(Path::new("/nowhere/coprocessor.key")).unwrap_err().to_string();
+        assert!(
+            error.contains("/nowhere/coprocessor.key") && error.contains("openssl rand"),
+            "{error}"
+        );
+    }
+}
