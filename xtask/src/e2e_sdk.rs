@@ -92,7 +92,10 @@ fn major(version: &str) -> Option<u32> {
 }
 
 /// Builds the binary and returns where it is.
-fn build() -> Result<PathBuf> {
+///
+/// # Errors
+/// If it does not build.
+pub(crate) fn build() -> Result<PathBuf> {
     let mut command = cargo(&[
         "build",
         "--release",

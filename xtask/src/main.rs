@@ -3,6 +3,7 @@
 
 mod command;
 mod contracts;
+mod e2e_coprocessor;
 mod e2e_kms_wasm;
 mod e2e_sdk;
 mod gates;
@@ -80,7 +81,7 @@ enum Command {
         #[arg(long)]
         binary: Option<PathBuf>,
     },
-    /// Run published clients from npm, unmodified, against what is built here.
+    /// Run what is built here as a whole: published clients from npm, unmodified, against it, or the coprocessor backend at full scale.
     #[command(subcommand)]
     E2e(EndToEnd),
     /// Everything the merge gate runs: check, then test.
@@ -89,6 +90,16 @@ enum Command {
 
 #[derive(Subcommand)]
 enum EndToEnd {
+    /// Run the coprocessor backend at full scale: crash tests on a private PostgreSQL, then the load test tool; print a table of the bars. Takes
+    /// about half an hour on two cores.
+    Coprocessor {
+        /// Do a few minutes' worth, to try it out.
+        #[arg(long)]
+        reduced: bool,
+        /// Measure this binary instead of a newly built one. Tests are built in any case.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Open a user decryption answer with the WebAssembly client that SDKs bundle.
     KmsWasm,
     /// Carry an encrypted transfer through `cipherloom dev`, on real TFHE, with the published SDKs.
@@ -124,6 +135,14 @@ fn run(command: Command) -> Result<()> {
         Command::LibraryProbe { out } => library_probe::run(&out),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),
         Command::RuleStatistics { json, binary } => rule_statistics::run(json, binary),
+        Command::E2e(EndToEnd::Coprocessor { reduced, binary }) => {
+            let scale = if reduced {
+                e2e_coprocessor::Scale::Reduced
+            } else {
+                e2e_coprocessor::Scale::Full
+            };
+            e2e_coprocessor::run(scale, binary)
+        }
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
         Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),

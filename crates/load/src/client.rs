@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use cipherloom_fhe::Decrypt;
 use cipherloom_primitives::{Address, FheType};
 use cipherloom_rpc::fhevm::coprocessor::{
     AsyncComputeRequest, GetCiphertextBatch, InputCiphertextResponse, InputToUpload, InputUploadBatch, TrivialEncryptBatch,
@@ -219,14 +220,34 @@ impl TenantClient {
     ///
     /// # Errors
     /// As [`Ledger::check`] and [`Self::compute`]; [`LoadError::TooSlow`] if no further value appears for as long as this.
-    pub async fn await_all(&self, ledger: &mut Ledger, decryptor: &dyn cipherloom_fhe::Decrypt, stall: Duration) -> Result<(), LoadError> {
-        let mut missing = ledger.values().to_vec();
+    pub async fn await_all(&self, ledger: &mut Ledger, decryptor: &dyn Decrypt, stall: Duration) -> Result<(), LoadError> {
+        let values = ledger.values().to_vec();
+        self.await_each(values, stall, |asked, fetched| ledger.check(asked, fetched, decryptor))
+            .await
+    }
+
+    /// Waits until every one of these values is there, and decrypts none.
+    ///
+    /// # Errors
+    /// As [`Self::await_all`], wrong values apart.
+    pub async fn await_present(&self, values: &[Value], stall: Duration) -> Result<(), LoadError> {
+        let count = |_: &[Value], fetched: &[Option<Fetched>]| Ok(fetched.iter().flatten().count());
+        self.await_each(values.to_vec(), stall, count).await
+    }
+
+    /// Waits until all are there. What is fetched is shown, and how many there were is asked for.
+    async fn await_each(
+        &self,
+        mut missing: Vec<Value>,
+        stall: Duration,
+        mut found: impl FnMut(&[Value], &[Option<Fetched>]) -> Result<usize, LoadError>,
+    ) -> Result<(), LoadError> {
         let mut last_progress = Instant::now();
         while !missing.is_empty() {
             // In the order of acceptance, so that what comes first is mostly what is there first.
             let asked = missing.get(..FETCHED_TOGETHER.min(missing.len())).unwrap_or_default().to_vec();
             let fetched = self.fetch(&asked).await?;
-            let found = ledger.check(&asked, &fetched, decryptor)?;
+            let found = found(&asked, &fetched)?;
             let mut there = fetched.iter().map(Option::is_some);
             let rest = missing.split_off(asked.len());
             missing.retain(|_| !there.next().unwrap_or(false));

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -364,6 +365,25 @@ impl Process {
         Some((field("VmRSS:")?, field("VmHWM:")?))
     }
 
+    /// Reads one of its metrics: the sum of all series of that name, 0 if there is none yet.
+    ///
+    /// # Errors
+    /// [`LoadError::Io`] if it does not answer, [`LoadError::Output`] if it answers something else.
+    pub fn metric(&self, name: &str) -> Result<f64, LoadError> {
+        let address = self.metrics_address()?;
+        let cannot = || format!("cannot read metrics from {address}");
+        let mut connection = TcpStream::connect(&address).map_err(LoadError::io(cannot()))?;
+        let mut answer = String::new();
+        connection
+            .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+            .and_then(|()| connection.read_to_string(&mut answer))
+            .map_err(LoadError::io(cannot()))?;
+        sum_of(&answer, name).ok_or_else(|| LoadError::Output {
+            what: "the metrics server".to_owned(),
+            text: answer.lines().next().unwrap_or_default().to_owned(),
+        })
+    }
+
     fn ended(&self, status: ExitStatus) -> LoadError {
         LoadError::Ended {
             what: format!("the {:?}", self.role),
@@ -398,6 +418,22 @@ fn text_of(object: &Value, field: &str) -> Option<String> {
     object.get(field)?.as_str().map(str::to_owned)
 }
 
+/// Adds up the series of a name in an answer with metrics; nothing if it is no such answer.
+fn sum_of(answer: &str, name: &str) -> Option<f64> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    if !head.lines().next()?.contains(" 200 ") {
+        return None;
+    }
+    let mut sum = 0.0;
+    for line in body.lines() {
+        let Some(rest) = line.strip_prefix(name) else { continue };
+        if rest.starts_with(['{', ' ']) {
+            sum += rest.rsplit(' ').next()?.parse::<f64>().ok()?;
+        }
+    }
+    Some(sum)
+}
+
 #[cfg(unix)]
 fn make_private(path: &Path) -> Result<(), LoadError> {
     use std::os::unix::fs::PermissionsExt;
@@ -407,4 +443,18 @@ fn make_private(path: &Path) -> Result<(), LoadError> {
 #[cfg(not(unix))]
 fn make_private(_: &Path) -> Result<(), LoadError> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_a_metric_are_added_up_and_others_are_not() {
+        let answer = "HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\n# TYPE work counter\nwork{tenant=\"a b\"} 2\nwork{tenant=\"c\"} 0.5\nworkers 9\n";
+        assert_eq!(sum_of(answer, "work"), Some(2.5));
+        assert_eq!(sum_of(answer, "workers"), Some(9.0));
+        assert_eq!(sum_of(answer, "nothing"), Some(0.0));
+        assert_eq!(sum_of("HTTP/1.0 404 Not Found\r\n\r\n", "work"), None);
+    }
 }

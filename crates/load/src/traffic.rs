@@ -94,6 +94,13 @@ impl Traffic {
         }
     }
 
+    /// Starts from balances that are there already instead of from an opening: as many accounts as values, whose values are also amounts.
+    /// Enough for transfers; shapes that count or bid need the opening.
+    pub fn open_accounts(&mut self, balances: &[Value]) {
+        self.accounts = balances.to_vec();
+        balances.iter().for_each(|value| self.keep(value.clone()));
+    }
+
     /// Returns public values to be stored by `TrivialEncryptCiphertexts`, and what they are. They can be used from then on.
     pub fn public_values(&mut self, count: usize) -> (Vec<TrivialEncryptRequestSingle>, Vec<Value>) {
         (0..count)
@@ -192,9 +199,10 @@ pub(crate) struct State<'a> {
 
 impl State<'_> {
     pub(crate) fn two_accounts(&self, random: &mut Random) -> (usize, usize) {
-        let from = random.below(ACCOUNTS);
+        let accounts = self.before.accounts.len().max(1);
+        let from = random.below(accounts);
         // Any other one.
-        (from, (from + 1 + random.below(ACCOUNTS - 1)) % ACCOUNTS)
+        (from, (from + 1 + random.below(accounts - 1)) % accounts)
     }
 
     /// # Panics

@@ -1,0 +1,200 @@
+//! The coprocessor backend at full scale: crash tests on real processes, then the load test tool, and a table of the bars.
+//!
+//! PostgreSQL is a private server of this run, and keys are kept in the cache of this project. The tests assert; what they report stands in the table next to
+//! their result. Times are never asserted: they are printed next to their bar, for whoever knows what else the machine was doing.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use cipherloom_private_postgres::PrivatePostgres;
+use serde_json::Value;
+
+use crate::{
+    command::{cache, cargo, program},
+    e2e_sdk, postgres,
+};
+
+/// What test processes mark their figures with.
+const MARK: &str = "E2E ";
+
+/// The integration tests of the backend: crashes, and every option of the command line.
+const TESTS: [(&str, &str); 2] = [
+    ("coprocessor", "everything accepted is present, right, once"),
+    ("coprocessor_options", "every option does what it says"),
+];
+
+/// How much is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// What the bars say.
+    Full,
+    /// A few minutes' worth, to try it out.
+    Reduced,
+}
+
+/// A line of the table.
+struct Line {
+    bar: String,
+    verdict: &'static str,
+    value: String,
+}
+
+/// Runs everything and prints the table.
+///
+/// # Errors
+/// If PostgreSQL cannot be had, something does not build, a benchmark fails, or a bar that is no time is missed.
+pub(crate) fn run(scale: Scale, binary: Option<PathBuf>) -> Result<()> {
+    let server = postgres::start()?;
+    let mut lines = Vec::new();
+    for (test, bar) in TESTS {
+        lines.extend(run_tests(scale, &server, test, bar)?);
+    }
+    let binary = binary.map_or_else(e2e_sdk::build, Ok)?;
+    let on_postgres = bench(scale, &binary, Some(&server.create_database()?))?;
+    let embedded = bench(scale, &binary, None)?;
+    lines.extend(figures(&on_postgres, &embedded));
+    println!();
+    println!("{:<52} {:<9} measured", "bar", "");
+    for Line { bar, verdict, value } in &lines {
+        println!("{bar:<52} {verdict:<9} {value}");
+    }
+    let failed = lines.iter().filter(|line| line.verdict == "FAILED").count();
+    ensure!(failed == 0, "{failed} of the bars above are missed");
+    Ok(())
+}
+
+/// Runs an integration test and collects what it reports.
+fn run_tests(scale: Scale, server: &PrivatePostgres, test: &str, bar: &str) -> Result<Vec<Line>> {
+    let (name, directory) = postgres::environment(server);
+    let mut command = cargo(&["test", "--release", "--locked", "--package", "cipherloom", "--test", test]);
+    // One after the other: they share the machine with nobody then, and print their figures on lines of their own.
+    command.args(["--", "--test-threads=1", "--nocapture"]);
+    command.env(name, directory).stdout(Stdio::piped());
+    if scale == Scale::Full {
+        command.env("CIPHERLOOM_E2E", "full");
+    }
+    println!("+ tests of {test}, {scale:?} scale");
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("the tests have no output")?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read what the tests print")?;
+        println!("  {line}");
+        lines.extend(reported(&line));
+    }
+    let passed = child.wait()?.success();
+    lines.insert(
+        0,
+        Line {
+            bar: bar.to_owned(),
+            verdict: if passed { "passed" } else { "FAILED" },
+            value: format!("cargo test --package cipherloom --test {test}"),
+        },
+    );
+    Ok(lines)
+}
+
+/// Reads a figure from a line of a test's output.
+fn reported(line: &str) -> Option<Line> {
+    let (_, report) = line.split_once(MARK)?;
+    let (bar, value) = report.split_once(": ")?;
+    Some(Line {
+        bar: format!("  {bar}"),
+        verdict: "asserted",
+        value: value.to_owned(),
+    })
+}
+
+/// Runs the load test tool on PostgreSQL or embedded, and returns what it found.
+fn bench(scale: Scale, binary: &std::path::Path, database_url: Option<&str>) -> Result<Value> {
+    let keys = cache().join("e2e-keys").join("production");
+    let mut command = program(binary, &["bench", "coprocessor", "--json", "--keys"]);
+    command.arg(keys);
+    let sizes = match (scale, database_url) {
+        (Scale::Full, Some(_)) => ["--rows", "2000000", "--window", "200000", "--transactions", "20000"],
+        (Scale::Full, None) => ["--rows", "500000", "--window", "100000", "--transactions", "5000"],
+        (Scale::Reduced, _) => ["--rows", "50000", "--window", "20000", "--transactions", "500"],
+    };
+    command.args(sizes);
+    if let Some(url) = database_url {
+        command.env("CIPHERLOOM_BENCH_DATABASE_URL", url);
+    }
+    println!("+ bench coprocessor {}", sizes.join(" "));
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start the benchmark")?;
+    if !output.status.success() {
+        bail!("the benchmark failed: {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("the benchmark printed no JSON")
+}
+
+/// Puts times next to their bars.
+fn figures(on_postgres: &Value, embedded: &Value) -> Vec<Line> {
+    let number = |report: &Value, pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let line = |bar: &str, value: String| Line {
+        bar: bar.to_owned(),
+        verdict: "measured",
+        value,
+    };
+    let mut lines = Vec::new();
+    for (name, report, bar) in [("PostgreSQL", on_postgres, "20 ms"), ("SQLite", embedded, "5 ms")] {
+        let rate = |size: &str| number(report, &format!("/ingestion/{size}/computations_per_second"));
+        let rows = |size: &str| number(report, &format!("/ingestion/{size}/rows"));
+        lines.extend([
+            line(
+                &format!("{name}: ingestion, bar 20,000/s (PostgreSQL)"),
+                format!(
+                    "{:.0}/s at {:.0} rows, {:.0}/s at {:.0}",
+                    rate("small"),
+                    rows("small"),
+                    rate("large"),
+                    rows("large")
+                ),
+            ),
+            line(
+                &format!("{name}: time each, large by small, bar 1"),
+                format!("{:.2}", number(report, "/ingestion/time_ratio")),
+            ),
+            line(
+                &format!("{name}: wake-up, median, bar {bar}"),
+                format!(
+                    "{:.2} ms from the request, {:.2} ms from the answer",
+                    number(report, "/latency/ms_from_request/median"),
+                    number(report, "/latency/ms_from_answer/median")
+                ),
+            ),
+            line(
+                &format!("{name}: throughput on plaintext"),
+                format!("{:.0} transactions/s", number(report, "/throughput/transactions_per_second")),
+            ),
+            line(
+                &format!("{name}: outside of FHE, bar 5 %"),
+                format!("{:.1} %", 100.0 * number(report, "/fhe/cpu_outside_fhe")),
+            ),
+        ]);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_wherever_they_stand_in_a_line() {
+        let line = reported("test killed::workers ... E2E fair share: 33 %, 33 %, 34 %").unwrap();
+        assert_eq!((line.bar.as_str(), line.value.as_str()), ("  fair share", "33 %, 33 %, 34 %"));
+        assert!(reported("test killed::workers ... ok").is_none());
+    }
+
+    #[test]
+    fn a_figure_that_is_missing_is_no_number() {
+        let lines = figures(&serde_json::json!({"fhe": {"cpu_outside_fhe": 0.031}}), &Value::Null);
+        assert_eq!(lines.len(), 10);
+        assert!(lines.iter().any(|line| line.value == "3.1 %"));
+        assert!(lines.iter().any(|line| line.value == "NaN"));
+    }
+}
