@@ -111,7 +111,7 @@ impl Coprocessor {
     }
 
     /// Expands an admitted input that was not stored yet, and stores it.
-    async fn expand_stored(&self, handle: Handle) -> Result<StoredCiphertext, CoprocessorError> {
+    pub(crate) async fn expand_stored(&self, handle: Handle) -> Result<StoredCiphertext, CoprocessorError> {
         let Some(list) = self.store().admitted_input(InputKey::Handle(handle)).await? else {
             return Err(match self.store().handle_state(handle).await? {
                 HandleState::Failed(reason) => CoprocessorError::Failed { handle, reason },
@@ -122,11 +122,12 @@ impl Coprocessor {
         let ciphertexts = self.ciphertexts();
         let expanded = self.compute(move || ciphertexts.packed_input(handle, &list));
         let stored = expanded.await.map_err(|_| CoprocessorError::ThreadLost)??;
-        self.store().add_ciphertext(&stored).await?;
+        self.store().add_ciphertexts(std::slice::from_ref(&stored)).await?;
         Ok(stored)
     }
 
-    async fn packed(&self, stored: StoredCiphertext) -> Result<StoredCiphertext, CoprocessorError> {
+    /// Brings a stored ciphertext to packed form.
+    pub(crate) async fn packed(&self, stored: StoredCiphertext) -> Result<StoredCiphertext, CoprocessorError> {
         let handle = stored.handle;
         // What another key set's backend made is handed out as it is; the KMS refuses it by its key set.
         if stored.form == CiphertextForm::Packed || stored.key_set_id != self.key_set_id() {

@@ -13,7 +13,7 @@ use std::{
 
 use cipherloom_engine::EngineError;
 use cipherloom_primitives::Handle;
-use cipherloom_store::{Finished, Lease, LeaseRequest, LeasedTransaction, OutputFailure, StoreError};
+use cipherloom_store::{Finished, Lease, LeaseRequest, LeasedTransaction, OutputFailure, StoreError, TransactionNumber};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +94,7 @@ impl Coprocessor {
             now_ms: (config.clock)(),
             duration_ms: u64::try_from(config.lease_duration.as_millis()).unwrap_or(u64::MAX),
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            first: Vec::new(),
         };
         self.store().lease_transactions(&request).await
     }
@@ -150,7 +151,7 @@ impl Coprocessor {
         match self.publish(lease, &finished).await {
             Err(StoreError::LeaseLost { .. }) => tracing::info!(transaction = %hash, "results dropped: the lease was lost"),
             Err(error) => return Err(error),
-            Ok(()) => {
+            Ok(_) => {
                 let (outputs, failures) = (finished.ciphertexts.len(), finished.failures.len());
                 let seconds = start.elapsed().as_secs_f64();
                 tracing::info!(transaction = %hash, outputs, failures, bootstraps, seconds, "published");
@@ -168,7 +169,7 @@ impl Coprocessor {
     }
 
     /// Publishes results, trying again while the store is only busy: they took long to compute.
-    async fn publish(&self, lease: &Lease, finished: &Finished) -> Result<(), StoreError> {
+    async fn publish(&self, lease: &Lease, finished: &Finished) -> Result<Vec<TransactionNumber>, StoreError> {
         for _ in 1..PUBLISH_ATTEMPTS {
             match self.store().finish_transaction(lease, finished).await {
                 Err(error) if error.is_retryable() => {

@@ -2,7 +2,7 @@
 
 use cipherloom_primitives::{Address, B256, FheType, Handle};
 
-use crate::StoreError;
+use crate::{StoreError, TenantLimits};
 
 /// Converts a number to a database integer.
 pub(crate) fn integer(what: &'static str, value: u64) -> Result<i64, StoreError> {
@@ -45,4 +45,15 @@ pub(crate) fn type_ids(types: &[FheType]) -> Vec<u8> {
 /// Writes a text that comes from outside: PostgreSQL refuses the character zero, and what was computed must not be lost for it.
 pub(crate) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
+}
+
+/// Reads the limits of a tenant.
+pub(crate) fn limits(pending: Option<i64>, concurrent: Option<i32>) -> Result<TenantLimits, StoreError> {
+    Ok(TenantLimits {
+        max_pending_transactions: pending.map(|limit| number("limit of pending transactions", limit)).transpose()?,
+        max_concurrent_transactions: concurrent
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|error| StoreError::corrupt("limit of concurrent transactions", error))?,
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cipherloom_primitives::B256;
+use cipherloom_primitives::{B256, Handle};
 use sqlx::postgres::PgDatabaseError;
 
 /// Errors of this crate.
@@ -45,6 +45,30 @@ pub enum StoreError {
         /// The number of the block.
         number: u64,
     },
+    /// Pushed work needs handles that nothing will compute.
+    #[error("nothing is known about the handles {}", list(.0))]
+    UnknownHandles(Vec<Handle>),
+    /// Pushed work has outputs that are known already, or one twice. Without them it can be recorded.
+    #[error("the outputs {} are known already", list(.0))]
+    KnownHandles(Vec<Handle>),
+    /// The tenant may not have more transactions pending.
+    #[error("the tenant may have {limit} transactions pending; try again when some are finished")]
+    Backlog {
+        /// How many it may have.
+        limit: u64,
+    },
+    /// Work was pushed to a tenant whose blocks are followed.
+    #[error("the tenant's chain is followed; work cannot be pushed to it too")]
+    Followed,
+    /// A chain was followed for a tenant to which work is pushed.
+    #[error("work is pushed to this tenant; its chain cannot be followed too")]
+    PushedTo,
+    /// A name was to stand for another handle than the one it stands for.
+    #[error("the name of a handle stands for {0} already")]
+    NameTaken(Handle),
+    /// A handle's name is empty or too long.
+    #[error("a handle's name has 1 to 256 bytes, not {0}")]
+    HandleName(usize),
     /// The database was made by an older version of this software, and was to be used as it is.
     #[error("the database has schema version {found}, this software needs {known}; run `cipherloom db migrate`")]
     OlderSchema {
@@ -135,6 +159,16 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// The handles an error lists, the first of them in full.
+fn list(handles: &[Handle]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = handles.iter().take(SHOWN).map(ToString::to_string).collect();
+    match handles.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 impl StoreError {

@@ -46,14 +46,14 @@ pub use inspection::{
     TransactionPosition, TransactionState, TransactionSummary, WaitSummary,
 };
 pub use model::{
-    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease, LeaseRequest,
-    LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext, TransactionNumber,
+    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Delegation, Finished, Grant, Grantee, HandleState, InputKey, Lease,
+    LeaseRequest, LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, StoredCiphertext, TransactionNumber,
 };
 pub use objects::{
     CiphertextDirectory, CiphertextObjects, CloudObjects, ObjectLimits, ObjectsUrl, PublicPlace, WebMirror, object_digest, object_name,
     read_checked,
 };
-pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresStore};
+pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresDiagnosis, PostgresStore};
 pub use pushed::{MAX_HANDLE_NAME_BYTES, NamedHandle, PushedWork};
 pub use sqlite::SqliteStore;
 pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, TenantLimits, Tenants};

@@ -1,5 +1,7 @@
 //! The records a store keeps.
 
+use std::collections::HashMap;
+
 use cipherloom_primitives::{Address, B256, CiphertextForm, Computation, FheType, Handle, HotWindow, input::InputMetadata};
 
 use crate::StoreError;
@@ -96,6 +98,26 @@ pub struct LeaseRequest {
     pub duration_ms: u64,
     /// The most transactions to lease.
     pub limit: u32,
+    /// Transactions to lease before others if they can run: those whose operands the worker has in memory.
+    pub first: Vec<TransactionNumber>,
+}
+
+/// The store's number of a transaction. Numbers are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionNumber(pub(crate) i64);
+
+impl TransactionNumber {
+    /// Returns the number, as it stands in the database's `transactions.id`.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for TransactionNumber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The time-limited right of one worker to one transaction.
@@ -108,10 +130,10 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Returns the store's number of the transaction, for logs.
+    /// Returns the store's number of the transaction.
     #[must_use]
-    pub const fn transaction(&self) -> i64 {
-        self.transaction
+    pub const fn transaction(&self) -> TransactionNumber {
+        TransactionNumber(self.transaction)
     }
 
     /// The error of whoever no longer has this lease.
@@ -191,6 +213,19 @@ impl StoredCiphertext {
         }
     }
 
+    /// Everything but the bytes.
+    #[must_use]
+    pub const fn head(&self) -> CiphertextHead {
+        CiphertextHead {
+            handle: self.handle,
+            key_set_id: self.key_set_id,
+            created_block: self.created_block,
+            raw_digest: self.raw_digest,
+            form: self.form,
+            digest: self.digest,
+        }
+    }
+
     /// The same value in packed form.
     #[must_use]
     pub fn packed(self, digest: B256, bytes: Vec<u8>) -> Self {
@@ -215,6 +250,38 @@ impl std::fmt::Debug for StoredCiphertext {
             .field("digest", &self.digest)
             .field("size_bytes", &self.bytes.len())
             .finish()
+    }
+}
+
+/// A stored ciphertext without its bytes: the fields of [`StoredCiphertext`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CiphertextHead {
+    /// What it is the value of.
+    pub handle: Handle,
+    /// The key set it is encrypted under.
+    pub key_set_id: B256,
+    /// The block of the transaction that published it.
+    pub created_block: Option<u64>,
+    /// The Keccak hash of its raw form.
+    pub raw_digest: B256,
+    /// Which form is stored.
+    pub form: CiphertextForm,
+    /// The Keccak hash of the stored bytes.
+    pub digest: B256,
+}
+
+impl CiphertextHead {
+    /// The ciphertext with these bytes.
+    pub(crate) fn with_bytes(self, bytes: Vec<u8>) -> StoredCiphertext {
+        StoredCiphertext {
+            handle: self.handle,
+            key_set_id: self.key_set_id,
+            created_block: self.created_block,
+            raw_digest: self.raw_digest,
+            form: self.form,
+            digest: self.digest,
+            bytes,
+        }
     }
 }
 
@@ -298,4 +365,23 @@ impl HandleState {
             None => Self::Unknown,
         }
     }
+}
+
+/// Puts ciphertexts into the order of the handles that were asked for. A handle may be there twice.
+pub(crate) fn in_order(handles: &[Handle], mut found: HashMap<Handle, StoredCiphertext>) -> Vec<Option<StoredCiphertext>> {
+    let mut left: HashMap<Handle, usize> = HashMap::with_capacity(handles.len());
+    for handle in handles {
+        *left.entry(*handle).or_default() += 1;
+    }
+    let mut take = |handle: &Handle| {
+        let left = left.get_mut(handle)?;
+        *left -= 1;
+        // The last one asked for gets the bytes themselves.
+        if *left == 0 {
+            found.remove(handle)
+        } else {
+            found.get(handle).cloned()
+        }
+    };
+    handles.iter().map(&mut take).collect()
 }

@@ -56,6 +56,17 @@ pub struct Tenant {
     pub is_admin: bool,
     /// Whether it is refused everything for now.
     pub disabled: bool,
+    /// How much of the deployment it may use.
+    pub limits: TenantLimits,
+}
+
+/// How much of a deployment a tenant may use. None is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// How many transactions it may have pending; what it pushes beyond is refused.
+    pub max_pending_transactions: Option<u64>,
+    /// How many of its transactions may be computed at the same time, by all workers together.
+    pub max_concurrent_transactions: Option<u32>,
 }
 
 /// A tenant to add.
@@ -138,6 +149,14 @@ impl ApiKey {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApiKeyDigest(pub(crate) [u8; 32]);
 
+impl ApiKeyDigest {
+    /// Returns the bytes of the digest, to be compared in constant time.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// A key set in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySetRecord {
@@ -199,6 +218,12 @@ pub trait Tenants: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::UnknownTenant`].
     fn set_tenant_disabled(&self, tenant: TenantId, disabled: bool) -> StoreFuture<'_, ()>;
+
+    /// Replaces a tenant's limits.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownTenant`]; [`StoreError::OutOfRange`] for numbers a database integer cannot hold.
+    fn set_tenant_limits(&self, tenant: TenantId, limits: TenantLimits) -> StoreFuture<'_, ()>;
 
     /// Removes a tenant and everything it has: blocks, inputs, ciphertexts. Key sets stay.
     ///

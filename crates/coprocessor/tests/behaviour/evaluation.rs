@@ -187,7 +187,7 @@ async fn ciphertexts_of_another_key_set_are_refused() {
         .await
         .unwrap();
     let foreign = cipherloom_store::StoredCiphertext::raw(handle(1), B256::repeat_byte(0x66), B256::ZERO, vec![1, 2, 3]);
-    bench.store.add_ciphertext(&foreign).await.unwrap();
+    bench.store.add_ciphertexts(std::slice::from_ref(&foreign)).await.unwrap();
     let next = transaction(0, vec![add(handle(1), handle(1), handle(2))], &[handle(2)]);
     bench.coprocessor.record_blocks(&[block(2, vec![next])]).await.unwrap();
     bench.compute_all().await;

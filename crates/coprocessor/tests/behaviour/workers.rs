@@ -176,6 +176,7 @@ async fn lease(bench: &Bench, now_ms: u64) -> Vec<LeasedTransaction> {
         now_ms,
         duration_ms: 1,
         limit: 1,
+        first: Vec::new(),
     };
     bench.store.lease_transactions(&request).await.unwrap()
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use cipherloom_primitives::Handle;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{PostgresStore, changes::announce, leases::order_waits};
 use crate::{
     BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError, TenantId,
     columns::{hash, integer, number},
+    encoding::encode,
 };
 
-const RECENT: &str = "SELECT number, hash, parent_hash, timestamp_s FROM blocks WHERE tenant_id = $1 ORDER BY number DESC LIMIT $2";
+const RECENT: &str = "SELECT number, hash, parent_hash, timestamp_s, pushed FROM blocks WHERE tenant_id = $1 ORDER BY number DESC LIMIT $2";
 
 pub(super) async fn recent(store: &PostgresStore, chain_id: u64, limit: u32) -> Result<Vec<BlockRef>, StoreError> {
     if !store.serves(chain_id)? {
@@ -24,7 +26,7 @@ pub(super) async fn recent(store: &PostgresStore, chain_id: u64, limit: u32) -> 
     rows.iter().map(block).collect()
 }
 
-fn block(row: &PgRow) -> Result<BlockRef, StoreError> {
+pub(super) fn block(row: &PgRow) -> Result<BlockRef, StoreError> {
     Ok(BlockRef {
         number: number("block number", row.try_get("number")?)?,
         hash: hash("block hash", row.try_get("hash")?)?,
@@ -37,14 +39,7 @@ pub(super) async fn record(store: &PostgresStore, chain_id: u64, blocks: &[Recor
     store.require(chain_id)?;
     let mut transaction = store.begin().await?;
     order_waits(&mut transaction, store.tenant).await?;
-    let mut newest = sqlx::query(RECENT)
-        .bind(store.tenant.0)
-        .bind(1i64)
-        .fetch_optional(&mut *transaction)
-        .await?
-        .as_ref()
-        .map(block)
-        .transpose()?;
+    let mut newest = followed(&mut transaction, store.tenant).await?;
     for recorded in blocks {
         if newest.is_some_and(|newest| !newest.is_followed_by(&recorded.block)) {
             return Err(StoreError::NotAChild {
@@ -81,49 +76,77 @@ async fn insert_blocks(connection: &mut PgConnection, tenant: TenantId, blocks: 
     Ok(())
 }
 
-/// The transactions with something to compute, with their block.
-fn work(blocks: &[RecordedBlock]) -> impl Iterator<Item = (u64, &RecordedTransaction)> {
-    let all = blocks
-        .iter()
-        .flat_map(|recorded| recorded.transactions.iter().map(|transaction| (recorded.block.number, transaction)));
-    all.filter(|(_, transaction)| !transaction.computations.is_empty())
+/// Returns the newest block, which must be a followed one.
+async fn followed(connection: &mut PgConnection, tenant: TenantId) -> Result<Option<BlockRef>, StoreError> {
+    let newest = sqlx::query(RECENT).bind(tenant.0).bind(1i64).fetch_optional(connection).await?;
+    match newest {
+        Some(row) if row.try_get("pushed")? => Err(StoreError::PushedTo),
+        newest => newest.as_ref().map(block).transpose(),
+    }
+}
+
+/// A transaction with something to compute, and where it stands.
+pub(super) struct Placed<'a> {
+    pub(super) block_number: u64,
+    pub(super) index: u64,
+    pub(super) transaction: &'a RecordedTransaction,
+}
+
+fn work(blocks: &[RecordedBlock]) -> Vec<Placed<'_>> {
+    let all = blocks.iter().flat_map(|recorded| {
+        recorded.transactions.iter().map(|transaction| Placed {
+            block_number: recorded.block.number,
+            index: transaction.index,
+            transaction,
+        })
+    });
+    let mut work: Vec<Placed<'_>> = all.filter(|placed| !placed.transaction.computations.is_empty()).collect();
+    work.sort_by_key(|placed| (placed.block_number, placed.index));
+    work
 }
 
 async fn insert_work(connection: &mut PgConnection, tenant: TenantId, blocks: &[RecordedBlock]) -> Result<(), StoreError> {
-    let ids = insert_transactions(&mut *connection, tenant, blocks).await?;
-    if ids.is_empty() {
+    let work = work(blocks);
+    if work.is_empty() {
         return Ok(());
     }
-    let (mut output_ids, mut outputs): (Vec<i64>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    // What they wait for is counted below.
+    let ids = insert_transactions(&mut *connection, tenant, &work, &[]).await?;
+    insert_outputs(&mut *connection, tenant, &work, &ids).await?;
     let (mut wait_ids, mut waits, mut publishes): (Vec<i64>, Vec<&[u8]>, Vec<bool>) = (Vec::new(), Vec::new(), Vec::new());
-    for (block_number, transaction) in work(blocks) {
-        let position = (
-            integer("block number", block_number)?,
-            integer("transaction index", transaction.index)?,
-        );
-        let id = *ids
-            .get(&position)
-            .ok_or_else(|| StoreError::corrupt("recorded transaction", "its number was not returned"))?;
-        output_ids.extend(transaction.outputs.iter().map(|_| id));
-        outputs.extend(transaction.outputs.iter().map(|handle| handle.as_slice()));
+    let mut pending = 0u64;
+    for (id, placed) in ids.into_iter().zip(&work) {
         // A transaction without outputs is done as it is, and waits for nothing.
-        if !transaction.outputs.is_empty() {
-            for (handles, own) in [(&transaction.boundary, false), (&transaction.outputs, true)] {
+        if !placed.transaction.outputs.is_empty() {
+            pending += 1;
+            for (handles, own) in [(&placed.transaction.boundary, false), (&placed.transaction.outputs, true)] {
                 wait_ids.extend(handles.iter().map(|_| id));
                 waits.extend(handles.iter().map(|handle| handle.as_slice()));
                 publishes.extend(handles.iter().map(|_| own));
             }
         }
     }
+    count_waits(&mut *connection, tenant, wait_ids, waits, publishes).await?;
     sqlx::query(
-        "INSERT INTO transaction_outputs (tenant_id, transaction_id, handle)
-         SELECT $1, * FROM unnest($2::BIGINT[], $3::BYTEA[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO tenant_work AS w (tenant_id, pending) VALUES ($1, $2)
+         ON CONFLICT (tenant_id) DO UPDATE SET pending = w.pending + excluded.pending",
     )
     .bind(tenant.0)
-    .bind(output_ids)
-    .bind(outputs)
-    .execute(&mut *connection)
+    .bind(integer("pending transactions", pending)?)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Records which of some handles transactions wait for, each given with the transaction's number and whether it publishes the handle
+/// itself, and how many these are.
+pub(super) async fn count_waits(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    ids: Vec<i64>,
+    handles: Vec<&[u8]>,
+    publishes: Vec<bool>,
+) -> Result<(), StoreError> {
     sqlx::query(
         "WITH found AS (
             INSERT INTO transaction_waits (tenant_id, transaction_id, handle, publishes)
@@ -138,41 +161,39 @@ async fn insert_work(connection: &mut PgConnection, tenant: TenantId, blocks: &[
               AND (w.publishes OR (SELECT c.handle FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = w.handle) IS NULL)
             ON CONFLICT DO NOTHING
             RETURNING transaction_id)
-         UPDATE transactions t SET waits_for = c.waits
+         UPDATE transactions t SET waits_for = t.waits_for + c.waits
          FROM (SELECT transaction_id, count(*) AS waits FROM found GROUP BY transaction_id) c
          WHERE t.id = c.transaction_id",
     )
     .bind(tenant.0)
-    .bind(wait_ids)
-    .bind(waits)
+    .bind(ids)
+    .bind(handles)
     .bind(publishes)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Inserts the transactions and returns their numbers by block number and index.
-async fn insert_transactions(
+/// Inserts transactions and returns their numbers in the same order. Each waits for as many handles as `waits` lists at its place.
+pub(super) async fn insert_transactions(
     connection: &mut PgConnection,
     tenant: TenantId,
-    blocks: &[RecordedBlock],
-) -> Result<BTreeMap<(i64, i64), i64>, StoreError> {
-    let numbers = integers("block number", work(blocks).map(|(block_number, _)| block_number))?;
-    if numbers.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let indexes = integers("transaction index", work(blocks).map(|(_, transaction)| transaction.index))?;
-    let hashes: Vec<&[u8]> = work(blocks).map(|(_, transaction)| transaction.hash.as_slice()).collect();
-    let computations = work(blocks)
-        .map(|(_, transaction)| serde_json::to_string(&transaction.computations))
-        .collect::<Result<Vec<String>, _>>()
-        .map_err(|error| StoreError::corrupt("computations to record", error))?;
-    let states: Vec<&str> = work(blocks)
-        .map(|(_, transaction)| if transaction.outputs.is_empty() { "done" } else { "pending" })
+    work: &[Placed<'_>],
+    waits: &[Vec<Handle>],
+) -> Result<Vec<i64>, StoreError> {
+    let numbers = integers("block number", work.iter().map(|placed| placed.block_number))?;
+    let indexes = integers("transaction index", work.iter().map(|placed| placed.index))?;
+    let hashes: Vec<&[u8]> = work.iter().map(|placed| placed.transaction.hash.as_slice()).collect();
+    let computations: Vec<Vec<u8>> = work.iter().map(|placed| encode(&placed.transaction.computations)).collect();
+    let states: Vec<&str> = work
+        .iter()
+        .map(|placed| if placed.transaction.outputs.is_empty() { "done" } else { "pending" })
         .collect();
+    let waits = (0..work.len()).map(|place| waits.get(place).map_or(0, Vec::len));
+    let waits: Vec<i32> = waits.map(|waits| i32::try_from(waits).unwrap_or(i32::MAX)).collect();
     let rows = sqlx::query(
-        "INSERT INTO transactions (tenant_id, block_number, transaction_index, hash, computations, state)
-         SELECT $1, * FROM unnest($2::BIGINT[], $3::BIGINT[], $4::BYTEA[], $5::TEXT[], $6::TEXT[])
+        "INSERT INTO transactions (tenant_id, block_number, transaction_index, hash, work, state, waits_for)
+         SELECT $1, * FROM unnest($2::BIGINT[], $3::BIGINT[], $4::BYTEA[], $5::BYTEA[], $6::TEXT[], $7::INTEGER[])
          RETURNING block_number, transaction_index, id",
     )
     .bind(tenant.0)
@@ -181,11 +202,40 @@ async fn insert_transactions(
     .bind(hashes)
     .bind(computations)
     .bind(states)
+    .bind(waits)
     .fetch_all(connection)
     .await?;
-    rows.iter()
+    let mut ids = rows
+        .iter()
         .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)))
-        .collect()
+        .collect::<Result<Vec<((i64, i64), i64)>, StoreError>>()?;
+    // The order of RETURNING is not defined; that of the work is by position.
+    ids.sort_unstable();
+    Ok(ids.into_iter().map(|(_, id)| id).collect())
+}
+
+/// Inserts the outputs of transactions that were inserted under these numbers.
+pub(super) async fn insert_outputs(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    work: &[Placed<'_>],
+    ids: &[i64],
+) -> Result<(), StoreError> {
+    let rows = || ids.iter().zip(work.iter().map(|placed| &placed.transaction.outputs));
+    sqlx::query(
+        "INSERT INTO transaction_outputs (tenant_id, transaction_id, handle)
+         SELECT $1, * FROM unnest($2::BIGINT[], $3::BYTEA[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant.0)
+    .bind(rows().flat_map(|(id, outputs)| outputs.iter().map(|_| *id)).collect::<Vec<_>>())
+    .bind(
+        rows()
+            .flat_map(|(_, outputs)| outputs.iter().map(|handle| handle.as_slice()))
+            .collect::<Vec<_>>(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Delegator, delegate and contract of a delegation, and the number of the block that changed it.
@@ -253,6 +303,7 @@ pub(super) async fn remove_from(store: &PostgresStore, chain_id: u64, first_remo
     }
     let mut transaction = store.begin().await?;
     order_waits(&mut transaction, store.tenant).await?;
+    followed(&mut transaction, store.tenant).await?;
     // Transactions, grants and delegations go with their block. Nothing that stays waits for something that goes: waits are for earlier
     // transactions.
     for statement in [
@@ -265,6 +316,13 @@ pub(super) async fn remove_from(store: &PostgresStore, chain_id: u64, first_remo
             .execute(&mut *transaction)
             .await?;
     }
+    sqlx::query(
+        "UPDATE tenant_work SET pending = (SELECT count(*) FROM transactions WHERE tenant_id = $1 AND state = 'pending')
+         WHERE tenant_id = $1",
+    )
+    .bind(store.tenant.0)
+    .execute(&mut *transaction)
+    .await?;
     announce(&mut transaction, store.tenant).await?;
     transaction.commit().await?;
     Ok(())
@@ -274,11 +332,11 @@ pub(super) async fn count_pending(store: &PostgresStore, chain_id: u64) -> Resul
     if !store.serves(chain_id)? {
         return Ok(0);
     }
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM transactions WHERE tenant_id = $1 AND state = 'pending'")
+    let count: Option<i64> = sqlx::query_scalar("SELECT pending FROM tenant_work WHERE tenant_id = $1")
         .bind(store.tenant.0)
-        .fetch_one(store.pool())
+        .fetch_optional(store.pool())
         .await?;
-    number("count", count)
+    number("count", count.unwrap_or_default())
 }
 
 fn integers(what: &'static str, values: impl Iterator<Item = u64>) -> Result<Vec<i64>, StoreError> {

@@ -1,6 +1,6 @@
 //! Hints that another process changed something: PostgreSQL's notifications.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use sqlx::{
@@ -11,7 +11,7 @@ use sqlx::{
 use crate::{StoreError, TenantId};
 
 /// The channel, with the name that it has in the 0.6 generation. The payload is the tenant's number.
-const CHANNEL: &str = "work_available";
+pub(super) const CHANNEL: &str = "work_available";
 
 /// The pause before the next attempt to listen.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,29 +26,32 @@ pub(super) async fn announce(connection: &mut PgConnection, tenant: TenantId) ->
     Ok(())
 }
 
-/// Listens on a connection of its own, connecting again whenever it is lost. After each new connection there is one hint for what may have
-/// been missed.
-pub(super) fn listen(options: &PgConnectOptions, tenant: TenantId) -> BoxStream<'static, ()> {
+/// Listens on a connection of its own, connecting again whenever it is lost. After each new connection there is one hint for every tenant,
+/// for what may have been missed.
+pub(super) fn listen(options: &PgConnectOptions) -> BoxStream<'static, TenantId> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .max_lifetime(None)
         .idle_timeout(None)
         .connect_lazy_with(options.clone());
-    let own = tenant.0.to_string();
-    stream::unfold(None::<PgListener>, move |mut listener| {
-        let (pool, own) = (pool.clone(), own.clone());
+    let start = (None::<PgListener>, VecDeque::new());
+    stream::unfold(start, move |(mut listener, mut missed)| {
+        let pool = pool.clone();
         async move {
             loop {
+                if let Some(tenant) = missed.pop_front() {
+                    return Some((tenant, (listener, missed)));
+                }
                 let Some(connected) = &mut listener else {
                     match connect(&pool).await {
-                        Ok(connected) => return Some(((), Some(connected))),
+                        Ok((connected, tenants)) => (listener, missed) = (Some(connected), tenants),
                         Err(_) => tokio::time::sleep(PAUSE).await,
                     }
                     continue;
                 };
                 match connected.try_recv().await {
-                    Ok(Some(notification)) if notification.payload() == own => return Some(((), listener)),
-                    Ok(Some(_)) => {}
+                    // What is not a number was not sent by this software.
+                    Ok(Some(notification)) => missed.extend(notification.payload().parse().map(TenantId)),
                     Ok(None) | Err(_) => {
                         listener = None;
                         tokio::time::sleep(PAUSE).await;
@@ -60,9 +63,13 @@ pub(super) fn listen(options: &PgConnectOptions, tenant: TenantId) -> BoxStream<
     .boxed()
 }
 
-async fn connect(pool: &sqlx::PgPool) -> Result<PgListener, sqlx::Error> {
+/// Starts to listen, and then lists all tenants.
+async fn connect(pool: &sqlx::PgPool) -> Result<(PgListener, VecDeque<TenantId>), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
-    Ok(listener)
+    let tenants = sqlx::query_scalar::<_, i32>("SELECT tenant_id FROM tenants ORDER BY tenant_id")
+        .fetch_all(&mut listener)
+        .await?;
+    Ok((listener, tenants.into_iter().map(TenantId).collect()))
 }

@@ -1,63 +1,95 @@
 //! Ciphertexts: written once, cooled once.
 
+use std::collections::HashMap;
+
 use cipherloom_primitives::{B256, CiphertextForm, Handle};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{PostgresStore, changes::announce};
 use crate::{
-    CoolingRequest, StoreError, StoredCiphertext,
+    CiphertextHead, CoolingRequest, StoreError, StoredCiphertext,
     columns::{handle as read_handle, hash, number},
+    model::in_order,
     objects::{put_all, read_checked},
 };
 
-pub(super) async fn find(store: &PostgresStore, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
-    if handle.chain_id() != store.chain_id {
-        return Ok(None);
-    }
-    let row = sqlx::query(
-        "SELECT key_set_id, digest, packed_digest, bytes, created_block_number FROM ciphertexts WHERE tenant_id = $1 AND handle = $2",
+/// How many objects are read at the same time for one call.
+const OBJECTS_AT_ONCE: usize = 16;
+
+pub(super) async fn find(store: &PostgresStore, handles: &[Handle]) -> Result<Vec<Option<StoredCiphertext>>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT handle, key_set_id, digest, packed_digest, created_block_number, bytes FROM ciphertexts
+         WHERE tenant_id = $1 AND handle = ANY ($2)",
     )
     .bind(store.tenant.0)
-    .bind(handle.as_slice())
-    .fetch_optional(store.pool())
+    .bind(handles.iter().map(Handle::as_slice).collect::<Vec<_>>())
+    .fetch_all(store.pool())
     .await?;
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    let mut ciphertext = stored(handle, &row)?;
-    if let Some(bytes) = row.try_get::<Option<Vec<u8>>, _>("bytes")? {
-        ciphertext.bytes = bytes;
-        return Ok(Some(ciphertext));
+    let mut found = HashMap::with_capacity(rows.len());
+    let mut elsewhere = Vec::new();
+    for row in &rows {
+        let head = head(row)?;
+        match row.try_get("bytes")? {
+            Some(bytes) => {
+                found.insert(head.handle, head.with_bytes(bytes));
+            }
+            None => elsewhere.push(head),
+        }
     }
+    let mut read = stream::iter(elsewhere.into_iter().map(|head| object(store, head))).buffer_unordered(OBJECTS_AT_ONCE);
+    while let Some(ciphertext) = read.try_next().await? {
+        found.insert(ciphertext.handle, ciphertext);
+    }
+    Ok(in_order(handles, found))
+}
+
+/// Reads the bytes of a ciphertext that the object store has.
+async fn object(store: &PostgresStore, head: CiphertextHead) -> Result<StoredCiphertext, StoreError> {
     let objects = store.database.objects.as_ref().ok_or(StoreError::NoObjectStore)?;
-    ciphertext.bytes = read_checked(objects.as_ref(), ciphertext.digest).await?;
-    Ok(Some(ciphertext))
+    Ok(head.with_bytes(read_checked(objects.as_ref(), head.digest).await?))
+}
+
+pub(super) async fn heads(store: &PostgresStore, handles: &[Handle]) -> Result<Vec<Option<CiphertextHead>>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT handle, key_set_id, digest, packed_digest, created_block_number FROM ciphertexts
+         WHERE tenant_id = $1 AND handle = ANY ($2)",
+    )
+    .bind(store.tenant.0)
+    .bind(handles.iter().map(Handle::as_slice).collect::<Vec<_>>())
+    .fetch_all(store.pool())
+    .await?;
+    let found = rows.iter().map(|row| head(row).map(|head| (head.handle, head)));
+    let found: HashMap<Handle, CiphertextHead> = found.collect::<Result<_, _>>()?;
+    Ok(handles.iter().map(|handle| found.get(handle).copied()).collect())
 }
 
 /// Reads everything but the bytes.
-fn stored(handle: Handle, row: &PgRow) -> Result<StoredCiphertext, StoreError> {
+fn head(row: &PgRow) -> Result<CiphertextHead, StoreError> {
     let raw_digest = hash("ciphertext digest", row.try_get("digest")?)?;
     let packed_digest: Option<&[u8]> = row.try_get("packed_digest")?;
     let created_block: Option<i64> = row.try_get("created_block_number")?;
-    let raw = StoredCiphertext {
-        created_block: created_block.map(|block| number("created block", block)).transpose()?,
-        ..StoredCiphertext::raw(handle, hash("key set id", row.try_get("key_set_id")?)?, raw_digest, Vec::new())
+    let (form, digest) = match packed_digest {
+        None => (CiphertextForm::Raw, raw_digest),
+        Some(digest) => (CiphertextForm::Packed, hash("packed digest", digest)?),
     };
-    Ok(match packed_digest {
-        None => raw,
-        Some(digest) => StoredCiphertext {
-            form: CiphertextForm::Packed,
-            digest: hash("packed digest", digest)?,
-            ..raw
-        },
+    Ok(CiphertextHead {
+        handle: read_handle(row.try_get("handle")?)?,
+        key_set_id: hash("key set id", row.try_get("key_set_id")?)?,
+        created_block: created_block.map(|block| number("created block", block)).transpose()?,
+        raw_digest,
+        form,
+        digest,
     })
 }
 
-pub(super) async fn add(store: &PostgresStore, ciphertext: &StoredCiphertext) -> Result<(), StoreError> {
-    store.require(ciphertext.handle.chain_id())?;
-    put_objects(store, std::slice::from_ref(ciphertext)).await?;
+pub(super) async fn add(store: &PostgresStore, ciphertexts: &[StoredCiphertext]) -> Result<(), StoreError> {
+    for ciphertext in ciphertexts {
+        store.require(ciphertext.handle.chain_id())?;
+    }
+    put_objects(store, ciphertexts).await?;
     let mut transaction = store.begin().await?;
-    insert(&mut transaction, store, std::slice::from_ref(ciphertext), None).await?;
+    insert(&mut transaction, store, ciphertexts, None).await?;
     announce(&mut transaction, store.tenant).await?;
     transaction.commit().await?;
     Ok(())

@@ -1,11 +1,11 @@
 //! Inputs and what is known about a handle.
 
 use cipherloom_primitives::{Handle, input::InputMetadata};
-use sqlx::{Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{PostgresStore, changes::announce};
 use crate::{
-    AdmittedInput, Grantee, HandleState, InputKey, StoreError,
+    AdmittedInput, Grantee, HandleState, InputKey, StoreError, TenantId,
     columns::{address, hash, integer, type_ids, types},
 };
 
@@ -78,6 +78,30 @@ fn input(row: &PgRow, chain_id: u64) -> Result<AdmittedInput, StoreError> {
         types: types(row.try_get("types")?)?,
         list: row.try_get("list")?,
     })
+}
+
+/// Says which handles are known, in their order.
+pub(super) async fn known(connection: &mut PgConnection, tenant: TenantId, handles: &[Handle]) -> Result<Vec<bool>, StoreError> {
+    let mut known = vec![false; handles.len()];
+    if handles.is_empty() {
+        return Ok(known);
+    }
+    let places = sqlx::query_scalar::<_, i64>(
+        "SELECT place FROM unnest($2::BYTEA[]) WITH ORDINALITY AS h (handle, place)
+         WHERE (SELECT 1 FROM transaction_outputs o WHERE o.tenant_id = $1 AND o.handle = h.handle LIMIT 1) IS NOT NULL
+            OR (SELECT 1 FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = h.handle) IS NOT NULL
+            OR (SELECT 1 FROM input_handles i WHERE i.tenant_id = $1 AND i.handle = h.handle) IS NOT NULL",
+    )
+    .bind(tenant.0)
+    .bind(handles.iter().map(Handle::as_slice).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    for place in places {
+        if let Some(known) = usize::try_from(place - 1).ok().and_then(|place| known.get_mut(place)) {
+            *known = true;
+        }
+    }
+    Ok(known)
 }
 
 /// One statement, so that the answer is of one instant: stored beats pending beats failed beats admitted.

@@ -3,6 +3,7 @@
 //! A transaction has at most one lease because the lease is part of its row. Taking it over raises the generation, so whatever the former
 //! owner still tries matches no row.
 
+use cipherloom_primitives::Computation;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
@@ -11,51 +12,138 @@ use super::{
     ciphertexts::{insert, put_objects},
 };
 use crate::{
-    Finished, Lease, LeaseRequest, LeasedTransaction, StoreError, TenantId,
+    Finished, Lease, LeaseRequest, LeasedTransaction, StoreError, TenantId, TransactionNumber,
     columns::{handle, hash, integer, number, text},
+    encoding::decode,
 };
 
 /// The first key of the advisory locks that [`order_waits`] takes; the second is the tenant's number.
 const WAITS_LOCK: i32 = 0x6369_7068;
 
 /// Rows that another worker is about to lease are skipped, and a row that it has leased meanwhile no longer matches when it is locked.
-const LEASE: &str = "
-    WITH claimed AS MATERIALIZED (
-        SELECT id FROM transactions
-        WHERE tenant_id = $3 AND state = 'pending' AND waits_for = 0 AND (lease_expires_at_ms IS NULL OR lease_expires_at_ms <= $4)
-        ORDER BY block_number, transaction_index
-        LIMIT $5
-        FOR NO KEY UPDATE SKIP LOCKED)
-    UPDATE transactions t
-    SET lease_owner = $1, lease_expires_at_ms = $2, lease_generation = t.lease_generation + 1, attempts = t.attempts + 1
-    FROM claimed WHERE t.id = claimed.id
-    RETURNING t.id, t.lease_generation, t.block_number, t.transaction_index, t.hash, t.computations, t.attempts,
-        (SELECT array_agg(o.handle ORDER BY o.handle) FROM transaction_outputs o WHERE o.transaction_id = t.id) AS outputs";
+macro_rules! lease_of {
+    ($which:literal) => {
+        concat!(
+            "WITH claimed AS MATERIALIZED (
+                SELECT id FROM transactions
+                WHERE tenant_id = $3 AND state = 'pending' AND waits_for = 0 AND (lease_expires_at_ms IS NULL OR lease_expires_at_ms <= $4)",
+            $which,
+            "   ORDER BY block_number, transaction_index
+                LIMIT $5
+                FOR NO KEY UPDATE SKIP LOCKED)
+            UPDATE transactions t
+            SET lease_owner = $1, lease_expires_at_ms = $2, lease_generation = t.lease_generation + 1, attempts = t.attempts + 1
+            FROM claimed WHERE t.id = claimed.id
+            RETURNING t.id, t.lease_generation, t.block_number, t.transaction_index, t.hash, t.work, t.computations, t.attempts,
+                (SELECT array_agg(o.handle ORDER BY o.handle) FROM transaction_outputs o WHERE o.transaction_id = t.id) AS outputs"
+        )
+    };
+}
+
+/// The oldest of a tenant that nothing limits. What a limited one has is not found here.
+const LEASE_UNLIMITED: &str = lease_of!(" AND (SELECT max_concurrent_transactions FROM tenants WHERE tenant_id = $3) IS NULL ");
+
+/// The oldest.
+const LEASE_OLDEST: &str = lease_of!("");
+
+/// Some that are named.
+const LEASE_NAMED: &str = lease_of!(" AND id = ANY ($6) ");
 
 pub(super) async fn lease(store: &PostgresStore, request: &LeaseRequest) -> Result<Vec<LeasedTransaction>, StoreError> {
-    let now_ms = integer("time", request.now_ms)?;
-    let expires_at_ms = integer("lease end", request.now_ms.saturating_add(request.duration_ms))?;
-    if !store.serves(request.chain_id)? {
+    let claim = Claim {
+        owner: text(&request.owner),
+        now_ms: integer("time", request.now_ms)?,
+        expires_at_ms: integer("lease end", request.now_ms.saturating_add(request.duration_ms))?,
+        tenant: store.tenant,
+    };
+    if !store.serves(request.chain_id)? || request.limit == 0 {
         return Ok(Vec::new());
     }
-    let mut rows = sqlx::query(LEASE)
-        .bind(text(&request.owner))
-        .bind(expires_at_ms)
-        .bind(store.tenant.0)
-        .bind(now_ms)
-        .bind(i64::from(request.limit))
-        .fetch_all(store.pool())
-        .await?
-        .iter()
-        .map(|row| Ok(((row.try_get("block_number")?, row.try_get("transaction_index")?), leased(row)?)))
-        .collect::<Result<Vec<((i64, i64), LeasedTransaction)>, StoreError>>()?;
-    // The order of RETURNING is not defined.
-    rows.sort_by_key(|(position, _)| *position);
-    Ok(rows.into_iter().map(|(_, leased)| leased).collect())
+    // Mostly there is nothing to lease first and no limit, and this is all.
+    if request.first.is_empty() {
+        let leased = claim
+            .take(&mut *store.pool().acquire().await?, LEASE_UNLIMITED, request.limit, None)
+            .await?;
+        if !leased.is_empty() {
+            return Ok(leased);
+        }
+    }
+    let mut transaction = store.begin().await?;
+    let limit = limit(&mut transaction, &claim, request.limit).await?;
+    let mut leased = match limit {
+        0 => Vec::new(),
+        limit if request.first.is_empty() => claim.take(&mut transaction, LEASE_OLDEST, limit, None).await?,
+        limit => claim.take(&mut transaction, LEASE_NAMED, limit, Some(&request.first)).await?,
+    };
+    let more = limit.saturating_sub(u32::try_from(leased.len()).unwrap_or(u32::MAX));
+    if more > 0 && !request.first.is_empty() {
+        leased.extend(claim.take(&mut transaction, LEASE_OLDEST, more, None).await?);
+    }
+    transaction.commit().await?;
+    Ok(leased)
+}
+
+/// Returns how many transactions may be leased: as many as wanted, and no more than the tenant's limit leaves. The tenant's row stays locked
+/// for as long as somebody leases by a limit, so that two who do so at the same time do not both see the same room.
+async fn limit(connection: &mut PgConnection, claim: &Claim, wanted: u32) -> Result<u32, StoreError> {
+    let limit: Option<i32> = sqlx::query_scalar(
+        "SELECT max_concurrent_transactions FROM tenants
+         WHERE tenant_id = $1 AND max_concurrent_transactions IS NOT NULL FOR NO KEY UPDATE",
+    )
+    .bind(claim.tenant.0)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(limit) = limit else {
+        return Ok(wanted);
+    };
+    let live: i64 = sqlx::query_scalar("SELECT count(*) FROM transactions WHERE tenant_id = $1 AND lease_expires_at_ms > $2")
+        .bind(claim.tenant.0)
+        .bind(claim.now_ms)
+        .fetch_one(connection)
+        .await?;
+    let room = u32::try_from((i64::from(limit) - live).max(0)).unwrap_or(u32::MAX);
+    Ok(wanted.min(room))
+}
+
+/// Who leases, and for how long.
+struct Claim {
+    owner: String,
+    now_ms: i64,
+    expires_at_ms: i64,
+    tenant: TenantId,
+}
+
+impl Claim {
+    /// Leases what a statement finds, oldest first.
+    async fn take(
+        &self,
+        connection: &mut PgConnection,
+        statement: &'static str,
+        limit: u32,
+        among: Option<&[TransactionNumber]>,
+    ) -> Result<Vec<LeasedTransaction>, StoreError> {
+        let mut query = sqlx::query(statement)
+            .bind(self.owner.as_str())
+            .bind(self.expires_at_ms)
+            .bind(self.tenant.0)
+            .bind(self.now_ms)
+            .bind(i64::from(limit));
+        if let Some(among) = among {
+            query = query.bind(among.iter().map(|number| number.0).collect::<Vec<_>>());
+        }
+        let mut rows = query
+            .fetch_all(connection)
+            .await?
+            .iter()
+            .map(|row| Ok(((row.try_get("block_number")?, row.try_get("transaction_index")?), leased(row)?)))
+            .collect::<Result<Vec<((i64, i64), LeasedTransaction)>, StoreError>>()?;
+        // The order of RETURNING is not defined.
+        rows.sort_by_key(|(position, _)| *position);
+        Ok(rows.into_iter().map(|(_, leased)| leased).collect())
+    }
 }
 
 fn leased(row: &PgRow) -> Result<LeasedTransaction, StoreError> {
-    let computations: &str = row.try_get("computations")?;
     let outputs: Option<Vec<Vec<u8>>> = row.try_get("outputs")?;
     Ok(LeasedTransaction {
         lease: Lease {
@@ -64,7 +152,7 @@ fn leased(row: &PgRow) -> Result<LeasedTransaction, StoreError> {
         },
         block_number: number("block number", row.try_get("block_number")?)?,
         hash: hash("transaction hash", row.try_get("hash")?)?,
-        computations: serde_json::from_str(computations).map_err(|error| StoreError::corrupt("computations", error))?,
+        computations: computations(row)?,
         outputs: outputs
             .unwrap_or_default()
             .iter()
@@ -72,6 +160,18 @@ fn leased(row: &PgRow) -> Result<LeasedTransaction, StoreError> {
             .collect::<Result<_, _>>()?,
         attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
     })
+}
+
+/// Reads the computations of a row of `transactions`: bytes, or JSON in rows of the first version.
+pub(super) fn computations(row: &PgRow) -> Result<Vec<Computation>, StoreError> {
+    match (
+        row.try_get::<Option<&[u8]>, _>("work")?,
+        row.try_get::<Option<&str>, _>("computations")?,
+    ) {
+        (Some(work), _) => decode(work),
+        (None, Some(json)) => serde_json::from_str(json).map_err(|error| StoreError::corrupt("computations", error)),
+        (None, None) => Err(StoreError::corrupt("computations", "there are none")),
+    }
 }
 
 /// What makes a row be under this lease: parameters 1 to 3.
@@ -114,7 +214,7 @@ pub(super) async fn release(store: &PostgresStore, lease: &Lease) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn finish(store: &PostgresStore, lease: &Lease, finished: &Finished) -> Result<(), StoreError> {
+pub(super) async fn finish(store: &PostgresStore, lease: &Lease, finished: &Finished) -> Result<Vec<TransactionNumber>, StoreError> {
     for ciphertext in &finished.ciphertexts {
         store.require(ciphertext.handle.chain_id())?;
     }
@@ -131,16 +231,17 @@ pub(super) async fn finish(store: &PostgresStore, lease: &Lease, finished: &Fini
     insert(&mut transaction, store, &finished.ciphertexts, Some(block_number)).await?;
     order_waits(&mut transaction, store.tenant).await?;
     end_lease(&mut transaction, store.tenant, lease, finished).await?;
-    end_waits(&mut transaction, store.tenant, lease).await?;
+    let runnable = end_waits(&mut transaction, store.tenant, lease).await?;
     announce(&mut transaction, store.tenant).await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(runnable)
 }
 
 async fn end_lease(connection: &mut PgConnection, tenant: TenantId, lease: &Lease, finished: &Finished) -> Result<(), StoreError> {
     let state = if finished.failures.is_empty() { "done" } else { "poisoned" };
     let ended = sqlx::query(under_lease!(
-        "UPDATE transactions SET state = $4, lease_owner = NULL, lease_expires_at_ms = NULL",
+        "WITH counted AS (UPDATE tenant_work SET pending = pending - 1 WHERE tenant_id = $1)
+         UPDATE transactions SET state = $4, lease_owner = NULL, lease_expires_at_ms = NULL",
         ""
     ))
     .bind(tenant.0)
@@ -173,9 +274,10 @@ async fn end_lease(connection: &mut PgConnection, tenant: TenantId, lease: &Leas
     Ok(())
 }
 
-/// Ends what others waited for because of this transaction, unless still another one makes them wait.
-async fn end_waits(connection: &mut PgConnection, tenant: TenantId, lease: &Lease) -> Result<(), StoreError> {
-    sqlx::query(
+/// Ends what others waited for because of this transaction, unless still another one makes them wait. Returns those that wait for nothing
+/// any more, oldest first.
+async fn end_waits(connection: &mut PgConnection, tenant: TenantId, lease: &Lease) -> Result<Vec<TransactionNumber>, StoreError> {
+    let rows = sqlx::query(
         "WITH ended AS (
             DELETE FROM transaction_waits w USING transactions t
             WHERE w.tenant_id = $1 AND w.handle = ANY (ARRAY(SELECT handle FROM transaction_outputs WHERE transaction_id = $2))
@@ -189,13 +291,21 @@ async fn end_waits(connection: &mut PgConnection, tenant: TenantId, lease: &Leas
             RETURNING w.transaction_id)
          UPDATE transactions t SET waits_for = t.waits_for - c.ended
          FROM (SELECT transaction_id, count(*) AS ended FROM ended GROUP BY transaction_id) c
-         WHERE t.id = c.transaction_id",
+         WHERE t.id = c.transaction_id
+         RETURNING t.block_number, t.transaction_index, t.id, t.waits_for = 0 AND t.state = 'pending' AS runnable",
     )
     .bind(tenant.0)
     .bind(lease.transaction)
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    let mut runnable: Vec<(i64, i64, i64)> = Vec::new();
+    for row in rows {
+        if row.try_get("runnable")? {
+            runnable.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        }
+    }
+    runnable.sort_unstable();
+    Ok(runnable.into_iter().map(|(_, _, id)| TransactionNumber(id)).collect())
 }
 
 /// Waits until no other transaction of this tenant is between counting waits and committing. Without it, one that starts to wait and one

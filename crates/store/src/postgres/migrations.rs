@@ -9,10 +9,16 @@ use sqlx::{PgConnection, PgPool, Row};
 use crate::StoreError;
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "initial",
-    sql: include_str!("0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "initial",
+        sql: include_str!("0001_initial.sql"),
+    },
+    Migration {
+        name: "pushed work",
+        sql: include_str!("0002_pushed_work.sql"),
+    },
+];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.
 const LOCK: i64 = 0x6369_7068_6572_6c6f;

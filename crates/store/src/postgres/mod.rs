@@ -14,6 +14,7 @@
 mod blocks;
 mod changes;
 mod ciphertexts;
+mod diagnosis;
 mod handles;
 mod key_sets;
 mod leases;
@@ -31,12 +32,13 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+pub use diagnosis::PostgresDiagnosis;
 pub use migrations::{MigrationState, MigrationStatus};
 
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey,
-    Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
-    Tenant, TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Lease,
+    LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant,
+    TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
 };
 
 /// What every connection sets.
@@ -356,6 +358,7 @@ impl Store for PostgresStore {
     fn changes(&self) -> BoxStream<'static, ()> {
         let own = self.tenant;
         let all = changes::listen(&self.database.options);
-        all.filter_map(move |tenant| std::future::ready((tenant == own).then_some(()))).boxed()
+        all.filter_map(move |tenant| std::future::ready((tenant == own).then_some(())))
+            .boxed()
     }
 }

@@ -5,35 +5,25 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::PostgresDatabase;
 use crate::{
-    ApiKeyDigest, KeySetRecord, NewTenant, StoreError, StoreFuture, Tenant, TenantId, Tenants,
-    columns::{integer, number},
+    ApiKeyDigest, KeySetRecord, NewTenant, StoreError, StoreFuture, Tenant, TenantId, TenantLimits, Tenants,
+    columns::{integer, limits, number},
 };
 
 /// Whose turn it is: fewest live leases first; among equals, the next after the one served last.
 const TURNS: &str = "
     SELECT tenant_id FROM (
-        SELECT t.tenant_id, (
+        SELECT t.tenant_id, t.max_concurrent_transactions AS most, (
             SELECT count(*) FROM transactions l WHERE l.tenant_id = t.tenant_id AND l.lease_expires_at_ms > $3) AS live
         FROM tenants t
         WHERE NOT t.disabled AND t.tenant_id = ANY($1) AND EXISTS (
             SELECT 1 FROM transactions r
             WHERE r.tenant_id = t.tenant_id AND r.state = 'pending' AND r.waits_for = 0
               AND (r.lease_expires_at_ms IS NULL OR r.lease_expires_at_ms <= $3))) AS turns
+    WHERE most IS NULL OR live < most
     ORDER BY live, tenant_id <= $2, tenant_id";
 
 impl PostgresDatabase {
-    /// Lists those of some tenants that have a transaction to run now, in the order in which a worker should serve them: those with the
-    /// fewest live leases first, and among equals the next after the one it served last. So every tenant gets its share of the workers
-    /// while it has work, and one with little work does not wait behind one with much.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn tenants_by_turn(
-        &self,
-        among: &[TenantId],
-        served_last: Option<TenantId>,
-        now_ms: u64,
-    ) -> Result<Vec<TenantId>, StoreError> {
+    pub(super) async fn turns(&self, among: &[TenantId], served_last: Option<TenantId>, now_ms: u64) -> Result<Vec<TenantId>, StoreError> {
         let numbers = sqlx::query_scalar::<_, i32>(TURNS)
             .bind(among.iter().map(|tenant| tenant.0).collect::<Vec<_>>())
             .bind(served_last.map_or(i32::MIN, |tenant| tenant.0))
@@ -116,6 +106,26 @@ impl Tenants for PostgresDatabase {
         })
     }
 
+    fn set_tenant_limits(&self, id: TenantId, limits: TenantLimits) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let query =
+                sqlx::query("UPDATE tenants SET max_pending_transactions = $2, max_concurrent_transactions = $3 WHERE tenant_id = $1")
+                    .bind(id.0)
+                    .bind(
+                        limits
+                            .max_pending_transactions
+                            .map(|limit| integer("limit of pending transactions", limit))
+                            .transpose()?,
+                    )
+                    .bind(
+                        limits
+                            .max_concurrent_transactions
+                            .map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
+                    );
+            self.change(id, query).await
+        })
+    }
+
     fn remove_tenant(&self, id: TenantId) -> StoreFuture<'_, ()> {
         // Everything a tenant has goes with its row.
         Box::pin(self.change(id, sqlx::query("DELETE FROM tenants WHERE tenant_id = $1").bind(id.0)))
@@ -151,6 +161,10 @@ fn tenant(row: &PgRow) -> Result<Tenant, StoreError> {
         input_verifier: address("InputVerifier address", row.try_get("verifying_contract_address")?)?,
         is_admin: row.try_get("is_admin")?,
         disabled: row.try_get("disabled")?,
+        limits: limits(
+            row.try_get("max_pending_transactions")?,
+            row.try_get("max_concurrent_transactions")?,
+        )?,
     })
 }
 

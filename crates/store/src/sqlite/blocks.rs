@@ -6,9 +6,11 @@ use super::begin;
 use crate::{
     BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError,
     columns::{hash, integer, number},
+    encoding::encode,
 };
 
-const RECENT: &str = "SELECT number, hash, parent_hash, timestamp_s FROM blocks WHERE chain_id = ? ORDER BY number DESC LIMIT ?";
+pub(super) const RECENT: &str =
+    "SELECT number, hash, parent_hash, timestamp_s, pushed FROM blocks WHERE chain_id = ? ORDER BY number DESC LIMIT ?";
 
 pub(super) async fn recent(readers: &SqlitePool, chain_id: u64, limit: u32) -> Result<Vec<BlockRef>, StoreError> {
     let rows = sqlx::query(RECENT)
@@ -19,7 +21,7 @@ pub(super) async fn recent(readers: &SqlitePool, chain_id: u64, limit: u32) -> R
     rows.iter().map(block).collect()
 }
 
-fn block(row: &SqliteRow) -> Result<BlockRef, StoreError> {
+pub(super) fn block(row: &SqliteRow) -> Result<BlockRef, StoreError> {
     Ok(BlockRef {
         number: number("block number", row.try_get("number")?)?,
         hash: hash("block hash", row.try_get("hash")?)?,
@@ -31,14 +33,7 @@ fn block(row: &SqliteRow) -> Result<BlockRef, StoreError> {
 pub(super) async fn record(writer: &SqlitePool, chain_id: u64, blocks: &[RecordedBlock]) -> Result<(), StoreError> {
     let chain = integer("chain id", chain_id)?;
     let mut transaction = begin(writer).await?;
-    let mut newest = sqlx::query(RECENT)
-        .bind(chain)
-        .bind(1i64)
-        .fetch_optional(&mut *transaction)
-        .await?
-        .as_ref()
-        .map(block)
-        .transpose()?;
+    let mut newest = followed(&mut transaction, chain).await?;
     for recorded in blocks {
         if newest.is_some_and(|newest| !newest.is_followed_by(&recorded.block)) {
             return Err(StoreError::NotAChild {
@@ -53,42 +48,57 @@ pub(super) async fn record(writer: &SqlitePool, chain_id: u64, blocks: &[Recorde
     Ok(())
 }
 
+/// Returns the newest block, which must be a followed one.
+async fn followed(connection: &mut SqliteConnection, chain: i64) -> Result<Option<BlockRef>, StoreError> {
+    let newest = sqlx::query(RECENT).bind(chain).bind(1i64).fetch_optional(connection).await?;
+    match newest {
+        Some(row) if row.try_get("pushed")? => Err(StoreError::PushedTo),
+        newest => newest.as_ref().map(block).transpose(),
+    }
+}
+
 async fn record_one(connection: &mut SqliteConnection, chain: i64, recorded: &RecordedBlock) -> Result<(), StoreError> {
-    let block = &recorded.block;
-    let block_number = integer("block number", block.number)?;
-    sqlx::query("INSERT INTO blocks (chain_id, number, hash, parent_hash, timestamp_s) VALUES (?, ?, ?, ?, ?)")
-        .bind(chain)
-        .bind(block_number)
-        .bind(block.hash.as_slice())
-        .bind(block.parent_hash.as_slice())
-        .bind(integer("timestamp", block.timestamp)?)
-        .execute(&mut *connection)
-        .await?;
+    let block_number = integer("block number", recorded.block.number)?;
+    insert_block(&mut *connection, chain, &recorded.block, false).await?;
     for transaction in &recorded.transactions {
         if !transaction.computations.is_empty() {
-            record_work(&mut *connection, chain, block_number, transaction).await?;
+            let index = integer("transaction index", transaction.index)?;
+            record_work(&mut *connection, chain, block_number, index, transaction).await?;
         }
         record_rights(&mut *connection, chain, block_number, transaction).await?;
     }
     Ok(())
 }
 
-async fn record_work(
+pub(super) async fn insert_block(connection: &mut SqliteConnection, chain: i64, block: &BlockRef, pushed: bool) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO blocks (chain_id, number, hash, parent_hash, timestamp_s, pushed) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(chain)
+        .bind(integer("block number", block.number)?)
+        .bind(block.hash.as_slice())
+        .bind(block.parent_hash.as_slice())
+        .bind(integer("timestamp", block.timestamp)?)
+        .bind(pushed)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn record_work(
     connection: &mut SqliteConnection,
     chain: i64,
     block_number: i64,
+    index: i64,
     transaction: &RecordedTransaction,
 ) -> Result<(), StoreError> {
-    let computations =
-        serde_json::to_string(&transaction.computations).map_err(|error| StoreError::corrupt("computations to record", error))?;
     let id = sqlx::query(
-        "INSERT INTO transactions (chain_id, block_number, transaction_index, hash, computations, state) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO transactions (chain_id, block_number, transaction_index, hash, computations, work, state)
+         VALUES (?, ?, ?, ?, '', ?, ?)",
     )
     .bind(chain)
     .bind(block_number)
-    .bind(integer("transaction index", transaction.index)?)
+    .bind(index)
     .bind(transaction.hash.as_slice())
-    .bind(computations)
+    .bind(encode(&transaction.computations))
     .bind(if transaction.outputs.is_empty() { "done" } else { "pending" })
     .execute(&mut *connection)
     .await?
@@ -150,6 +160,7 @@ pub(super) async fn remove_from(writer: &SqlitePool, chain_id: u64, first_remove
     let chain = integer("chain id", chain_id)?;
     let first_removed = integer("block number", first_removed)?;
     let mut transaction = begin(writer).await?;
+    followed(&mut transaction, chain).await?;
     // Transactions, grants and delegations go with their block.
     for statement in [
         "DELETE FROM blocks WHERE chain_id = ? AND number >= ?",

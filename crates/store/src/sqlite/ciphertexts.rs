@@ -8,50 +8,78 @@ use sqlx::{
 
 use super::begin;
 use crate::{
-    CoolingRequest, StoreError, StoredCiphertext,
+    CiphertextHead, CoolingRequest, StoreError, StoredCiphertext,
     columns::{handle as read_handle, hash, integer, number},
 };
 
-pub(super) async fn find(readers: &SqlitePool, handle: Handle) -> Result<Option<StoredCiphertext>, StoreError> {
-    let Ok(chain) = integer("chain id", handle.chain_id()) else {
-        return Ok(None);
-    };
-    let row = sqlx::query(
-        "SELECT key_set_id, digest, packed_digest, bytes, created_block_number FROM ciphertexts WHERE chain_id = ? AND handle = ?",
-    )
-    .bind(chain)
-    .bind(handle.as_slice())
-    .fetch_optional(readers)
-    .await?;
-    row.map(|row| stored(handle, &row)).transpose()
+pub(super) async fn find(readers: &SqlitePool, own: Option<u64>, handles: &[Handle]) -> Result<Vec<Option<StoredCiphertext>>, StoreError> {
+    let mut connection = readers.acquire().await?;
+    let mut found = Vec::with_capacity(handles.len());
+    for handle in handles {
+        let row = sqlx::query(
+            "SELECT key_set_id, digest, packed_digest, created_block_number, bytes FROM ciphertexts WHERE chain_id = ? AND handle = ?",
+        );
+        let row = row
+            .bind(chain(own, *handle))
+            .bind(handle.as_slice())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let ciphertext = row.map(|row| Ok::<_, StoreError>(head(*handle, &row)?.with_bytes(row.try_get("bytes")?)));
+        found.push(ciphertext.transpose()?);
+    }
+    Ok(found)
 }
 
-fn stored(handle: Handle, row: &SqliteRow) -> Result<StoredCiphertext, StoreError> {
+pub(super) async fn heads(readers: &SqlitePool, own: Option<u64>, handles: &[Handle]) -> Result<Vec<Option<CiphertextHead>>, StoreError> {
+    let mut connection = readers.acquire().await?;
+    let mut found = Vec::with_capacity(handles.len());
+    for handle in handles {
+        let row = sqlx::query(
+            "SELECT key_set_id, digest, packed_digest, created_block_number FROM ciphertexts WHERE chain_id = ? AND handle = ?",
+        );
+        let row = row
+            .bind(chain(own, *handle))
+            .bind(handle.as_slice())
+            .fetch_optional(&mut *connection)
+            .await?;
+        found.push(row.map(|row| head(*handle, &row)).transpose()?);
+    }
+    Ok(found)
+}
+
+/// The chain of a handle as a column. No row has -1, which stands for chains that are not asked for and numbers that do not fit.
+pub(super) fn chain(own: Option<u64>, handle: Handle) -> i64 {
+    let chain_id = handle.chain_id();
+    match i64::try_from(chain_id) {
+        Ok(chain) if own.is_none_or(|own| own == chain_id) => chain,
+        _ => -1,
+    }
+}
+
+/// Reads everything but the bytes.
+fn head(handle: Handle, row: &SqliteRow) -> Result<CiphertextHead, StoreError> {
     let raw_digest = hash("ciphertext digest", row.try_get("digest")?)?;
     let packed_digest: Option<&[u8]> = row.try_get("packed_digest")?;
     let created_block: Option<i64> = row.try_get("created_block_number")?;
-    let raw = StoredCiphertext {
-        created_block: created_block.map(|block| number("created block", block)).transpose()?,
-        ..StoredCiphertext::raw(
-            handle,
-            hash("key set id", row.try_get("key_set_id")?)?,
-            raw_digest,
-            row.try_get("bytes")?,
-        )
+    let (form, digest) = match packed_digest {
+        None => (CiphertextForm::Raw, raw_digest),
+        Some(digest) => (CiphertextForm::Packed, hash("packed digest", digest)?),
     };
-    Ok(match packed_digest {
-        None => raw,
-        Some(digest) => StoredCiphertext {
-            form: CiphertextForm::Packed,
-            digest: hash("packed digest", digest)?,
-            ..raw
-        },
+    Ok(CiphertextHead {
+        handle,
+        key_set_id: hash("key set id", row.try_get("key_set_id")?)?,
+        created_block: created_block.map(|block| number("created block", block)).transpose()?,
+        raw_digest,
+        form,
+        digest,
     })
 }
 
-pub(super) async fn add(writer: &SqlitePool, ciphertext: &StoredCiphertext) -> Result<(), StoreError> {
+pub(super) async fn add(writer: &SqlitePool, ciphertexts: &[StoredCiphertext]) -> Result<(), StoreError> {
     let mut transaction = begin(writer).await?;
-    insert(&mut transaction, ciphertext, None).await?;
+    for ciphertext in ciphertexts {
+        insert(&mut transaction, ciphertext, None).await?;
+    }
     transaction.commit().await?;
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! Inputs and what is known about a handle.
 
 use cipherloom_primitives::{Handle, input::InputMetadata};
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
+use sqlx::{
+    Row, SqlitePool,
+    sqlite::{SqliteConnection, SqliteRow},
+};
 
-use super::begin;
+use super::{begin, ciphertexts::chain};
 use crate::{
     AdmittedInput, Grantee, HandleState, InputKey, StoreError,
     columns::{address, hash, integer, number, type_ids, types},
@@ -70,6 +73,26 @@ fn input(row: &SqliteRow) -> Result<AdmittedInput, StoreError> {
         types: types(row.try_get("types")?)?,
         list: row.try_get("list")?,
     })
+}
+
+/// Says whether a handle is known.
+pub(super) async fn is_known(connection: &mut SqliteConnection, chain: i64, handle: Handle) -> Result<bool, StoreError> {
+    let known = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM transaction_outputs o JOIN transactions t ON t.id = o.transaction_id
+                        WHERE o.handle = ?2 AND t.chain_id = ?1)
+             OR EXISTS (SELECT 1 FROM ciphertexts WHERE chain_id = ?1 AND handle = ?2)
+             OR EXISTS (SELECT 1 FROM input_handles WHERE chain_id = ?1 AND handle = ?2)",
+    );
+    Ok(known.bind(chain).bind(handle.as_slice()).fetch_one(connection).await?)
+}
+
+pub(super) async fn known(readers: &SqlitePool, own: Option<u64>, handles: &[Handle]) -> Result<Vec<bool>, StoreError> {
+    let mut connection = readers.acquire().await?;
+    let mut known = Vec::with_capacity(handles.len());
+    for handle in handles {
+        known.push(is_known(&mut connection, chain(own, *handle), *handle).await?);
+    }
+    Ok(known)
 }
 
 /// One statement, so that the answer is of one instant: stored beats pending beats failed beats admitted.

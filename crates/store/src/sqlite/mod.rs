@@ -7,25 +7,33 @@
 
 mod blocks;
 mod ciphertexts;
+mod database;
 mod handles;
 mod leases;
+mod pushed;
 mod tenants;
 
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use cipherloom_primitives::Handle;
+use futures_util::stream::{BoxStream, StreamExt};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::sync::broadcast;
+
+use self::database::HINTS;
 use crate::{
-    AdmittedInput, BlockRef, CoolingRequest, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest, LeasedTransaction,
-    RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest,
+    LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId,
+    TransactionNumber, key_part_cache::KeyPartCache,
 };
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
@@ -33,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0001_initial.sql"),
     include_str!("0002_packed_form.sql"),
     include_str!("0003_tenants.sql"),
+    include_str!("0004_pushed_work.sql"),
 ];
 
 /// Connections that read beside the one that writes.
@@ -41,13 +50,18 @@ const READERS: u32 = 4;
 /// How long a statement waits for the database file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A [`Store`] in one SQLite file.
+/// A [`Store`] in one SQLite file, and a [`Database`] of one tenant per chain. Clones are the same store.
+#[derive(Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
-    key_parts: KeyPartCache,
-    /// Held for its lock, which ends with the store or the process.
-    _lock: Option<File>,
+    key_parts: Arc<KeyPartCache>,
+    /// The chain of the tenant this is the part of, if it is one tenant's part.
+    chain: Option<u64>,
+    /// Tells listeners of this process which chain changed.
+    hints: broadcast::Sender<u64>,
+    /// Held for its lock, which ends with the last clone or the process.
+    _lock: Option<Arc<File>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -78,8 +92,10 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
-            key_parts: KeyPartCache::default(),
-            _lock: Some(lock),
+            key_parts: Arc::default(),
+            chain: None,
+            hints: broadcast::Sender::new(HINTS),
+            _lock: Some(Arc::new(lock)),
         })
     }
 
@@ -95,7 +111,9 @@ impl SqliteStore {
         Ok(Self {
             readers: writer.clone(),
             writer,
-            key_parts: KeyPartCache::default(),
+            key_parts: Arc::default(),
+            chain: None,
+            hints: broadcast::Sender::new(HINTS),
             _lock: None,
         })
     }
@@ -107,21 +125,97 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Says whether a chain is this store's. What is asked about others is answered as if nothing were known.
+    fn serves(&self, chain_id: u64) -> bool {
+        self.chain.is_none_or(|chain| chain == chain_id)
+    }
+
+    /// Refuses to write what belongs to another chain.
+    fn require(&self, chain_id: u64) -> Result<(), StoreError> {
+        match self.chain {
+            Some(expected) if expected != chain_id => Err(StoreError::ForeignChain { expected, found: chain_id }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Finishes a write on a chain: tells the listeners.
+    fn written<T>(&self, chain_id: u64, result: T) -> Result<T, StoreError> {
+        self.announce(chain_id);
+        Ok(result)
+    }
+}
+
+impl Database for SqliteStore {
+    fn store(&self, tenant: &Tenant) -> Arc<dyn Store> {
+        Arc::new(Self {
+            chain: Some(tenant.chain_id),
+            ..self.clone()
+        })
+    }
+
+    fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {
+        Box::pin(self.turns(among, served_last, now_ms))
+    }
+
+    fn changes(&self) -> BoxStream<'static, TenantId> {
+        database::changed_tenants(self.hints.subscribe(), self.readers.clone())
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async {
+            sqlx::query("SELECT 1").execute(&self.readers).await?;
+            Ok(())
+        })
+    }
+}
+
 impl Store for SqliteStore {
     fn recent_blocks(&self, chain_id: u64, limit: u32) -> StoreFuture<'_, Vec<BlockRef>> {
+        let limit = if self.serves(chain_id) { limit } else { 0 };
         Box::pin(blocks::recent(&self.readers, chain_id, limit))
     }
 
     fn record_blocks<'a>(&'a self, chain_id: u64, blocks: &'a [RecordedBlock]) -> StoreFuture<'a, ()> {
-        Box::pin(blocks::record(&self.writer, chain_id, blocks))
+        Box::pin(async move {
+            self.require(chain_id)?;
+            self.written(chain_id, blocks::record(&self.writer, chain_id, blocks).await?)
+        })
+    }
+
+    fn record_pushed<'a>(&'a self, chain_id: u64, work: &'a PushedWork) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            self.require(chain_id)?;
+            self.written(chain_id, pushed::record(&self.writer, chain_id, work).await?)
+        })
+    }
+
+    fn add_names<'a>(&'a self, names: &'a [NamedHandle]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            names.iter().try_for_each(|named| self.require(named.handle.chain_id()))?;
+            pushed::add_names(&self.writer, names).await
+        })
+    }
+
+    fn handles_of_names<'a>(&'a self, names: &'a [Vec<u8>]) -> StoreFuture<'a, Vec<Option<Handle>>> {
+        Box::pin(pushed::handles_of_names(&self.readers, self.chain, names))
     }
 
     fn remove_blocks_from(&self, chain_id: u64, first_removed: u64) -> StoreFuture<'_, ()> {
-        Box::pin(blocks::remove_from(&self.writer, chain_id, first_removed))
+        Box::pin(async move {
+            self.require(chain_id)?;
+            self.written(chain_id, blocks::remove_from(&self.writer, chain_id, first_removed).await?)
+        })
     }
 
     fn lease_transactions<'a>(&'a self, request: &'a LeaseRequest) -> StoreFuture<'a, Vec<LeasedTransaction>> {
-        Box::pin(leases::lease(&self.writer, request))
+        Box::pin(async move {
+            if self.serves(request.chain_id) {
+                leases::lease(&self.writer, request).await
+            } else {
+                Ok(Vec::new())
+            }
+        })
     }
 
     fn renew_lease<'a>(&'a self, lease: &'a Lease, expires_at_ms: u64) -> StoreFuture<'a, ()> {
@@ -129,47 +223,124 @@ impl Store for SqliteStore {
     }
 
     fn release_lease<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, ()> {
-        Box::pin(leases::release(&self.writer, lease))
+        Box::pin(async move {
+            match leases::release(&self.writer, lease).await? {
+                Some(chain_id) => self.written(chain_id, ()),
+                None => Ok(()),
+            }
+        })
     }
 
-    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, ()> {
-        Box::pin(leases::finish(&self.writer, lease, finished))
+    fn finish_transaction<'a>(&'a self, lease: &'a Lease, finished: &'a Finished) -> StoreFuture<'a, Vec<TransactionNumber>> {
+        Box::pin(async move {
+            let (chain_id, freed) = leases::finish(&self.writer, lease, finished).await?;
+            self.written(chain_id, freed)
+        })
     }
 
     fn admit_input<'a>(&'a self, input: &'a AdmittedInput, handles: &'a [Handle], now_ms: u64) -> StoreFuture<'a, ()> {
-        Box::pin(handles::admit_input(&self.writer, input, handles, now_ms))
+        Box::pin(async move {
+            self.require(input.metadata.chain_id)?;
+            self.written(
+                input.metadata.chain_id,
+                handles::admit_input(&self.writer, input, handles, now_ms).await?,
+            )
+        })
     }
 
     fn admitted_input(&self, key: InputKey) -> StoreFuture<'_, Option<AdmittedInput>> {
-        Box::pin(handles::admitted_input(&self.readers, key))
+        Box::pin(async move {
+            let chain_id = match key {
+                InputKey::Handle(handle) => handle.chain_id(),
+                InputKey::Digest { chain_id, .. } => chain_id,
+            };
+            if self.serves(chain_id) {
+                handles::admitted_input(&self.readers, key).await
+            } else {
+                Ok(None)
+            }
+        })
     }
 
-    fn ciphertext(&self, handle: Handle) -> StoreFuture<'_, Option<StoredCiphertext>> {
-        Box::pin(ciphertexts::find(&self.readers, handle))
+    fn ciphertexts<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<Option<StoredCiphertext>>> {
+        Box::pin(ciphertexts::find(&self.readers, self.chain, handles))
     }
 
-    fn add_ciphertext<'a>(&'a self, ciphertext: &'a StoredCiphertext) -> StoreFuture<'a, ()> {
-        Box::pin(ciphertexts::add(&self.writer, ciphertext))
+    fn ciphertext_heads<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<Option<CiphertextHead>>> {
+        Box::pin(ciphertexts::heads(&self.readers, self.chain, handles))
+    }
+
+    fn add_ciphertexts<'a>(&'a self, ciphertexts: &'a [StoredCiphertext]) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            ciphertexts
+                .iter()
+                .try_for_each(|ciphertext| self.require(ciphertext.handle.chain_id()))?;
+            ciphertexts::add(&self.writer, ciphertexts).await?;
+            for ciphertext in ciphertexts {
+                self.announce(ciphertext.handle.chain_id());
+            }
+            Ok(())
+        })
     }
 
     fn ciphertexts_to_cool<'a>(&'a self, request: &'a CoolingRequest) -> StoreFuture<'a, Vec<Handle>> {
-        Box::pin(ciphertexts::to_cool(&self.readers, request))
+        Box::pin(async move {
+            if self.serves(request.chain_id) {
+                ciphertexts::to_cool(&self.readers, request).await
+            } else {
+                Ok(Vec::new())
+            }
+        })
     }
 
     fn cool_ciphertext<'a>(&'a self, packed: &'a StoredCiphertext) -> StoreFuture<'a, ()> {
-        Box::pin(ciphertexts::cool(&self.writer, packed))
+        Box::pin(async move {
+            self.require(packed.handle.chain_id())?;
+            ciphertexts::cool(&self.writer, packed).await
+        })
+    }
+
+    fn known_handles<'a>(&'a self, handles: &'a [Handle]) -> StoreFuture<'a, Vec<bool>> {
+        Box::pin(handles::known(&self.readers, self.chain, handles))
     }
 
     fn handle_state(&self, handle: Handle) -> StoreFuture<'_, HandleState> {
-        Box::pin(handles::state(&self.readers, handle))
+        Box::pin(async move {
+            if self.serves(handle.chain_id()) {
+                handles::state(&self.readers, handle).await
+            } else {
+                Ok(HandleState::Unknown)
+            }
+        })
     }
 
     fn grants_of(&self, handle: Handle) -> StoreFuture<'_, Vec<Grantee>> {
-        Box::pin(handles::grants_of(&self.readers, handle))
+        Box::pin(async move {
+            if self.serves(handle.chain_id()) {
+                handles::grants_of(&self.readers, handle).await
+            } else {
+                Ok(Vec::new())
+            }
+        })
     }
 
     fn pending_transactions(&self, chain_id: u64) -> StoreFuture<'_, u64> {
-        Box::pin(blocks::count_pending(&self.readers, chain_id))
+        Box::pin(async move {
+            if self.serves(chain_id) {
+                blocks::count_pending(&self.readers, chain_id).await
+            } else {
+                Ok(0)
+            }
+        })
+    }
+
+    fn changes(&self) -> BoxStream<'static, ()> {
+        let own = self.chain;
+        let changed = database::changed_chains(self.hints.subscribe());
+        let ours = move |chain: Option<u64>| own.is_none() || chain.is_none() || own == chain;
+        changed
+            .filter_map(move |chain| std::future::ready(ours(chain).then_some(())))
+            .boxed()
     }
 }
 

@@ -7,8 +7,8 @@ use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
 use super::{SqliteStore, begin};
 use crate::{
-    ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, StoreError, StoreFuture, Tenant, TenantId, Tenants,
-    columns::{address, hash, integer, number},
+    ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, StoreError, StoreFuture, Tenant, TenantId, TenantLimits, Tenants,
+    columns::{address, hash, integer, limits, number},
     tenants::check_part,
 };
 
@@ -54,6 +54,26 @@ impl Tenants for SqliteStore {
                 .bind(id.0)
                 .execute(&self.writer)
                 .await?;
+            expect_tenant(id, changed.rows_affected())
+        })
+    }
+
+    fn set_tenant_limits(&self, id: TenantId, limits: TenantLimits) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let pending = limits
+                .max_pending_transactions
+                .map(|limit| integer("limit of pending transactions", limit));
+            let changed =
+                sqlx::query("UPDATE tenants SET max_pending_transactions = ?, max_concurrent_transactions = ? WHERE tenant_id = ?")
+                    .bind(pending.transpose()?)
+                    .bind(
+                        limits
+                            .max_concurrent_transactions
+                            .map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
+                    )
+                    .bind(id.0)
+                    .execute(&self.writer)
+                    .await?;
             expect_tenant(id, changed.rows_affected())
         })
     }
@@ -121,6 +141,10 @@ fn tenant(row: &SqliteRow) -> Result<Tenant, StoreError> {
         input_verifier: address("InputVerifier address", row.try_get("verifying_contract_address")?)?,
         is_admin: row.try_get("is_admin")?,
         disabled: row.try_get("disabled")?,
+        limits: limits(
+            row.try_get("max_pending_transactions")?,
+            row.try_get("max_concurrent_transactions")?,
+        )?,
     })
 }
 
@@ -137,6 +161,7 @@ async fn remove(writer: &SqlitePool, id: TenantId) -> Result<(), StoreError> {
         "DELETE FROM ciphertexts WHERE chain_id = ?",
         "DELETE FROM input_handles WHERE chain_id = ?",
         "DELETE FROM inputs WHERE chain_id = ?",
+        "DELETE FROM handle_names WHERE chain_id = ?",
     ] {
         sqlx::query(statement).bind(chain).execute(&mut *transaction).await?;
     }

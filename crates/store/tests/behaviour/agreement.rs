@@ -160,7 +160,7 @@ impl History {
             self.postgres.finish_transaction(&postgres.lease, &finished).await,
         ];
         let [sqlite, postgres] = results.map(|result| match result {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(StoreError::LeaseLost { .. }) => false,
             Err(error) => panic!("{error}"),
         });

@@ -23,7 +23,7 @@ pub(crate) async fn what_a_removed_block_published_goes_with_it(store: Arc<dyn S
     publish(store.as_ref(), 1, handle(1), 1).await;
     publish(store.as_ref(), 2, handle(2), 2).await;
     let input = handle(3);
-    store.add_ciphertext(&ciphertext(input, 3)).await.unwrap();
+    store.add_ciphertexts(&[ciphertext(input, 3)]).await.unwrap();
     store.remove_blocks_from(CHAIN, 2).await.unwrap();
     assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 1, 1)));
     assert_eq!(store.ciphertext(handle(2)).await.unwrap(), None);
@@ -82,7 +82,7 @@ pub(crate) async fn the_packed_form_replaces_the_raw_one_once(store: Arc<dyn Sto
     // Neither a second packing nor a late publication changes it.
     let other = published(handle(1), 1, 1).packed(keccak(&[9]), vec![9]);
     store.cool_ciphertext(&other).await.unwrap();
-    store.add_ciphertext(&ciphertext(handle(1), 1)).await.unwrap();
+    store.add_ciphertexts(&[ciphertext(handle(1), 1)]).await.unwrap();
     assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(cold));
 }
 
@@ -99,8 +99,8 @@ pub(crate) async fn packing_what_has_another_raw_form_changes_nothing(store: Arc
 
 pub(crate) async fn an_expanded_input_can_be_stored_packed_and_is_not_listed(store: Arc<dyn Store>) {
     let cold = packed(ciphertext(handle(1), 1));
-    store.add_ciphertext(&cold).await.unwrap();
-    store.add_ciphertext(&ciphertext(handle(2), 2)).await.unwrap();
+    store.add_ciphertexts(std::slice::from_ref(&cold)).await.unwrap();
+    store.add_ciphertexts(&[ciphertext(handle(2), 2)]).await.unwrap();
     store.record_blocks(CHAIN, &[empty_block(1000)]).await.unwrap();
     assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(cold));
     assert!(to_cool(store.as_ref()).await.is_empty());

@@ -92,6 +92,7 @@ pub(crate) fn request(owner: &str, now_ms: u64, limit: u32) -> LeaseRequest {
         now_ms,
         duration_ms: LEASE_MS,
         limit,
+        first: Vec::new(),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn publishing_is_idempotent_on_the_handle(store: Arc<dyn Store>
         };
         store.finish_transaction(&leased.lease, &done).await.unwrap();
     }
-    store.add_ciphertext(&ciphertext(handle(1), 3)).await.unwrap();
+    store.add_ciphertexts(&[ciphertext(handle(1), 3)]).await.unwrap();
     assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 1, 1)));
     assert_eq!(store.pending_transactions(CHAIN).await.unwrap(), 0);
 }

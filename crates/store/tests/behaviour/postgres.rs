@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cipherloom_primitives::{Address, B256, Handle};
 use cipherloom_private_postgres::{PrivatePostgres, shared};
 use cipherloom_store::{
-    ApiKey, CiphertextDirectory, Finished, HandleState, InputKey, MigrationState, NewTenant, PostgresConfig, PostgresDatabase,
+    ApiKey, CiphertextDirectory, Database, Finished, HandleState, InputKey, MigrationState, NewTenant, PostgresConfig, PostgresDatabase,
     PostgresStore, Store, StoreError, Tenants,
 };
 use futures_util::StreamExt;
@@ -82,7 +82,7 @@ async fn an_empty_database_is_refused_unless_it_may_be_migrated() {
             .iter()
             .all(|migration| migration.state == MigrationState::Missing)
     );
-    assert_eq!(database.migrate().await.unwrap(), ["initial"]);
+    assert_eq!(database.migrate().await.unwrap(), ["initial", "pushed work"]);
     PostgresDatabase::open_migrated(config).await.unwrap();
 }
 
@@ -139,7 +139,7 @@ async fn tenants_of_one_chain_see_nothing_of_each_other() {
     assert_eq!(lease_one(&second, "worker", NOW_MS + LEASE_MS).await, None);
     for refused in [
         second.renew_lease(&lease, NOW_MS + 9 * LEASE_MS).await,
-        second.finish_transaction(&lease, &Finished::default()).await,
+        second.finish_transaction(&lease, &Finished::default()).await.map(|_| ()),
     ] {
         assert!(matches!(refused, Err(StoreError::LeaseLost { .. })));
     }
@@ -157,7 +157,7 @@ async fn what_belongs_to_another_chain_is_not_written() {
     let error = store.record_blocks(1, &[empty_block(1)]).await.unwrap_err();
     assert!(matches!(error, StoreError::ForeignChain { expected: CHAIN, found: 1 }), "{error}");
     let foreign = Handle::computed(B256::repeat_byte(1), 1, cipherloom_primitives::FheType::Bool);
-    let error = store.add_ciphertext(&ciphertext(foreign, 1)).await.unwrap_err();
+    let error = store.add_ciphertexts(&[ciphertext(foreign, 1)]).await.unwrap_err();
     assert!(matches!(error, StoreError::ForeignChain { .. }), "{error}");
 }
 
@@ -314,7 +314,7 @@ async fn workers_of_many_processes_share_the_work_without_overlap() {
                         failures: Vec::new(),
                     };
                     match store.finish_transaction(&leased.lease, &done).await {
-                        Ok(()) => finished.push((output, number)),
+                        Ok(_) => finished.push((output, number)),
                         Err(StoreError::LeaseLost { .. }) => {}
                         Err(error) => panic!("{error}"),
                     }
@@ -477,7 +477,10 @@ async fn bytes_in_a_directory_are_checked_when_they_are_read() {
         bytes: b"other".to_vec(),
         ..ciphertext(handle(2), 2)
     };
-    assert!(matches!(store.add_ciphertext(&wrong).await, Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        store.add_ciphertexts(std::slice::from_ref(&wrong)).await,
+        Err(StoreError::Corrupt { .. })
+    ));
     assert_eq!(store.handle_state(handle(2)).await.unwrap(), HandleState::Unknown);
 }
 
