@@ -48,9 +48,9 @@ pub(crate) enum Command {
     /// Serve the chains of a deployment: a gRPC API for their nodes, workers that compute, and metrics.
     #[command(long_about = crate::coprocessor::HELP)]
     Coprocessor(Box<crate::coprocessor::CoprocessorOptions>),
-    /// Generate and inspect key sets.
+    /// Generate, inspect, verify and copy key sets, and make signing keys.
     #[command(subcommand)]
-    Keys(KeysCommand),
+    Keys(crate::keys::KeysCommand),
     /// Bring the schema of a shared database up to date, or look at it.
     #[command(subcommand)]
     Db(crate::db::DbCommand),
@@ -218,24 +218,6 @@ pub(crate) struct DevOptions {
     /// Print one JSON object with URLs, addresses and accounts once everything runs, instead of the summary.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What to do with key sets.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Generate a key set into a directory (ten seconds to a minute; a progress bar shows it).
-    Generate {
-        /// The directory; it must not exist yet.
-        directory: PathBuf,
-    },
-    /// Show what a key set is and can do, and check every part against its digest.
-    Show {
-        /// The key set's directory [default: the one `demo` and `dev` use].
-        directory: Option<PathBuf>,
-        /// Print the manifest as JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Options of `operations`.

@@ -13,6 +13,7 @@ mod dapp;
 mod demo;
 mod executor;
 mod explained;
+mod keys;
 mod killed;
 mod process;
 mod published_library;
