@@ -14,6 +14,11 @@ pub(crate) fn number(what: &'static str, value: i64) -> Result<u64, StoreError> 
     u64::try_from(value).map_err(|_| StoreError::corrupt(what, "negative"))
 }
 
+/// Reads when a block was recorded.
+pub(crate) fn recorded_at(value: Option<i64>) -> Result<Option<u64>, StoreError> {
+    value.map(|value| number("time of recording", value)).transpose()
+}
+
 /// Reads a hash.
 pub(crate) fn hash(what: &'static str, bytes: &[u8]) -> Result<B256, StoreError> {
     B256::try_from(bytes).map_err(|error| StoreError::corrupt(what, error))

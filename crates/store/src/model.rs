@@ -157,6 +157,8 @@ pub struct LeasedTransaction {
     pub computations: Vec<Computation>,
     /// The handles to publish.
     pub outputs: Vec<Handle>,
+    /// When its block was recorded, in milliseconds since the Unix epoch by the clock of the database; none for blocks of earlier versions.
+    pub recorded_at_ms: Option<u64>,
     /// How often it was leased and neither finished nor released, this time included.
     pub attempts: u32,
 }

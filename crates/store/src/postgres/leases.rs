@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Finished, Lease, LeaseRequest, LeasedTransaction, StoreError, TenantId, TransactionNumber,
-    columns::{handle, hash, integer, number, text},
+    columns::{handle, hash, integer, number, recorded_at, text},
     encoding::decode,
 };
 
@@ -35,7 +35,8 @@ macro_rules! lease_of {
             SET lease_owner = $1, lease_expires_at_ms = $2, lease_generation = t.lease_generation + 1, attempts = t.attempts + 1
             FROM claimed WHERE t.id = claimed.id
             RETURNING t.id, t.lease_generation, t.block_number, t.transaction_index, t.hash, t.work, t.computations, t.attempts,
-                (SELECT array_agg(o.handle ORDER BY o.handle) FROM transaction_outputs o WHERE o.transaction_id = t.id) AS outputs"
+                (SELECT array_agg(o.handle ORDER BY o.handle) FROM transaction_outputs o WHERE o.transaction_id = t.id) AS outputs,
+                (SELECT b.recorded_at_ms FROM blocks b WHERE b.tenant_id = t.tenant_id AND b.number = t.block_number) AS recorded_at_ms"
         )
     };
 }
@@ -158,6 +159,7 @@ fn leased(row: &PgRow) -> Result<LeasedTransaction, StoreError> {
             .iter()
             .map(|bytes| handle(bytes))
             .collect::<Result<_, _>>()?,
+        recorded_at_ms: recorded_at(row.try_get("recorded_at_ms")?)?,
         attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
     })
 }

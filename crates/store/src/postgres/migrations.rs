@@ -18,6 +18,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "pushed work",
         sql: include_str!("0002_pushed_work.sql"),
     },
+    Migration {
+        name: "time of recording",
+        sql: include_str!("0003_time_of_recording.sql"),
+    },
 ];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.

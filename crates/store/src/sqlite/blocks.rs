@@ -71,7 +71,10 @@ async fn record_one(connection: &mut SqliteConnection, chain: i64, recorded: &Re
 }
 
 pub(super) async fn insert_block(connection: &mut SqliteConnection, chain: i64, block: &BlockRef, pushed: bool) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO blocks (chain_id, number, hash, parent_hash, timestamp_s, pushed) VALUES (?, ?, ?, ?, ?, ?)")
+    sqlx::query(
+        "INSERT INTO blocks (chain_id, number, hash, parent_hash, timestamp_s, pushed, recorded_at_ms)
+         VALUES (?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
+    )
         .bind(chain)
         .bind(integer("block number", block.number)?)
         .bind(block.hash.as_slice())

@@ -12,7 +12,7 @@ use sqlx::{
 use super::{begin, ciphertexts::insert};
 use crate::{
     Finished, Lease, LeaseRequest, LeasedTransaction, StoreError, TransactionNumber,
-    columns::{handle, hash, integer, number},
+    columns::{handle, hash, integer, number, recorded_at},
     encoding::decode,
 };
 
@@ -61,7 +61,9 @@ macro_rules! lease_of {
             ),
             " ORDER BY t.block_number, t.transaction_index
               LIMIT ?5)
-              RETURNING id, lease_generation, block_number, transaction_index, hash, work, computations, attempts"
+              RETURNING id, lease_generation, block_number, transaction_index, hash, work, computations, attempts,
+                (SELECT b.recorded_at_ms FROM blocks b
+                 WHERE b.chain_id = transactions.chain_id AND b.number = transactions.block_number) AS recorded_at_ms"
         )
     };
 }
@@ -183,6 +185,7 @@ fn leased(row: &SqliteRow) -> Result<LeasedTransaction, StoreError> {
         hash: hash("transaction hash", row.try_get("hash")?)?,
         computations: computations(row)?,
         outputs: Vec::new(),
+        recorded_at_ms: recorded_at(row.try_get("recorded_at_ms")?)?,
         attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
     })
 }

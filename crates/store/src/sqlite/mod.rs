@@ -42,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0002_packed_form.sql"),
     include_str!("0003_tenants.sql"),
     include_str!("0004_pushed_work.sql"),
+    include_str!("0005_time_of_recording.sql"),
 ];
 
 /// Connections that read beside the one that writes.

@@ -1,6 +1,10 @@
 //! Leases: exclusive, limited in time, in order.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use cipherloom_store::{Finished, OutputFailure, Store, StoreError};
 
@@ -164,4 +168,15 @@ pub(crate) async fn leases_come_oldest_first_and_as_recorded(store: Arc<dyn Stor
     let recorded = transaction(5, handle(2), &[]);
     assert_eq!((leased[1].hash, leased[1].block_number), (recorded.hash, 1));
     assert_eq!(leased[1].computations, recorded.computations);
+}
+
+pub(crate) async fn a_lease_tells_when_its_work_was_recorded(store: Arc<dyn Store>) {
+    let now_ms = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let before = now_ms();
+    record(store.as_ref(), 1, vec![transaction(0, handle(1), &[])]).await;
+    let after = now_ms();
+    let leased = lease_one(store.as_ref(), "worker", after).await.unwrap();
+    let recorded = leased.recorded_at_ms.unwrap();
+    // The database cuts or rounds to milliseconds.
+    assert!((before - 1..=after + 1).contains(&recorded), "{before} {recorded} {after}");
 }

@@ -92,6 +92,7 @@ macro_rules! suite {
             leases::a_lease_on_a_withdrawn_transaction_is_lost,
             leases::transactions_that_publish_one_handle_run_in_order,
             leases::leases_come_oldest_first_and_as_recorded,
+            leases::a_lease_tells_when_its_work_was_recorded,
             handles::publishing_is_idempotent_on_the_handle,
             handles::publishing_under_a_lost_lease_writes_nothing,
             handles::failed_outputs_say_why_and_do_not_hide_results,

@@ -82,7 +82,10 @@ async fn an_empty_database_is_refused_unless_it_may_be_migrated() {
             .iter()
             .all(|migration| migration.state == MigrationState::Missing)
     );
-    assert_eq!(database.migrate().await.unwrap(), ["initial", "pushed work"]);
+    assert_eq!(
+        database.migrate().await.unwrap(),
+        ["initial", "pushed work", "time of recording"]
+    );
     PostgresDatabase::open_migrated(config).await.unwrap();
 }
 
