@@ -18,6 +18,8 @@ pub struct Evaluated {
     pub outputs: Outputs,
     /// How many bootstraps were done for it. Lookups of public blocks, which cost nothing, are among them.
     pub bootstraps: u64,
+    /// What threads computed in these bootstraps. Those of a batch have equal shares in its time.
+    pub fhe_cpu: Duration,
     /// The time from submission to the end.
     pub wall: Duration,
 }

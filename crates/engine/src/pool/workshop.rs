@@ -37,6 +37,7 @@ struct Job {
     /// Set when nobody wants the results any more.
     over: AtomicBool,
     bootstraps: AtomicU64,
+    fhe_cpu: Total,
     result: Arc<Promise>,
 }
 
@@ -122,6 +123,7 @@ impl Workshop {
             run: Mutex::new(Run::new(program, inputs)),
             over: AtomicBool::new(false),
             bootstraps: AtomicU64::new(0),
+            fhe_cpu: Total::default(),
             result: Arc::clone(&result),
         });
         if tasks == 0 {
@@ -306,7 +308,11 @@ impl Workshop {
         for lookups in lookups.chunks(batch.max(1)) {
             self.scheduling_cpu.add(clock.lap());
             let results = bootstrap(blocks, lookups);
-            self.fhe_cpu.add(clock.lap());
+            let took = clock.lap();
+            self.fhe_cpu.add(took);
+            // The bootstraps of a batch are of one kind, so that each took its share.
+            let each = took / u32::try_from(lookups.len()).unwrap_or(u32::MAX).max(1);
+            lookups.iter().for_each(|lookup| lookup.taken.job.fhe_cpu.add(each));
             self.batches.fetch_add(1, Ordering::Relaxed);
             self.bootstraps.fetch_add(lookups.len() as u64, Ordering::Relaxed);
             for (lookup, result) in lookups.iter().zip(results) {
@@ -363,6 +369,7 @@ impl Job {
             Ok(outputs) => Ok(Evaluated {
                 outputs,
                 bootstraps: self.bootstraps.load(Ordering::Relaxed),
+                fhe_cpu: self.fhe_cpu.get(),
                 wall: self.result.age(),
             }),
             Err(panic) => Err(EngineError::Panicked(panic)),

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
+    time::Duration,
 };
 
 use cipherloom_engine::{Engine, EngineError, EnginePool, Evaluated, Outputs, Policy, PoolOptions, Program, evaluate::Job, lower::lower};
@@ -303,6 +304,19 @@ fn an_operation_of_the_backend_does_not_hold_up_other_programs() {
         (2, 12, 0)
     );
     assert!(statistics.mean_batch() >= 1.0 && statistics.queued == 0);
+}
+
+#[test]
+fn the_time_of_bootstraps_is_shared_out_among_programs() {
+    let pool = pool(clear_backend(), Policy::Batched, 2);
+    let (program, inputs) = exclusive_or();
+    let submitted: Vec<_> = (0..50).map(|_| pool.submit(Arc::clone(&program), inputs.clone())).collect();
+    let of_programs: Duration = submitted.into_iter().map(|evaluation| evaluation.wait().unwrap().fhe_cpu).sum();
+    let of_pool = pool.statistics().fhe_cpu;
+    // A share is cut to nanoseconds.
+    let bootstraps = u32::try_from(pool.statistics().bootstraps).unwrap();
+    assert!(of_programs <= of_pool && of_pool - of_programs <= Duration::from_nanos(1) * bootstraps);
+    assert!(of_pool > Duration::ZERO);
 }
 
 #[test]
