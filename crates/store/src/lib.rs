@@ -32,6 +32,7 @@ mod key_part_cache;
 pub mod model;
 pub mod objects;
 mod postgres;
+pub mod publications;
 pub mod pushed;
 mod sqlite;
 pub mod tenants;
@@ -54,6 +55,7 @@ pub use objects::{
     read_checked,
 };
 pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresDiagnosis, PostgresStore};
+pub use publications::{PublicationRequest, Publications, PublishedCiphertext};
 pub use pushed::{MAX_HANDLE_NAME_BYTES, NamedHandle, PushedWork};
 pub use sqlite::SqliteStore;
 pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, TenantLimits, Tenants};
@@ -64,7 +66,7 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// The memory of a coprocessor; see the module's documentation for the flow and the promises.
 ///
 /// Every method fails with [`StoreError::Database`] if the database does; other errors are listed per method.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Publications + Send + Sync + 'static {
     /// Returns the newest recorded blocks of a chain, newest first, at most `limit`. The first is where following resumes.
     fn recent_blocks(&self, chain_id: u64, limit: u32) -> StoreFuture<'_, Vec<BlockRef>>;
 

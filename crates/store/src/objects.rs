@@ -102,7 +102,10 @@ pub async fn read_checked(objects: &dyn CiphertextObjects, digest: B256) -> Resu
 /// Puts the bytes of ciphertexts, some at a time. If one fails, others may have been put, which does no harm.
 pub(crate) async fn put_all(objects: &dyn CiphertextObjects, ciphertexts: &[StoredCiphertext]) -> Result<(), StoreError> {
     for ciphertext in ciphertexts {
-        check(ciphertext.digest, &ciphertext.bytes)?;
+        if object_digest(&ciphertext.bytes) != ciphertext.digest {
+            let reason = format!("its bytes do not have the digest {:x}", ciphertext.digest);
+            return Err(StoreError::corrupt("ciphertext to store", reason));
+        }
     }
     let puts: Vec<StoreFuture<'_, ()>> = ciphertexts
         .iter()

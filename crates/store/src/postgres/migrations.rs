@@ -22,6 +22,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "time of recording",
         sql: include_str!("0003_time_of_recording.sql"),
     },
+    Migration {
+        name: "mirror",
+        sql: include_str!("0004_mirror.sql"),
+    },
 ];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.

@@ -75,14 +75,14 @@ pub(super) async fn insert_block(connection: &mut SqliteConnection, chain: i64, 
         "INSERT INTO blocks (chain_id, number, hash, parent_hash, timestamp_s, pushed, recorded_at_ms)
          VALUES (?, ?, ?, ?, ?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
     )
-        .bind(chain)
-        .bind(integer("block number", block.number)?)
-        .bind(block.hash.as_slice())
-        .bind(block.parent_hash.as_slice())
-        .bind(integer("timestamp", block.timestamp)?)
-        .bind(pushed)
-        .execute(connection)
-        .await?;
+    .bind(chain)
+    .bind(integer("block number", block.number)?)
+    .bind(block.hash.as_slice())
+    .bind(block.parent_hash.as_slice())
+    .bind(integer("timestamp", block.timestamp)?)
+    .bind(pushed)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

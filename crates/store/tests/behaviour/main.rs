@@ -16,6 +16,7 @@ mod handles;
 mod leases;
 mod places;
 mod postgres;
+mod publications;
 mod sqlite_file;
 mod tenants;
 
@@ -106,6 +107,10 @@ macro_rules! suite {
             cooling::packing_what_has_another_raw_form_changes_nothing,
             cooling::an_expanded_input_can_be_stored_packed_and_is_not_listed,
             handles::numbers_beyond_the_database_are_refused,
+            publications::packed_ciphertexts_are_listed_until_they_are_marked,
+            publications::a_ciphertext_with_other_bytes_is_not_marked,
+            publications::what_was_published_is_listed_again_on_demand,
+            publications::whoever_claims_publishing_has_it,
         })*
     };
 }
