@@ -77,13 +77,22 @@ impl Costs {
 fn processor_time(server: &PrivatePostgres) -> Result<Duration, Box<dyn Error>> {
     let mut ticks = 0;
     let own = std::process::id().to_string();
-    for process in server.execute("postgres", "SELECT pid FROM pg_stat_activity")?.split_whitespace().chain([own.as_str()]) {
+    for process in server
+        .execute("postgres", "SELECT pid FROM pg_stat_activity")?
+        .split_whitespace()
+        .chain([own.as_str()])
+    {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else {
             continue;
         };
         // After the name in parentheses: the state is field 3, the times in user and system mode are fields 14 and 15.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        ticks += fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+        ticks += fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum::<u64>();
     }
     Ok(Duration::from_millis(ticks * 10))
 }
@@ -152,7 +161,9 @@ impl Node {
             0 if !self.pending.is_empty() => &self.pending,
             _ => &self.finished,
         };
-        from.get((number / 2) % from.len()).copied().unwrap_or_else(|| Handle::computed(B256::ZERO, CHAIN, FheType::Uint64))
+        from.get((number / 2) % from.len())
+            .copied()
+            .unwrap_or_else(|| Handle::computed(B256::ZERO, CHAIN, FheType::Uint64))
     }
 
     fn work(&mut self, batch: usize) -> PushedWork {
@@ -206,7 +217,11 @@ impl Node {
         let start = Instant::now();
         self.store.record_pushed(CHAIN, &work).await?;
         let time = start.elapsed();
-        self.pending = work.transactions.iter().flat_map(|transaction| transaction.outputs.iter().copied()).collect();
+        self.pending = work
+            .transactions
+            .iter()
+            .flat_map(|transaction| transaction.outputs.iter().copied())
+            .collect();
         self.pushed += batch;
         Ok(time)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 
-use crate::{Store, StoreFuture, Tenant, TenantId, Tenants};
+use crate::{Inspection, Store, StoreFuture, Tenant, TenantId, Tenants};
 
 /// A database of several tenants.
 ///
@@ -12,6 +12,9 @@ use crate::{Store, StoreFuture, Tenant, TenantId, Tenants};
 pub trait Database: Tenants {
     /// Returns a tenant's part of the database. It costs nothing.
     fn store(&self, tenant: &Tenant) -> Arc<dyn Store>;
+
+    /// Returns what operators see of a tenant's part. It costs nothing.
+    fn inspection(&self, tenant: &Tenant) -> Arc<dyn Inspection>;
 
     /// Lists those of some tenants that have a transaction to run now, in the order in which a worker should serve them: those with the
     /// fewest live leases first, and among equals the next after the one it served last. So every tenant gets its share of the workers

@@ -171,7 +171,7 @@ pub struct Backlog {
     pub leased: u64,
     /// Transactions that are finished and have an output that can never be computed.
     pub poisoned: u64,
-    /// How long ago the block of the oldest pending one was made, or its request came, in milliseconds.
+    /// How long ago the block of the oldest pending one was recorded, in milliseconds.
     pub oldest_pending_age_ms: Option<u64>,
     /// How many blocks the oldest pending one is behind the newest recorded block.
     pub oldest_pending_blocks: Option<u64>,

@@ -43,5 +43,6 @@ END $$;
 CREATE TRIGGER remove_parts_of_transactions AFTER DELETE ON transactions
     REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION remove_parts_of_transactions();
 
--- For operators: what failed, oldest first.
+-- For operators: what has a hash, and what failed.
+CREATE INDEX transactions_by_hash ON transactions USING hash (hash);
 CREATE INDEX poisoned_transactions ON transactions (tenant_id, block_number, transaction_index) WHERE state = 'poisoned';

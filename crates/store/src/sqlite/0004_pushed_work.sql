@@ -20,5 +20,6 @@ ALTER TABLE transactions ADD COLUMN work BLOB;
 -- Who waits for a handle.
 CREATE INDEX transaction_boundary_by_handle ON transaction_boundary (handle);
 CREATE INDEX leased_transactions ON transactions (chain_id, lease_expires_at_ms) WHERE lease_expires_at_ms IS NOT NULL;
--- For operators: what failed, oldest first.
+-- For operators: what has a hash, and what failed.
+CREATE INDEX transactions_by_hash ON transactions (hash);
 CREATE INDEX poisoned_transactions ON transactions (chain_id, block_number, transaction_index) WHERE state = 'poisoned';

@@ -48,6 +48,20 @@ pub(super) const RUNNABLE_NOW: &str = waiting_for_nothing!(
     ")"
 );
 
+/// How many transactions of a chain, or of all, wait for nothing.
+pub(super) const COUNT_RUNNABLE: &str =
+    waiting_for_nothing!("SELECT count(*) FROM transactions t WHERE (?1 IS NULL OR t.chain_id = ?1) AND ", "");
+
+/// Says whether a transaction is pending and waits for another one.
+pub(super) async fn is_waiting(connection: &mut SqliteConnection, transaction: TransactionNumber) -> Result<bool, StoreError> {
+    let waiting = sqlx::query_scalar(waiting_for_nothing!(
+        "SELECT EXISTS (SELECT 1 FROM transactions WHERE id = ?1 AND state = 'pending')
+            AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.id = ?1 AND ",
+        ")"
+    ));
+    Ok(waiting.bind(transaction.0).fetch_one(connection).await?)
+}
+
 macro_rules! lease_of {
     ($which:literal) => {
         waiting_for_nothing!(
