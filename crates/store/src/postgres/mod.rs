@@ -16,12 +16,14 @@ mod changes;
 mod ciphertexts;
 mod diagnosis;
 mod handles;
+mod inspection;
 mod key_sets;
 mod leases;
 mod migrations;
 mod names;
 mod publications;
 mod pushed;
+mod retry;
 mod tenants;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -37,9 +39,9 @@ pub use diagnosis::PostgresDiagnosis;
 pub use migrations::{MigrationState, MigrationStatus};
 
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Lease,
-    LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant,
-    TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey,
+    Inspection, Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture,
+    StoredCiphertext, Tenant, TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
 };
 
 /// What every connection sets.
@@ -252,6 +254,10 @@ impl PostgresStore {
 
 impl Database for PostgresDatabase {
     fn store(&self, tenant: &Tenant) -> Arc<dyn Store> {
+        Arc::new(Self::store(self, tenant))
+    }
+
+    fn inspection(&self, tenant: &Tenant) -> Arc<dyn Inspection> {
         Arc::new(Self::store(self, tenant))
     }
 

@@ -9,6 +9,7 @@ mod blocks;
 mod ciphertexts;
 mod database;
 mod handles;
+mod inspection;
 mod leases;
 mod publications;
 mod pushed;
@@ -32,9 +33,9 @@ use tokio::sync::broadcast;
 
 use self::database::HINTS;
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Lease, LeaseRequest,
-    LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId,
-    TransactionNumber, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Inspection, Lease,
+    LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant,
+    TenantId, TransactionNumber, key_part_cache::KeyPartCache,
 };
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
@@ -129,6 +130,14 @@ impl SqliteStore {
 }
 
 impl SqliteStore {
+    /// The part of a tenant.
+    fn of(&self, tenant: &Tenant) -> Self {
+        Self {
+            chain: Some(tenant.chain_id),
+            ..self.clone()
+        }
+    }
+
     /// Says whether a chain is this store's. What is asked about others is answered as if nothing were known.
     fn serves(&self, chain_id: u64) -> bool {
         self.chain.is_none_or(|chain| chain == chain_id)
@@ -151,10 +160,11 @@ impl SqliteStore {
 
 impl Database for SqliteStore {
     fn store(&self, tenant: &Tenant) -> Arc<dyn Store> {
-        Arc::new(Self {
-            chain: Some(tenant.chain_id),
-            ..self.clone()
-        })
+        Arc::new(self.of(tenant))
+    }
+
+    fn inspection(&self, tenant: &Tenant) -> Arc<dyn Inspection> {
+        Arc::new(self.of(tenant))
     }
 
     fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {
