@@ -35,6 +35,7 @@ mod keyed_engine;
 mod loading;
 mod machine;
 pub mod metrics;
+pub mod mirror;
 mod progress;
 mod recording;
 mod results;
