@@ -2,7 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cipherloom_engine::GroupId;
 use cipherloom_primitives::{Address, HotWindow, eip712::SigningDomains};
+use cipherloom_store::{CoolingRequest, Tenant};
+
+use crate::metrics::Metrics;
+
+/// How many values are listed at a time to be packed.
+pub(crate) const COOLING_BATCH: u32 = 32;
 
 /// Tells the time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -21,6 +28,10 @@ pub fn system_clock() -> Clock {
 /// What one coprocessor serves, and with how much of the machine.
 #[derive(Clone)]
 pub struct CoprocessorConfig {
+    /// What logs and metrics call the tenant.
+    pub tenant: String,
+    /// Whose transactions these are, for the engine, which shares its threads evenly among groups.
+    pub group: GroupId,
     /// Where its signatures are valid; names the host chain too.
     pub domains: SigningDomains,
     /// The access-control contract of the host chain.
@@ -49,6 +60,8 @@ pub struct CoprocessorConfig {
     pub waiting_proofs: usize,
     /// The clock that leases are measured with.
     pub clock: Clock,
+    /// What is counted and measured. Coprocessors of one process share it.
+    pub metrics: Metrics,
 }
 
 impl CoprocessorConfig {
@@ -57,6 +70,8 @@ impl CoprocessorConfig {
     pub fn new(domains: SigningDomains, acl: Address) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
+            tenant: "default".to_owned(),
+            group: GroupId::default(),
             domains,
             acl,
             hot_window: HotWindow::DEFAULT,
@@ -71,6 +86,48 @@ impl CoprocessorConfig {
             concurrent_proofs: cores.div_ceil(4),
             waiting_proofs: 64,
             clock: system_clock(),
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Builds what the coprocessors of several tenants have in common. What is the tenant's is put in by [`Self::of_tenant`].
+    #[must_use]
+    pub fn for_tenants() -> Self {
+        let nobody = SigningDomains {
+            host_chain_id: 0,
+            gateway_chain_id: 0,
+            decryption: Address::ZERO,
+            input_verification: Address::ZERO,
+        };
+        Self::new(nobody, Address::ZERO)
+    }
+
+    /// Returns this configuration for a tenant, whose key set has this window.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &Tenant, hot_window: HotWindow) -> Self {
+        Self {
+            tenant: tenant.name.clone(),
+            group: GroupId(u64::from(tenant.id.number().unsigned_abs())),
+            domains: SigningDomains {
+                host_chain_id: tenant.chain_id,
+                // In the 0.6 generation signatures of inputs are for the host chain itself.
+                gateway_chain_id: tenant.chain_id,
+                decryption: Address::ZERO,
+                input_verification: tenant.input_verifier,
+            },
+            acl: tenant.acl,
+            hot_window,
+            ..self.clone()
+        }
+    }
+
+    /// Asks for values that can be packed.
+    pub(crate) const fn cooling_request(&self) -> CoolingRequest {
+        CoolingRequest {
+            chain_id: self.domains.host_chain_id,
+            window: self.hot_window,
+            margin_blocks: self.reorganisation_margin_blocks,
+            limit: COOLING_BATCH,
         }
     }
 }
@@ -78,6 +135,7 @@ impl CoprocessorConfig {
 impl std::fmt::Debug for CoprocessorConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CoprocessorConfig")
+            .field("tenant", &self.tenant)
             .field("domains", &self.domains)
             .field("acl", &self.acl)
             .field("hot_window", &self.hot_window)

@@ -5,13 +5,9 @@
 //! reads follows from the chain ([`HotWindow`](cipherloom_primitives::HotWindow)), and the store lists nothing that is still read raw.
 
 use cipherloom_primitives::{CiphertextForm, Handle};
-use cipherloom_store::CoolingRequest;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Coprocessor, CoprocessorError};
-
-/// How many values are listed at a time.
-const BATCH: u32 = 32;
+use crate::{Coprocessor, CoprocessorError, config::COOLING_BATCH};
 
 impl Coprocessor {
     /// Cools values until told to stop, and looks for new ones now and then.
@@ -22,7 +18,7 @@ impl Coprocessor {
                 cooled = self.cool_once() => cooled,
             };
             match cooled {
-                Ok(cooled) if cooled == BATCH as usize => continue,
+                Ok(cooled) if cooled == COOLING_BATCH as usize => continue,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "packing old ciphertexts failed, trying again"),
             }
@@ -38,21 +34,28 @@ impl Coprocessor {
     /// # Errors
     /// [`CoprocessorError::Store`], and [`CoprocessorError::Ciphertext`] if stored bytes are damaged.
     pub async fn cool_once(&self) -> Result<usize, CoprocessorError> {
-        let config = self.config();
-        let request = CoolingRequest {
-            chain_id: self.chain_id(),
-            window: config.hot_window,
-            margin_blocks: config.reorganisation_margin_blocks,
-            limit: BATCH,
-        };
-        let handles = self.store().ciphertexts_to_cool(&request).await?;
-        for handle in &handles {
+        let handles = self.store().ciphertexts_to_cool(&self.config().cooling_request()).await?;
+        self.cool_all(&handles).await?;
+        Ok(handles.len())
+    }
+
+    /// Packs values that were listed.
+    pub(crate) async fn cool_all(&self, handles: &[Handle]) -> Result<(), CoprocessorError> {
+        // Processes on one store list the same values. Each begins elsewhere, so that they meet late.
+        let begin = self
+            .config()
+            .owner
+            .bytes()
+            .fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let (last, first) = handles.split_at(begin.checked_rem(handles.len()).unwrap_or_default());
+        for handle in first.iter().chain(last) {
             self.cool_one(*handle).await?;
         }
         if !handles.is_empty() {
+            self.config().metrics.work().packed(handles.len());
             tracing::debug!(values = handles.len(), "packed old ciphertexts");
         }
-        Ok(handles.len())
+        Ok(())
     }
 
     async fn cool_one(&self, handle: Handle) -> Result<(), CoprocessorError> {

@@ -29,6 +29,11 @@ struct Inner {
     engine: Arc<KeyedEngine>,
     store: Arc<dyn Store>,
     signer: PrivateKeySigner,
+    channels: Arc<Channels>,
+}
+
+/// What stays the same when a tenant gets other keys: who listens, and how many proofs are here.
+pub(crate) struct Channels {
     /// One permit per proof that may be checked now.
     checking: Arc<Semaphore>,
     /// One permit per proof that may be here at all.
@@ -38,22 +43,41 @@ struct Inner {
     changes: watch::Sender<u64>,
 }
 
-impl Coprocessor {
-    /// Puts a coprocessor together.
-    #[must_use]
-    pub fn new(config: CoprocessorConfig, engine: Arc<KeyedEngine>, store: Arc<dyn Store>, signer: PrivateKeySigner) -> Self {
+impl Channels {
+    pub(crate) fn new(config: &CoprocessorConfig) -> Self {
         let concurrent = config.concurrent_proofs.max(1);
-        let inner = Inner {
-            engine,
-            checking: Arc::new(Semaphore::new(concurrent)),
+        Self {
+            checking: Arc::new(Semaphore::new(concurrent.min(Semaphore::MAX_PERMITS))),
             admitted: Arc::new(Semaphore::new(
                 concurrent.saturating_add(config.waiting_proofs).min(Semaphore::MAX_PERMITS),
             )),
             progress: broadcast::Sender::new(PROGRESS_BACKLOG),
             changes: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Coprocessor {
+    /// Puts a coprocessor together.
+    #[must_use]
+    pub fn new(config: CoprocessorConfig, engine: Arc<KeyedEngine>, store: Arc<dyn Store>, signer: PrivateKeySigner) -> Self {
+        let channels = Arc::new(Channels::new(&config));
+        Self::assemble(config, engine, store, signer, channels)
+    }
+
+    pub(crate) fn assemble(
+        config: CoprocessorConfig,
+        engine: Arc<KeyedEngine>,
+        store: Arc<dyn Store>,
+        signer: PrivateKeySigner,
+        channels: Arc<Channels>,
+    ) -> Self {
+        let inner = Inner {
             config,
+            engine,
             store,
             signer,
+            channels,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -73,13 +97,13 @@ impl Coprocessor {
     /// Subscribes to what is finished from now on. A listener that falls behind misses messages; the work does not wait.
     #[must_use]
     pub fn progress(&self) -> broadcast::Receiver<Progress> {
-        self.inner.progress.subscribe()
+        self.inner.channels.progress.subscribe()
     }
 
     /// Subscribes to changes: the value counts recordings, publications and admissions in this process.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changes.subscribe()
+        self.inner.channels.changes.subscribe()
     }
 
     /// Returns the key set it computes under, with its threads.
@@ -125,20 +149,20 @@ impl Coprocessor {
     }
 
     pub(crate) fn checking(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.inner.checking)
+        Arc::clone(&self.inner.channels.checking)
     }
 
     pub(crate) fn admitted(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.inner.admitted)
+        Arc::clone(&self.inner.channels.admitted)
     }
 
     pub(crate) fn report(&self, progress: Progress) {
         // Nobody listening is fine.
-        let _ = self.inner.progress.send(progress);
+        let _ = self.inner.channels.progress.send(progress);
     }
 
     pub(crate) fn notify_change(&self) {
-        self.inner.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.inner.channels.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cipherloom_engine::EngineError;
 use cipherloom_fhe::FheError;
-use cipherloom_primitives::{Address, Handle};
+use cipherloom_primitives::{Address, B256, Handle};
 use cipherloom_store::StoreError;
 
 /// Errors of this crate.
@@ -44,6 +44,22 @@ pub enum CoprocessorError {
     /// Too many proofs are being checked already.
     #[error("too many input proofs are waiting; try again")]
     Busy,
+    /// A tenant has no keys.
+    #[error("tenant {tenant} has no key set; `cipherloom tenant set-keys` gives it one")]
+    NoKeys {
+        /// The tenant's name.
+        tenant: String,
+    },
+    /// A tenant's keys cannot be used.
+    #[error("key set {key_set} of tenant {tenant} cannot be used: {reason}")]
+    KeysRefused {
+        /// The tenant's name.
+        tenant: String,
+        /// The key set.
+        key_set: B256,
+        /// Why.
+        reason: String,
+    },
     /// Nothing is known about the handle.
     #[error("handle {0} is unknown: no followed transaction published it and it is no admitted input")]
     UnknownHandle(Handle),
@@ -102,9 +118,14 @@ impl CoprocessorError {
             | Self::UnknownHandle(_)
             | Self::NotComputed(_)
             | Self::Failed { .. } => Fault::Request,
-            Self::Busy | Self::Store(_) | Self::Ciphertext { .. } | Self::Signing(_) | Self::Engine(_) | Self::ThreadLost => {
-                Fault::Coprocessor
-            }
+            Self::Busy
+            | Self::NoKeys { .. }
+            | Self::KeysRefused { .. }
+            | Self::Store(_)
+            | Self::Ciphertext { .. }
+            | Self::Signing(_)
+            | Self::Engine(_)
+            | Self::ThreadLost => Fault::Coprocessor,
         }
     }
 

@@ -9,9 +9,14 @@ use alloy::primitives::keccak256;
 use cipherloom_engine::{Engine, EngineError, NodeError, Outputs, Program};
 use cipherloom_fhe::{Ciphertext, FheBackend, FheError};
 use cipherloom_primitives::{B256, CiphertextForm, Computation, FheType, Handle, HandleOrigin, HotWindow, Operation, RandomiserContext};
-use cipherloom_store::{AdmittedInput, Finished, OutputFailure, StoredCiphertext};
+use cipherloom_store::{AdmittedInput, CiphertextHead, Finished, OutputFailure, StoredCiphertext};
 
-use crate::{CoprocessorError, graph::Plan, loading::Loaded};
+use crate::{
+    CoprocessorError,
+    ciphertext_cache::{CacheKey, CachedValue, CiphertextCache, Source},
+    graph::Plan,
+    loading::{Boundary, Loaded},
+};
 
 /// The value of a handle, or why it has none.
 type Value = Result<Ciphertext, String>;
@@ -53,6 +58,7 @@ pub(crate) struct Ciphertexts {
     pub(crate) key_set_id: B256,
     pub(crate) chain_id: u64,
     pub(crate) hot_window: HotWindow,
+    pub(crate) cache: Arc<CiphertextCache>,
 }
 
 /// Which transaction values are taken in for.
@@ -69,6 +75,15 @@ pub(crate) struct Given {
     pub(crate) ciphertexts: HashMap<Handle, Ciphertext>,
     /// Why there are no others.
     pub(crate) reasons: BTreeMap<Handle, String>,
+}
+
+/// The results of an evaluation.
+#[derive(Default)]
+pub(crate) struct Results {
+    /// What is published.
+    pub(crate) finished: Finished,
+    /// The same values, to be kept in memory once they are published.
+    pub(crate) values: Vec<(CacheKey, Arc<CachedValue>)>,
 }
 
 impl Given {
@@ -88,89 +103,134 @@ impl Ciphertexts {
     /// Makes ciphertexts of what was loaded for a transaction, each re-randomised for it.
     pub(crate) fn take_in(&self, loaded: Loaded, reader: Reader) -> Given {
         let mut given = Given::default();
-        for (handle, stored) in loaded.boundary {
-            let read = stored.and_then(|stored| self.read(&stored, reader.block));
-            given.add(
-                handle,
-                read.and_then(|(value, digest)| self.randomised(handle, value, digest, reader)),
-            );
+        for (handle, boundary) in loaded.boundary {
+            let value = match boundary {
+                Ok(Boundary::Held(held)) => Ok(held),
+                Ok(Boundary::Stored(stored)) => self.read(&stored, reader.block),
+                Err(reason) => Err(reason),
+            };
+            given.add(handle, value.and_then(|value| self.randomised(handle, value, reader)));
         }
-        for (handle, value, list) in self.expand(&loaded.inputs) {
-            given.add(handle, value.and_then(|value| self.randomised(handle, value, list, reader)));
+        for (handle, value) in self.expand(&loaded.inputs) {
+            given.add(handle, value.and_then(|value| self.randomised(handle, value, reader)));
         }
         given
     }
 
-    /// Reads a ciphertext that an earlier transaction published, in the form in which a transaction of this block reads it, whatever form is
-    /// stored. Returns the digest of that form too.
-    fn read(&self, stored: &StoredCiphertext, block: u64) -> Result<(Ciphertext, B256), String> {
+    /// Finds a value in memory that is what would be read for a transaction of this block.
+    pub(crate) fn held(&self, head: &CiphertextHead, block: u64) -> Option<Arc<CachedValue>> {
+        if head.key_set_id != self.key_set_id {
+            return None;
+        }
+        self.cache.get(&self.key(head, self.form_read(head.created_block, block)))
+    }
+
+    const fn key(&self, head: &CiphertextHead, read: CiphertextForm) -> CacheKey {
+        CacheKey {
+            key_set_id: self.key_set_id,
+            ty: head.handle.fhe_type(),
+            source: Source::Stored {
+                digest: head.digest,
+                form: head.form,
+                read,
+            },
+        }
+    }
+
+    /// Says in which form a transaction of this block reads a value. One that no transaction published is read packed always.
+    fn form_read(&self, created_block: Option<u64>, block: u64) -> CiphertextForm {
+        created_block.map_or(CiphertextForm::Packed, |created| self.hot_window.form_read(created, block))
+    }
+
+    /// Reads a stored ciphertext in the form in which a transaction of this block reads it, whatever form is stored.
+    fn read(&self, stored: &StoredCiphertext, block: u64) -> Result<Arc<CachedValue>, String> {
         if stored.key_set_id != self.key_set_id {
             return Err(format!(
                 "{} is encrypted under key set {}, not {}",
                 stored.handle, stored.key_set_id, self.key_set_id
             ));
         }
-        let Some(created) = stored.created_block else {
-            return Err(format!("{} was not published by a transaction", stored.handle));
-        };
         let ty = stored.handle.fhe_type();
         let failed = |error: FheError| error.to_string();
-        match (self.hot_window.form_read(created, block), stored.form) {
+        let read = self.form_read(stored.created_block, block);
+        let (ciphertext, digest) = match (read, stored.form) {
             (CiphertextForm::Raw, CiphertextForm::Raw) => {
                 let value = self.backend.deserialize(ty, &stored.bytes).map_err(failed)?;
-                Ok((value, stored.digest))
+                (value, stored.digest)
             }
             (CiphertextForm::Packed, CiphertextForm::Packed) => {
                 let value = self.backend.unpack(ty, &stored.bytes).map_err(failed)?;
-                Ok((value, stored.digest))
+                (value, stored.digest)
             }
             (CiphertextForm::Packed, CiphertextForm::Raw) => {
                 let raw = self.backend.deserialize(ty, &stored.bytes).map_err(failed)?;
                 let packed = self.backend.pack(&raw).map_err(failed)?;
                 let value = self.backend.unpack(ty, &packed).map_err(failed)?;
-                Ok((value, keccak256(&packed)))
+                (value, keccak256(&packed))
             }
-            (CiphertextForm::Raw, CiphertextForm::Packed) => Err(format!(
-                "the raw form of {} was let go before block {block}: the chain reorganised by more blocks than the margin",
-                stored.handle
-            )),
-        }
+            (CiphertextForm::Raw, CiphertextForm::Packed) => {
+                return Err(format!(
+                    "the raw form of {} was let go before block {block}: the chain reorganised by more blocks than the margin",
+                    stored.handle
+                ));
+            }
+        };
+        let value = Arc::new(CachedValue { ciphertext, digest });
+        self.cache.put(self.key(&stored.head(), read), Arc::clone(&value));
+        Ok(value)
     }
 
-    /// Expands the values that are used of each list.
-    fn expand(&self, inputs: &BTreeMap<Handle, Result<Arc<AdmittedInput>, String>>) -> Vec<(Handle, Value, B256)> {
+    /// Expands the values that are used of each list, those that are not in memory.
+    fn expand(&self, inputs: &BTreeMap<Handle, Result<Arc<AdmittedInput>, String>>) -> Vec<(Handle, Result<Arc<CachedValue>, String>)> {
         let mut values = Vec::with_capacity(inputs.len());
         let mut by_list = BTreeMap::<B256, (&AdmittedInput, Vec<(Handle, u8)>)>::new();
         for (handle, list) in inputs {
-            match list
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|list| Ok((list, position(*handle, list)?)))
-            {
-                Ok((list, position)) => by_list.entry(list.digest).or_insert((list, Vec::new())).1.push((*handle, position)),
-                Err(reason) => values.push((*handle, Err(reason), B256::ZERO)),
+            let placed = list.as_ref().map_err(Clone::clone);
+            let (list, position) = match placed.and_then(|list| Ok((list, position(*handle, list)?))) {
+                Ok(placed) => placed,
+                Err(reason) => {
+                    values.push((*handle, Err(reason)));
+                    continue;
+                }
+            };
+            if let Some(held) = self.cache.get(&self.input_key(*handle, list.digest, position)) {
+                values.push((*handle, Ok(held)));
+            } else {
+                by_list.entry(list.digest).or_insert((list, Vec::new())).1.push((*handle, position));
             }
         }
         for (digest, (list, wanted)) in by_list {
             let positions: Vec<u8> = wanted.iter().map(|(_, position)| *position).collect();
             match self.backend.expand_values(&list.list, &positions) {
-                Ok(expanded) => {
-                    let expanded = wanted.into_iter().zip(expanded);
-                    values.extend(expanded.map(|((handle, _), value)| (handle, Ok(value), digest)));
-                }
-                Err(error) => values.extend(wanted.into_iter().map(|(handle, _)| (handle, Err(error.to_string()), digest))),
+                Ok(expanded) => values.extend(wanted.into_iter().zip(expanded).map(|((handle, position), ciphertext)| {
+                    let value = Arc::new(CachedValue { ciphertext, digest });
+                    self.cache.put(self.input_key(handle, digest, position), Arc::clone(&value));
+                    (handle, Ok(value))
+                })),
+                Err(error) => values.extend(wanted.into_iter().map(|(handle, _)| (handle, Err(error.to_string())))),
             }
         }
         values
     }
 
-    /// Re-randomises a value for the transaction that reads it. `digest` is that of what was read.
-    fn randomised(&self, handle: Handle, mut value: Ciphertext, digest: B256, reader: Reader) -> Value {
+    const fn input_key(&self, handle: Handle, list: B256, position: u8) -> CacheKey {
+        CacheKey {
+            key_set_id: self.key_set_id,
+            ty: handle.fhe_type(),
+            source: Source::Input { list, position },
+        }
+    }
+
+    /// Re-randomises a value for the transaction that reads it.
+    fn randomised(&self, handle: Handle, read: Arc<CachedValue>, reader: Reader) -> Value {
         let context = RandomiserContext {
             key_set_id: self.key_set_id,
             chain_id: self.chain_id,
             transaction: reader.transaction,
         };
+        let digest = read.digest;
+        // What is kept in memory stays as it is.
+        let mut value = Arc::try_unwrap(read).map_or_else(|kept| kept.ciphertext.clone(), |own| own.ciphertext);
         self.backend
             .rerandomise(&mut value, &context.seed(handle, digest))
             .map_err(|error| error.to_string())?;
@@ -178,19 +238,29 @@ impl Ciphertexts {
     }
 
     /// Makes what is published of an evaluation's results. `reasons` are those of values that could not be given to it.
-    pub(crate) fn finished(&self, compiled: &Compiled, reasons: &BTreeMap<Handle, String>, outputs: &Outputs) -> Finished {
-        let mut finished = Finished::default();
+    pub(crate) fn finished(&self, compiled: &Compiled, reasons: &BTreeMap<Handle, String>, outputs: Outputs) -> Results {
+        let mut results = Results::default();
         for (handle, output) in outputs {
-            let stored = match output {
-                Ok(ciphertext) => self.raw(*handle, ciphertext).map_err(|error| error.to_string()),
-                Err(error) => Err(reason_of(error, compiled, reasons)),
+            let written = match output {
+                Ok(ciphertext) => match self.raw(handle, &ciphertext) {
+                    Ok(stored) => Ok((stored, ciphertext)),
+                    Err(error) => Err(error.to_string()),
+                },
+                Err(error) => Err(reason_of(&error, compiled, reasons)),
             };
-            match stored {
-                Ok(stored) => finished.ciphertexts.push(stored),
-                Err(reason) => finished.failures.push(OutputFailure { handle: *handle, reason }),
+            match written {
+                Ok((stored, ciphertext)) => {
+                    if self.cache.is_on() {
+                        let key = self.key(&stored.head(), CiphertextForm::Raw);
+                        let digest = stored.digest;
+                        results.values.push((key, Arc::new(CachedValue { ciphertext, digest })));
+                    }
+                    results.finished.ciphertexts.push(stored);
+                }
+                Err(reason) => results.finished.failures.push(OutputFailure { handle, reason }),
             }
         }
-        finished
+        results
     }
 
     /// Writes a ciphertext in raw form, in which results are published.

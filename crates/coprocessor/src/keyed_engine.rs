@@ -1,6 +1,12 @@
 //! A key set that is ready to compute.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cipherloom_engine::{EnginePool, PoolOptions, PoolStatistics};
 use cipherloom_fhe::FheBackend;
@@ -8,11 +14,16 @@ use cipherloom_primitives::B256;
 
 use crate::{CoprocessorError, Machine};
 
+/// The number of the next engine.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
 /// The backend of a key set and the threads that compute on it. There is one per key set in a process, however many tenants use it: their
 /// transactions share its batches, and the keys are in memory once.
 ///
 /// Its threads wait for work until the last coprocessor that uses it is gone, and with it the last transaction.
 pub struct KeyedEngine {
+    /// Tells engines of the process apart.
+    number: u64,
     key_set_id: B256,
     backend: Arc<dyn FheBackend>,
     /// Taken out when the engine is dropped.
@@ -37,11 +48,18 @@ impl KeyedEngine {
             ..options
         };
         Ok(Arc::new(Self {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             key_set_id,
             pool: Some(EnginePool::start(Arc::clone(&backend), options)?),
             backend,
             machine,
         }))
+    }
+
+    /// Returns a number that no other engine of this process has or had.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Returns the id of the key set.

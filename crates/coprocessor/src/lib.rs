@@ -24,6 +24,8 @@
 //! ciphertexts of removed blocks are withdrawn.
 
 mod admission;
+mod backoff;
+mod ciphertext_cache;
 mod config;
 mod cooling;
 mod coprocessor;
@@ -31,21 +33,29 @@ mod error;
 mod evaluation;
 mod graph;
 mod hints;
+mod key_cache;
 mod keyed_engine;
 mod loading;
 mod machine;
 pub mod metrics;
 pub mod mirror;
+mod processing;
 mod progress;
 mod recording;
 mod results;
+mod tenancy;
+mod turns;
 mod worker;
+mod workers;
 
 pub use admission::{AdmittedInput, MAX_EXTRA_DATA_BYTES};
+pub use ciphertext_cache::CacheStatistics;
 pub use config::{Clock, CoprocessorConfig, system_clock};
 pub use coprocessor::Coprocessor;
 pub use error::{CoprocessorError, Fault};
 pub use keyed_engine::KeyedEngine;
-pub use machine::Machine;
-pub use progress::Progress;
+pub use machine::{Machine, MachineOptions};
+pub use progress::{Progress, StageTimes};
 pub use results::{HandleStatus, SignedCiphertext};
+pub use tenancy::{Tenancy, TenancyOptions, TenantKeys};
+pub use workers::{Workers, WorkersOptions, WorkersStatistics};

@@ -5,42 +5,71 @@ use std::{num::NonZeroUsize, sync::Arc, thread};
 use cipherloom_engine::Permits;
 use tokio::sync::Semaphore;
 
-/// The processors of this machine, as far as encrypted computation may use them.
+use crate::ciphertext_cache::{CacheStatistics, CiphertextCache};
+
+/// How much of the machine is to be used.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineOptions {
+    /// How many threads all engines together may keep busy. By default each engine has a thread per processor, for a process with one engine.
+    pub processors: Option<NonZeroUsize>,
+    /// How many bytes of memory values may take that were published or read a short time ago; 0 for none. A value of 64 bits takes half a megabyte.
+    pub ciphertext_cache_bytes: usize,
+}
+
+impl Default for MachineOptions {
+    fn default() -> Self {
+        Self {
+            processors: None,
+            ciphertext_cache_bytes: 1 << 30,
+        }
+    }
+}
+
+/// Processors and memory, as far as encrypted computation may use them. A process has one machine for all its engines.
 ///
-/// A process that serves one key set takes [`Machine::whole`]: one engine, which has the processors for itself. One that serves several takes
-/// [`Machine::with_processors`]: then batches of bootstraps, whole operations, expansions of inputs, proofs, and the reading and writing of ciphertexts,
+/// With a number of processors, batches of bootstraps, whole operations, expansions of inputs, proofs, and the reading and writing of ciphertexts,
 /// of all key sets together, keep at most that many threads busy.
 #[derive(Debug)]
 pub struct Machine {
     permits: Option<Arc<Permits>>,
     /// One permit per blocking thread that reads, expands or writes ciphertexts now.
     computing: Arc<Semaphore>,
+    cache: Arc<CiphertextCache>,
 }
 
 impl Machine {
-    /// Lets every engine compute with a thread per processor.
+    /// Makes a machine.
     #[must_use]
-    pub fn whole() -> Arc<Self> {
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    pub fn new(options: MachineOptions) -> Arc<Self> {
+        let all = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = options.processors.map_or_else(all, NonZeroUsize::get);
         Arc::new(Self {
-            permits: None,
-            computing: Arc::new(Semaphore::new(processors)),
+            permits: options.processors.map(|processors| Arc::new(Permits::new(processors))),
+            computing: Arc::new(Semaphore::new(threads.min(Semaphore::MAX_PERMITS))),
+            cache: Arc::new(CiphertextCache::new(options.ciphertext_cache_bytes)),
         })
     }
 
-    /// Lets all engines together keep this many threads busy.
+    /// Makes the machine of a process with one engine.
     #[must_use]
-    pub fn with_processors(processors: NonZeroUsize) -> Arc<Self> {
-        Arc::new(Self {
-            permits: Some(Arc::new(Permits::new(processors))),
-            computing: Arc::new(Semaphore::new(processors.get().min(Semaphore::MAX_PERMITS))),
-        })
+    pub fn whole() -> Arc<Self> {
+        Self::new(MachineOptions::default())
+    }
+
+    /// Says what the values in memory served.
+    #[must_use]
+    pub fn cache_statistics(&self) -> CacheStatistics {
+        self.cache.statistics()
     }
 
     /// Returns how many threads may compute at the same time, if that is limited.
     #[must_use]
     pub fn processors(&self) -> Option<NonZeroUsize> {
         self.permits.as_ref().map(|permits| permits.limit())
+    }
+
+    pub(crate) const fn cache(&self) -> &Arc<CiphertextCache> {
+        &self.cache
     }
 
     pub(crate) fn permits(&self) -> Option<&Arc<Permits>> {

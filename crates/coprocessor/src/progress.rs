@@ -1,6 +1,27 @@
 //! What a coprocessor tells about its work as it goes.
 
+use std::time::Duration;
+
 use cipherloom_primitives::{B256, FheType, Operation};
+
+/// How long a transaction spent in each stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// From its recording to its lease, if the store knows when that was. Waiting for other transactions is part of it.
+    pub queued: Option<Duration>,
+    /// Reading what it needs from the store.
+    pub load: Duration,
+    /// Compiling its computations to bootstraps.
+    pub compile: Duration,
+    /// Making ciphertexts of what was read: unpacking, expanding inputs, re-randomising.
+    pub take_in: Duration,
+    /// Its bootstraps, from handing it to the engine to the results.
+    pub evaluate: Duration,
+    /// Writing its results as bytes.
+    pub serialise: Duration,
+    /// Publishing them in the store.
+    pub publish: Duration,
+}
 
 /// Something that was begun or finished.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +57,8 @@ pub enum Progress {
         bootstraps: u64,
         /// From lease to publication, in seconds.
         seconds: f64,
+        /// What the time was spent on.
+        times: StageTimes,
     },
     /// An input list was admitted for the first time.
     Input {

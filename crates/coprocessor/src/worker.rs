@@ -1,49 +1,19 @@
-//! Workers: lease, load, evaluate, publish.
+//! The workers of one coprocessor.
 //!
-//! Up to [`workers`](crate::CoprocessorConfig::workers) transactions are under way at a time, in the order in which the store leases them.
-//! All are evaluated by the threads of one engine, so that their bootstraps share batches; earlier ones go first.
+//! Up to [`workers`](crate::CoprocessorConfig::workers) transactions are under way at a time, in the order in which the store leases them: what can run because of
+//! something that was just finished first, because its operands are in memory, then the oldest.
+//! All are evaluated by the threads of one engine, so that their bootstraps share batches; earlier ones go first, and within a transaction those on which
+//! the longest chains wait.
 //!
-//! A worker that is stopped cancels its evaluation, gives its lease back and ends; it is safe to kill at any instant. The
-//! lease is renewed while the transaction is under way, at a third of its duration, so it outlives two failed renewals.
+//! A worker that is stopped cancels its evaluation, gives its lease back and ends; it is safe to kill at any instant.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use cipherloom_engine::EngineError;
-use cipherloom_primitives::Handle;
-use cipherloom_store::{Finished, Lease, LeaseRequest, LeasedTransaction, OutputFailure, StoreError, TransactionNumber};
-use tokio::task::JoinSet;
+use cipherloom_store::{LeaseRequest, LeasedTransaction, StoreError, TransactionNumber};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Coprocessor,
-    evaluation::{Ciphertexts, Compiled, Reader},
-    loading::{load, missing_outputs},
-    progress::Progress,
-};
-
-/// The pause after the store failed.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often results are offered to a store that is busy.
-const PUBLISH_ATTEMPTS: u32 = 5;
-
-/// How often the progress of an evaluation is reported.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How an evaluation ended.
-pub(crate) enum Evaluated {
-    /// With results to publish.
-    Finished { finished: Finished, bootstraps: u64 },
-    /// Because it was told to stop.
-    Stopped,
-    /// Because the transaction is another worker's now, or withdrawn.
-    LeaseLost,
-    /// With a panic of a computing thread.
-    Panicked,
-}
+use crate::{Coprocessor, backoff::Backoff, metrics::Retry};
 
 impl Coprocessor {
     /// Computes recorded transactions until told to stop, then gives unfinished ones back. Packs old values meanwhile.
@@ -53,29 +23,34 @@ impl Coprocessor {
 
     async fn compute_transactions(&self, stop: &CancellationToken) {
         let limit = self.config().workers.max(1);
-        let mut changes = self.changes();
+        let (mut changes, mut backoff) = (self.changes(), Backoff::default());
         let mut under_way = JoinSet::new();
+        let mut next = Vec::new();
         while !stop.is_cancelled() {
             // Marked as seen before looking, so that a change while looking is not missed.
             changes.mark_unchanged();
             let free = limit.saturating_sub(under_way.len());
-            let pause = match self.lease(free).await {
+            let pause = match self.lease(free, std::mem::take(&mut next)).await {
                 Ok(transactions) => {
+                    backoff.reset();
                     for transaction in transactions {
                         let (coprocessor, stop) = (self.clone(), stop.clone());
-                        under_way.spawn(async move { coprocessor.work_on(transaction, &stop).await });
+                        under_way.spawn(async move { coprocessor.process(transaction, &stop).await });
                     }
                     self.config().idle_poll
                 }
-                Err(error) => {
-                    tracing::error!(%error, "the store failed, trying again");
-                    STORE_PAUSE
-                }
+                Err(error) => self.pause_after(&error, &mut backoff),
             };
             let room = under_way.len() < limit;
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(_) = under_way.join_next() => {}
+                Some(ended) = under_way.join_next() => {
+                    next = self.next_of(ended);
+                    // Whatever else ended meanwhile is made up for by the same look.
+                    while let Some(ended) = under_way.try_join_next() {
+                        next.extend(self.next_of(ended));
+                    }
+                }
                 _ = changes.changed(), if room => {}
                 () = tokio::time::sleep(pause), if room => {}
             }
@@ -83,7 +58,8 @@ impl Coprocessor {
         while under_way.join_next().await.is_some() {}
     }
 
-    async fn lease(&self, limit: usize) -> Result<Vec<LeasedTransaction>, StoreError> {
+    /// Leases up to this many transactions, those that are named first.
+    pub(crate) async fn lease(&self, limit: usize, first: Vec<TransactionNumber>) -> Result<Vec<LeasedTransaction>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -94,216 +70,30 @@ impl Coprocessor {
             now_ms: (config.clock)(),
             duration_ms: u64::try_from(config.lease_duration.as_millis()).unwrap_or(u64::MAX),
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            first: Vec::new(),
+            first,
         };
-        self.store().lease_transactions(&request).await
+        let leased = self.store().lease_transactions(&request).await?;
+        if !leased.is_empty() {
+            config.metrics.work().leased(&config.tenant, leased.len());
+        }
+        Ok(leased)
     }
 
-    async fn work_on(&self, transaction: LeasedTransaction, stop: &CancellationToken) {
-        let hash = transaction.hash;
-        if let Err(error) = self.process(transaction, stop).await {
-            tracing::error!(%error, transaction = %hash, "the store failed, trying again");
-            // The place stays taken meanwhile, so that a store that fails is not asked all the time.
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(STORE_PAUSE) => {}
-            }
-        }
-    }
-
-    async fn process(&self, transaction: LeasedTransaction, stop: &CancellationToken) -> Result<(), StoreError> {
-        let start = Instant::now();
-        let (hash, lease, attempts) = (transaction.hash, &transaction.lease, transaction.attempts);
-        let all_failed = |reason: &str| all_failed(&transaction.outputs, reason);
-        let max_attempts = self.config().max_attempts;
-        let evaluated = if attempts > max_attempts {
-            all_failed(&format!("given up after {max_attempts} attempts"))
-        } else {
-            match self.evaluate_under_lease(&transaction, stop).await {
-                Ok(evaluated) => evaluated,
-                Err(error) => {
-                    // If this fails too, the lease expires.
-                    let _ = self.store().release_lease(lease).await;
-                    return Err(error);
-                }
-            }
-        };
-        let evaluated = match evaluated {
-            Evaluated::Panicked if attempts >= max_attempts => all_failed("internal error: evaluation panicked"),
-            other => other,
-        };
-        let (finished, bootstraps) = match evaluated {
-            Evaluated::Finished { finished, bootstraps } => (finished, bootstraps),
-            Evaluated::Stopped => return self.store().release_lease(lease).await,
-            Evaluated::LeaseLost => {
-                tracing::info!(transaction = %hash, "evaluation ended: the lease was lost");
-                return Ok(());
-            }
-            Evaluated::Panicked => {
-                // The lease is left to expire: that is the pause before the next attempt, and the attempt counts.
-                tracing::error!(transaction = %hash, attempts, "evaluation panicked");
-                return Ok(());
-            }
-        };
-        for failure in &finished.failures {
-            tracing::warn!(transaction = %hash, handle = %failure.handle, reason = failure.reason, "cannot be computed");
-        }
-        match self.publish(lease, &finished).await {
-            Err(StoreError::LeaseLost { .. }) => tracing::info!(transaction = %hash, "results dropped: the lease was lost"),
-            Err(error) => return Err(error),
-            Ok(_) => {
-                let (outputs, failures) = (finished.ciphertexts.len(), finished.failures.len());
-                let seconds = start.elapsed().as_secs_f64();
-                tracing::info!(transaction = %hash, outputs, failures, bootstraps, seconds, "published");
-                self.report(Progress::Transaction {
-                    transaction: hash,
-                    outputs,
-                    failures,
-                    bootstraps,
-                    seconds,
-                });
-            }
-        }
-        self.notify_change();
-        Ok(())
-    }
-
-    /// Publishes results, trying again while the store is only busy: they took long to compute.
-    async fn publish(&self, lease: &Lease, finished: &Finished) -> Result<Vec<TransactionNumber>, StoreError> {
-        for _ in 1..PUBLISH_ATTEMPTS {
-            match self.store().finish_transaction(lease, finished).await {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, "publishing results failed, trying again");
-                    tokio::time::sleep(STORE_PAUSE).await;
-                }
-                other => return other,
-            }
-        }
-        self.store().finish_transaction(lease, finished).await
-    }
-
-    /// Evaluates, renewing the lease meanwhile. An evaluation that is told to stop is cancelled by dropping it.
-    async fn evaluate_under_lease(&self, transaction: &LeasedTransaction, stop: &CancellationToken) -> Result<Evaluated, StoreError> {
-        let mut evaluation = std::pin::pin!(self.evaluate(transaction));
-        loop {
-            tokio::select! {
-                evaluated = &mut evaluation => return evaluated,
-                () = stop.cancelled() => return Ok(Evaluated::Stopped),
-                () = tokio::time::sleep(self.config().lease_duration / 3) => {
-                    if self.renew(&transaction.lease).await.is_err() {
-                        return Ok(Evaluated::LeaseLost);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn evaluate(&self, transaction: &LeasedTransaction) -> Result<Evaluated, StoreError> {
-        let missing = missing_outputs(self.store().as_ref(), &transaction.outputs).await?;
-        let (coprocessor, computations) = (self.clone(), transaction.computations.clone());
-        let compile = move || Compiled::new(coprocessor.engine().engine(), coprocessor.chain_id(), &computations, &missing);
-        let compiled = match self.compute(compile).await {
-            Ok(Ok(compiled)) => compiled,
-            Ok(Err(error)) => return Ok(all_failed(&transaction.outputs, &error.to_string())),
-            Err(ended) => return Ok(ended),
-        };
-        let loaded = load(self.store().as_ref(), &compiled.needed).await?;
-        let ciphertexts = self.ciphertexts();
-        let reader = Reader {
-            transaction: transaction.hash,
-            block: transaction.block_number,
-        };
-        let given = match self.compute(move || ciphertexts.take_in(loaded, reader)).await {
-            Ok(given) => given,
-            Err(ended) => return Ok(ended),
-        };
-        self.report(Progress::Started {
-            transaction: transaction.hash,
-            operations: compiled.operations(),
-            bootstraps: compiled.program.bootstraps(),
-        });
-        let mut evaluation = self.engine().submit(compiled.program.clone(), given.ciphertexts);
-        let evaluated = loop {
-            tokio::select! {
-                evaluated = &mut evaluation => break evaluated,
-                () = tokio::time::sleep(REPORT_INTERVAL) => {
-                    let done = evaluation.done();
-                    self.report(Progress::Evaluating { transaction: transaction.hash, done: done.tasks, of: done.of });
-                }
-            }
-        };
-        let (outputs, bootstraps) = match evaluated {
-            Ok(evaluated) => (evaluated.outputs, evaluated.bootstraps),
-            Err(EngineError::Stopped) => return Ok(Evaluated::Stopped),
-            Err(error) => {
-                tracing::error!(transaction = %transaction.hash, %error, "the engine failed");
-                return Ok(Evaluated::Panicked);
-            }
-        };
-        let ciphertexts = self.ciphertexts();
-        let finish = move || ciphertexts.finished(&compiled, &given.reasons, &outputs);
-        Ok(match self.compute(finish).await {
-            Ok(finished) => Evaluated::Finished { finished, bootstraps },
-            Err(ended) => ended,
+    /// Says what can run because of a transaction that ended. A panic outside of the computing threads ends the transaction alone.
+    fn next_of(&self, ended: Result<Vec<TransactionNumber>, JoinError>) -> Vec<TransactionNumber> {
+        ended.unwrap_or_else(|error| {
+            self.config().metrics.work().worker_failed();
+            tracing::error!(%error, "work on a transaction panicked; it is tried again when its lease is over");
+            Vec::new()
         })
     }
 
-    pub(crate) fn ciphertexts(&self) -> Ciphertexts {
-        Ciphertexts {
-            backend: self.backend().clone(),
-            key_set_id: self.key_set_id(),
-            chain_id: self.chain_id(),
-            hot_window: self.config().hot_window,
-        }
+    fn pause_after(&self, error: &StoreError, backoff: &mut Backoff) -> Duration {
+        let pause = backoff.next();
+        let work = self.config().metrics.work();
+        work.worker_failed();
+        work.retried(Retry::Store);
+        tracing::error!(%error, pause_ms = pause.as_millis(), "the store failed, trying again");
+        pause
     }
-
-    /// Computes on a thread that may block, as soon as there is a processor for it.
-    pub(crate) async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Evaluated> {
-        let Ok(permit) = self.computing().acquire_owned().await else {
-            return Err(Evaluated::Stopped);
-        };
-        let machine = Arc::clone(self.keyed_engine().machine());
-        let computed = tokio::task::spawn_blocking(move || {
-            // If nobody waits for the result any more, the processor is taken all the same until here.
-            let result = machine.compute(work);
-            drop(permit);
-            result
-        });
-        computed.await.map_err(|error| {
-            if error.is_panic() {
-                Evaluated::Panicked
-            } else {
-                Evaluated::Stopped
-            }
-        })
-    }
-
-    /// Renews a lease; fails only if it is certainly lost.
-    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
-        let duration_ms = u64::try_from(self.config().lease_duration.as_millis()).unwrap_or(u64::MAX);
-        match self
-            .store()
-            .renew_lease(lease, (self.config().clock)().saturating_add(duration_ms))
-            .await
-        {
-            Err(error @ StoreError::LeaseLost { .. }) => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "renewing a lease failed, trying again");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-}
-
-fn all_failed(outputs: &[Handle], reason: &str) -> Evaluated {
-    let failure = |handle: &Handle| OutputFailure {
-        handle: *handle,
-        reason: reason.to_owned(),
-    };
-    let finished = Finished {
-        ciphertexts: Vec::new(),
-        failures: outputs.iter().map(failure).collect(),
-    };
-    Evaluated::Finished { finished, bootstraps: 0 }
 }

@@ -1,7 +1,10 @@
 //! A ciphertext of any backend, with its type.
 
 use cipherloom_primitives::{FheType, U256};
-use tfhe::integer::{BooleanBlock, RadixCiphertext};
+use tfhe::{
+    integer::{BooleanBlock, IntegerCiphertext, RadixCiphertext},
+    shortint::Ciphertext as Block,
+};
 
 /// An encrypted value and its type. Which backend it belongs to is part of the value; backends refuse each other's.
 #[derive(Clone)]
@@ -26,6 +29,18 @@ impl Ciphertext {
     #[must_use]
     pub const fn fhe_type(&self) -> FheType {
         self.ty
+    }
+
+    /// Returns how many bytes of memory the value takes, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let blocks = match &self.value {
+            Value::Clear(_) => &[],
+            Value::Bool(bit) => std::slice::from_ref(bit.as_ref()),
+            Value::Radix(radix) => radix.blocks(),
+        };
+        let words = |block: &Block| size_of_val::<[u64]>(block.ct.as_ref());
+        size_of::<Self>() + blocks.iter().map(|block| size_of::<Block>() + words(block)).sum::<usize>()
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::{Registrar, gauge_value};
+use crate::CacheStatistics;
 
 /// Key sets take from milliseconds (clear) to half a minute.
 const LOAD_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
@@ -78,21 +79,18 @@ impl CacheMetrics {
         }
     }
 
-    /// Notes how many values a transaction found in memory, and how many it did not.
-    pub fn ciphertexts_served(&self, hits: usize, misses: usize) {
-        self.ciphertext_hits.inc_by(u64::try_from(hits).unwrap_or(u64::MAX));
-        self.ciphertext_misses.inc_by(u64::try_from(misses).unwrap_or(u64::MAX));
-    }
-
-    /// Notes that values were dropped to make room.
-    pub fn ciphertexts_evicted(&self, values: usize) {
-        self.ciphertext_evictions.inc_by(u64::try_from(values).unwrap_or(u64::MAX));
-    }
-
-    /// Shows how much is in memory.
-    pub fn set_ciphertexts(&self, values: usize, bytes: usize) {
-        self.ciphertexts.set(gauge_value(values));
-        self.ciphertext_bytes.set(gauge_value(bytes));
+    /// Shows what the cache of values served so far and holds. There is one such cache in a process.
+    pub fn set_ciphertext_cache(&self, statistics: &CacheStatistics) {
+        let counts = [
+            (&self.ciphertext_hits, statistics.hits),
+            (&self.ciphertext_misses, statistics.misses),
+            (&self.ciphertext_evictions, statistics.evictions),
+        ];
+        for (counter, total) in counts {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        self.ciphertexts.set(gauge_value(statistics.values));
+        self.ciphertext_bytes.set(gauge_value(statistics.bytes));
     }
 
     /// Notes how a key set came to memory.

@@ -14,11 +14,11 @@ const STATES: [&str; 4] = ["pending", "runnable", "leased", "poisoned"];
 pub struct QueueReading {
     /// Transactions that have no results yet, those that wait for others and those under way included.
     pub pending: u64,
-    /// Those that could be leased now.
+    /// Those that wait for no other, leased ones included.
     pub runnable: u64,
     /// Those that a worker has.
     pub leased: u64,
-    /// Those that were given up.
+    /// Finished ones with an output that can never be computed.
     pub poisoned: u64,
     /// How long ago the oldest that is pending was committed.
     pub oldest_pending: Duration,
@@ -40,7 +40,7 @@ impl QueueMetrics {
         Self {
             transactions: registrar.gauges(
                 "coprocessor_queue_transactions",
-                "Transactions in the store: pending (without results), of these runnable and leased; poisoned (given up).",
+                "Transactions in the store: pending (without results), of these runnable (waiting for no other) and leased; poisoned (some output can never be computed).",
                 &["tenant", "state"],
             ),
             age_seconds: registrar.float_gauges(

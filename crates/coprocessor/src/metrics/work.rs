@@ -68,17 +68,19 @@ pub enum Outcome {
     /// Every output was computed.
     Computed,
     /// Some output can never be computed.
-    Failed,
-    /// It was given up after too many attempts.
     Poisoned,
+    /// None of its outputs will be computed, because it was tried too often.
+    GivenUp,
 }
 
 impl Outcome {
+    const ALL: [Self; 3] = [Self::Computed, Self::Poisoned, Self::GivenUp];
+
     const fn label(self) -> &'static str {
         match self {
             Self::Computed => "computed",
-            Self::Failed => "failed",
             Self::Poisoned => "poisoned",
+            Self::GivenUp => "given_up",
         }
     }
 }
@@ -136,13 +138,19 @@ impl WorkMetrics {
                 "coprocessor_worker_errors",
                 "Failures of a worker as a whole: the store could not be used, a computing thread panicked.",
             ),
-            polls: registrar.counter("coprocessor_work_items_polls", "How often work was looked for because the polling interval was over."),
+            polls: registrar.counter(
+                "coprocessor_work_items_polls",
+                "How often work was looked for because the polling interval was over.",
+            ),
             notifications: registrar.counter(
                 "coprocessor_work_items_notifications",
                 "How often work was looked for because the store said that there is some.",
             ),
             found: registrar.counter("coprocessor_work_items_found", "Transactions that were leased."),
-            item_errors: registrar.counter("coprocessor_work_items_errors", "Outputs of transactions that can never be computed."),
+            item_errors: registrar.counter(
+                "coprocessor_work_items_errors",
+                "Outputs of transactions that can never be computed.",
+            ),
             processed: registrar.counter("coprocessor_work_items_processed", "Transactions whose results were published."),
             stage_seconds: registrar.histograms(
                 "coprocessor_stage_seconds",
@@ -158,7 +166,7 @@ impl WorkMetrics {
             ),
             transactions: registrar.counters(
                 "coprocessor_transactions_total",
-                "Transactions that ended: computed, failed (some output can never be computed), poisoned (given up after too many attempts).",
+                "Transactions that ended: computed, poisoned (some output can never be computed), given_up (tried too often).",
                 &["tenant", "outcome"],
             ),
             outputs_failed: registrar.counters(
@@ -208,8 +216,11 @@ impl WorkMetrics {
     pub fn leased(&self, tenant: &str, transactions: usize) {
         let transactions = u64::try_from(transactions).unwrap_or(u64::MAX);
         self.leases.with_label_values(&[tenant]).inc_by(transactions);
-        // Shown from the start, so that a rate over the first loss is not missed.
+        // Shown from the start: what grows from nothing to one has no increase.
         self.leases_lost.with_label_values(&[tenant]);
+        for outcome in Outcome::ALL {
+            self.transactions.with_label_values(&[tenant, outcome.label()]);
+        }
     }
 
     /// Notes that a lease was lost.
@@ -257,7 +268,7 @@ impl WorkMetrics {
 
     pub(super) fn forget_tenant(&self, tenant: &str) {
         // A label that was never used is no error here.
-        for outcome in [Outcome::Computed, Outcome::Failed, Outcome::Poisoned] {
+        for outcome in Outcome::ALL {
             let _ = self.transactions.remove_label_values(&[tenant, outcome.label()]);
         }
         let _ = self.transaction_seconds.remove_label_values(&[tenant]);

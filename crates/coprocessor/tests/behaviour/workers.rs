@@ -92,10 +92,9 @@ fn a_crash_in_the_middle_of_an_evaluation_is_made_up_for_after_restart() {
         let watched = Arc::clone(&dying);
         tokio::task::spawn_blocking(move || watched.wait_until_held()).await.unwrap();
     });
-    // The engine's threads end after the batch they are at, which is held.
-    let ending = std::thread::spawn(move || runtime.shutdown_background());
+    // Nothing is left to publish what the engine's threads may still compute.
+    runtime.shutdown_timeout(PATIENCE);
     dying.open_gate();
-    ending.join().unwrap();
 
     let backend = Arc::new(ObservedBackend::new(keys.backend()));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
