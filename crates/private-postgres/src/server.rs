@@ -23,7 +23,7 @@ const LONGEST_DIRECTORY: usize = 80;
 /// Runs the server until standard input says otherwise: a line means stop and keep the directory, the end of input
 /// means stop and remove it. Crash-like stops are the point: an orderly shutdown would wait for clients.
 const GUARD: &str = r#"
-"$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB \
+"$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=300 \
     >> "$2/log" 2>&1 &
 server=$!
 if read -r _; then keep=yes; fi
@@ -109,12 +109,32 @@ impl std::ops::Deref for PrivatePostgres {
     }
 }
 
+/// Writes settings behind those that initdb wrote; the last one of a name holds.
+fn configure(directory: &Path, settings: &[&str]) -> Result<(), PostgresError> {
+    let path = directory.join("data/postgresql.conf");
+    let failed = |source| PostgresError::Io {
+        what: format!("cannot write {}", path.display()),
+        source,
+    };
+    let mut file = std::fs::File::options().append(true).open(&path).map_err(failed)?;
+    writeln!(file, "shared_buffers = 64MB").map_err(failed)?;
+    settings.iter().try_for_each(|setting| writeln!(file, "{setting}")).map_err(failed)
+}
+
 impl PrivatePostgres {
     /// Makes an empty server and starts it.
     ///
     /// # Errors
     /// [`PostgresError`], above all [`PostgresError::NotInstalled`].
     pub fn start() -> Result<Self, PostgresError> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of its own, such as `shared_buffers = 1GB`; there are 64 MB otherwise, enough for tests.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and [`PostgresError::NotReady`] if the server refuses a setting.
+    pub fn start_with(settings: &[&str]) -> Result<Self, PostgresError> {
         let programs = Programs::find()?;
         let account = Account::to_run_as()?;
         let directory = directory()?;
@@ -147,6 +167,7 @@ impl PrivatePostgres {
                 output: String::from_utf8_lossy(&made.stderr).trim().to_owned(),
             });
         }
+        configure(&directory, settings)?;
         let mut server = Self {
             server: Server::at(directory),
             programs,

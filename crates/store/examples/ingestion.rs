@@ -38,7 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let rows: usize = arguments.next().map_or(Ok(2_000_000), |text| text.parse())?;
     let batch: usize = arguments.next().map_or(Ok(2_000), |text| text.parse())?;
-    let server = PrivatePostgres::start()?;
+    let buffers = arguments.next().unwrap_or_else(|| "1GB".to_owned());
+    let server = PrivatePostgres::start_with(&[&format!("shared_buffers = {buffers}")])?;
     let database = PostgresDatabase::open(PostgresConfig::new(&server.create_database()?)?).await?;
     let mut node = Node::new(&database).await?;
 
