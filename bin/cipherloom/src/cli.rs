@@ -57,6 +57,12 @@ pub(crate) enum Command {
     /// Add, list and change tenants: whom a deployment works for, and under which keys.
     #[command(subcommand, visible_alias = "tenants")]
     Tenant(crate::tenant::TenantCommand),
+    /// See what is to be computed, what became of it, and try again what failed.
+    #[command(subcommand)]
+    Computations(crate::computations::ComputationsCommand),
+    /// Check a deployment of the coprocessor and say what to do about each finding.
+    #[command(long_about = crate::doctor::HELP)]
+    Doctor(crate::doctor::DoctorOptions),
     /// See what a transaction asks to compute, and what the engine makes of it.
     #[command(subcommand)]
     Graph(crate::graph::GraphCommand),

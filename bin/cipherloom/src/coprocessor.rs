@@ -7,7 +7,7 @@ pub(crate) mod line;
 mod options;
 mod settings;
 mod signals;
-mod signing_key;
+pub(crate) mod signing_key;
 
 use anyhow::{Context, Result, bail, ensure};
 

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_contracts::development;
-use cipherloom_store::{ApiKey, CiphertextDirectory, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants};
+use cipherloom_store::{
+    ApiKey, CiphertextDirectory, Database, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
+};
 use clap::Args;
 
 /// Where `demo` and `dev` keep blocks, inputs and ciphertexts.
@@ -186,6 +188,22 @@ pub(crate) async fn open(url: &str) -> Result<PostgresDatabase> {
     PostgresDatabase::open(PostgresConfig::new(url)?)
         .await
         .context("cannot open the database")
+}
+
+/// Opens a database with all its tenants and what they have to compute. Bytes outside of it are not needed.
+///
+/// # Errors
+/// As [`tenants`].
+pub(crate) async fn shared(options: &DatabaseOptions) -> Result<Arc<dyn Database>> {
+    if let Some(path) = options.database_url.strip_prefix("sqlite:") {
+        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+        let store = Box::pin(SqliteStore::open(path)).await.context("cannot open the embedded store")?;
+        return Ok(Arc::new(store));
+    }
+    let database = PostgresDatabase::open_migrated(PostgresConfig::new(&options.database_url)?)
+        .await
+        .context("cannot open the database")?;
+    Ok(Arc::new(database))
 }
 
 /// Opens the tenants of a database.

@@ -7,12 +7,16 @@
 
 mod bench;
 mod cli;
+mod computations;
 mod coprocessor;
 mod data_dir;
 mod database;
 mod db;
 mod demo;
+#[cfg(test)]
+mod deployed;
 mod dev;
+mod doctor;
 mod executor;
 mod graph;
 mod keys;
@@ -48,6 +52,9 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(unwell) = error.downcast_ref::<doctor::Unwell>() {
+                return ExitCode::from(unwell.exit_code);
+            }
             // The whole chain of causes in one line each: what was attempted, then why it failed.
             eprintln!("error: {error}");
             error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
@@ -70,6 +77,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Keys(command) => keys::run(command),
         Command::Db(command) => in_runtime(db::run(command)),
         Command::Tenant(command) => in_runtime(tenant::run(command)),
+        Command::Computations(command) => in_runtime(computations::run(command)),
+        Command::Doctor(options) => in_runtime(doctor::run(&options)),
         Command::Graph(command) => in_runtime(graph::run(command)),
         Command::Bench(command) => bench::run(&command),
         Command::Operations(options) => operations::run(&options),

@@ -1,17 +1,24 @@
 //! `cipherloom tenant`: whom a deployment works for.
 
+mod display;
+mod key_sets;
+mod limits;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
 use anyhow::{Context, Result, bail};
-use cipherloom_fhe::{KeySet, Manifest};
-use cipherloom_store::{ApiKey, KeyPartRecord, KeySetRecord, NewTenant, Tenant, Tenants};
+use cipherloom_store::{ApiKey, NewTenant, Tenant, Tenants};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::{
+    display::{add_field, describe},
+    limits::{LimitOptions, SetLimitsOptions},
+};
 use crate::database::{self, DatabaseOptions};
 
 /// The longest file that is read as an API key, in bytes.
@@ -22,17 +29,20 @@ const MAX_KEY_FILE_BYTES: u64 = 1024;
 pub(crate) enum TenantCommand {
     /// Add a tenant and print its API key, which is shown this once and cannot be read again.
     Add(AddOptions),
-    /// List all tenants.
+    /// List all tenants with their current key sets and limits.
     List {
         #[command(flatten)]
         common: CommonOptions,
     },
-    /// Show a tenant and its key sets.
+    /// Show a tenant, its key sets and its limits.
     Show(OneTenant),
     /// Give a tenant a new API key and print it. The former key ends at once.
     RotateApiKey(KeyOptions),
-    /// Store a key set and make it the one that new ciphertexts of a tenant are encrypted under. The secret key stays where it is.
-    SetKeys(KeysOptions),
+    /// Make a key set the one that new ciphertexts of a tenant are encrypted under: one of a directory, or one that is in the database.
+    #[command(long_about = SET_KEYS_HELP)]
+    SetKeys(SetKeysOptions),
+    /// Limit how much a tenant may have waiting, and how much of it is computed at the same time.
+    SetLimits(SetLimitsOptions),
     /// Write a tenant's current key set into a directory, as a worker on another machine needs it.
     FetchKeys(KeysOptions),
     /// Refuse a tenant everything until it is enabled again. Its data stays.
@@ -48,6 +58,12 @@ pub(crate) enum TenantCommand {
         with_all_data: bool,
     },
 }
+
+const SET_KEYS_HELP: &str = "\
+Make a key set the one that new ciphertexts of a tenant are encrypted under: one of a directory, or one that is in the database.
+
+A key set is stored once, however many tenants have it, and without its secret key. The tenant's former key sets stay attached, because older ciphertexts are encrypted \
+under them. Servers and workers take up the change within seconds.";
 
 /// Options of all of them.
 #[derive(Clone, Debug, Args)]
@@ -92,6 +108,29 @@ pub(crate) struct KeysOptions {
     keys: PathBuf,
 }
 
+/// A tenant and the key set it gets.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SetKeysOptions {
+    #[command(flatten)]
+    tenant: OneTenant,
+
+    #[command(flatten)]
+    source: KeySetSource,
+}
+
+/// Where a key set is: exactly one of these is given.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct KeySetSource {
+    /// The directory of the key set.
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+
+    /// The id of a key set that is in the database, or its first digits: at least eight.
+    #[arg(long, value_name = "ID")]
+    key_set: Option<String>,
+}
+
 /// Options of `tenant add`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AddOptions {
@@ -117,6 +156,9 @@ pub(crate) struct AddOptions {
     /// Let the tenant administrate the deployment.
     #[arg(long)]
     admin: bool,
+
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 /// Runs one of the commands.
@@ -126,11 +168,12 @@ pub(crate) struct AddOptions {
 pub(crate) async fn run(command: TenantCommand) -> Result<()> {
     match command {
         TenantCommand::Add(options) => add(options).await,
-        TenantCommand::List { common } => list(&common).await,
-        TenantCommand::Show(options) => show(&options).await,
+        TenantCommand::List { common } => display::list(&common).await,
+        TenantCommand::Show(options) => display::show(&options).await,
         TenantCommand::RotateApiKey(options) => rotate(&options).await,
-        TenantCommand::SetKeys(options) => set_keys(&options).await,
-        TenantCommand::FetchKeys(options) => fetch_keys(&options).await,
+        TenantCommand::SetKeys(options) => key_sets::set(&options).await,
+        TenantCommand::SetLimits(options) => limits::set(&options).await,
+        TenantCommand::FetchKeys(options) => key_sets::fetch(&options).await,
         TenantCommand::Disable(options) => set_disabled(&options, true).await,
         TenantCommand::Enable(options) => set_disabled(&options, false).await,
         TenantCommand::Remove { tenant, .. } => remove(&tenant).await,
@@ -141,7 +184,7 @@ async fn add(options: AddOptions) -> Result<()> {
     let OneTenant { name, common } = options.key.tenant;
     let api_key = api_key(options.key.api_key_file.as_deref())?;
     // Keys are read before anything is written.
-    let keys = options.keys.as_deref().map(read_keys).transpose()?;
+    let keys = options.keys.as_deref().map(key_sets::read_keys).transpose()?;
     let tenants = database::tenants(&common.database).await?;
     let new = NewTenant {
         name,
@@ -150,60 +193,15 @@ async fn add(options: AddOptions) -> Result<()> {
         input_verifier: options.verifying_contract_address,
         is_admin: options.admin,
     };
-    let tenant = tenants.add_tenant(&new, api_key.digest()).await?;
+    let mut tenant = tenants.add_tenant(&new, api_key.digest()).await?;
+    if let Some(limits) = options.limits.applied_to(tenant.limits) {
+        tenants.set_tenant_limits(tenant.id, limits).await?;
+        tenant.limits = limits;
+    }
     if let Some(keys) = keys {
-        store_keys(tenants.as_ref(), &tenant, keys).await?;
+        key_sets::store_keys(tenants.as_ref(), &tenant, keys).await?;
     }
     print_key(&tenant, &api_key, common.json, "added");
-    Ok(())
-}
-
-async fn list(common: &CommonOptions) -> Result<()> {
-    let all = database::tenants(&common.database).await?.tenants().await?;
-    if common.json {
-        println!("{}", json!({ "tenants": all.iter().map(describe).collect::<Vec<_>>() }));
-        return Ok(());
-    }
-    for tenant in &all {
-        let state = if tenant.disabled { "disabled" } else { "" };
-        println!("{:>4}  {:<24} chain {:<12} {state}", tenant.id, tenant.name, tenant.chain_id);
-    }
-    if all.is_empty() {
-        println!("there are no tenants; `cipherloom tenant add` makes one");
-    }
-    Ok(())
-}
-
-async fn show(options: &OneTenant) -> Result<()> {
-    let (tenants, tenant) = find(options).await?;
-    let key_sets = tenants.key_sets_of(tenant.id).await?;
-    if options.common.json {
-        let mut description = describe(&tenant);
-        let sets = key_sets
-            .iter()
-            .map(|set| json!({ "id": set.id, "parts": set.parts.iter().map(|part| &part.name).collect::<Vec<_>>() }));
-        add_field(&mut description, "keySets", sets.collect());
-        println!("{description}");
-        return Ok(());
-    }
-    println!("name                 {}", tenant.name);
-    println!("number               {}", tenant.id);
-    println!("state                {}", if tenant.disabled { "disabled" } else { "enabled" });
-    println!("chain                {}", tenant.chain_id);
-    println!("ACL                  {}", tenant.acl.to_checksum(None));
-    println!("InputVerifier        {}", tenant.input_verifier.to_checksum(None));
-    println!("administrator        {}", if tenant.is_admin { "yes" } else { "no" });
-    for (index, set) in key_sets.iter().enumerate() {
-        let size: u64 = set.parts.iter().map(|part| part.size_bytes).sum();
-        println!(
-            "{}  {:x}, {size} bytes",
-            if index == 0 { "current key set    " } else { "former key set     " },
-            set.id
-        );
-    }
-    if key_sets.is_empty() {
-        println!("key sets             none; `cipherloom tenant set-keys` stores one");
-    }
     Ok(())
 }
 
@@ -216,50 +214,6 @@ async fn rotate(options: &KeyOptions) -> Result<()> {
         &api_key,
         options.tenant.common.json,
         "has a new key; the former one has ended",
-    );
-    Ok(())
-}
-
-async fn set_keys(options: &KeysOptions) -> Result<()> {
-    let keys = read_keys(&options.keys)?;
-    let id = keys.record.id;
-    let (tenants, tenant) = find(&options.tenant).await?;
-    store_keys(tenants.as_ref(), &tenant, keys).await?;
-    report(
-        &options.tenant,
-        &tenant,
-        "keySet",
-        &format!("{id:x}"),
-        &format!("key set {id:x} is used from now on"),
-    );
-    Ok(())
-}
-
-async fn fetch_keys(options: &KeysOptions) -> Result<()> {
-    let (tenants, tenant) = find(&options.tenant).await?;
-    let current = tenants
-        .key_sets_of(tenant.id)
-        .await?
-        .into_iter()
-        .next()
-        .with_context(|| format!("tenant {} has no key set; `cipherloom tenant set-keys` stores one", tenant.name))?;
-    std::fs::create_dir(&options.keys).with_context(|| format!("cannot create {}", options.keys.display()))?;
-    for part in &current.parts {
-        let bytes = tenants
-            .key_part(part.digest)
-            .await?
-            .with_context(|| format!("the database lacks {} of key set {:x}", part.name, current.id))?;
-        write(&options.keys.join(plain_name(&part.name)?), &bytes)?;
-    }
-    // Last, because a directory without it is no key set.
-    write(&options.keys.join("manifest.json"), current.manifest.as_bytes())?;
-    let opened = KeySet::open(&options.keys).context("what the database holds is not a key set that this software can use")?;
-    report(
-        &options.tenant,
-        &tenant,
-        "keySet",
-        &opened.manifest().id.to_string(),
-        &format!("key set {} is in {}", opened.manifest().id, options.keys.display()),
     );
     Ok(())
 }
@@ -287,63 +241,6 @@ async fn find(options: &OneTenant) -> Result<(Arc<dyn Tenants>, Tenant)> {
         Some(tenant) => Ok((tenants, tenant)),
         None => bail!("there is no tenant {:?}; `cipherloom tenant list` shows all", options.name),
     }
-}
-
-/// A key set read from a directory, without the secret key.
-struct Keys {
-    record: KeySetRecord,
-    parts: Vec<Vec<u8>>,
-}
-
-/// Reads a key set. Opening and reading it checks every part.
-fn read_keys(directory: &Path) -> Result<Keys> {
-    let context = || format!("cannot use the keys in {}", directory.display());
-    let key_set = KeySet::open(directory).with_context(context)?;
-    key_set.evaluation().with_context(context)?;
-    let manifest: &Manifest = key_set.manifest();
-    let read = [&manifest.parts.public_key, &manifest.parts.crs, &manifest.parts.evaluation_key].map(|part| {
-        let bytes = std::fs::read(directory.join(&part.file)).with_context(|| format!("cannot read {}", part.file))?;
-        let record = KeyPartRecord {
-            name: part.file.clone(),
-            digest: part.sha3_256.parse().with_context(|| format!("the digest of {}", part.file))?,
-            size_bytes: part.size_bytes,
-        };
-        Ok((record, bytes))
-    });
-    let (parts, bytes) = read.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    Ok(Keys {
-        record: KeySetRecord {
-            id: B256::from(*manifest.id.as_bytes()),
-            manifest: serde_json::to_string_pretty(manifest)?,
-            parts,
-        },
-        parts: bytes,
-    })
-}
-
-async fn store_keys(tenants: &dyn Tenants, tenant: &Tenant, keys: Keys) -> Result<()> {
-    for (part, bytes) in keys.record.parts.iter().zip(&keys.parts) {
-        tenants
-            .put_key_part(part.digest, bytes)
-            .await
-            .with_context(|| format!("cannot store {}", part.name))?;
-    }
-    tenants.put_key_set(&keys.record).await?;
-    tenants.attach_key_set(tenant.id, keys.record.id).await?;
-    Ok(())
-}
-
-/// Refuses a file name that leads out of the directory: the database's writer chose it.
-fn plain_name(name: &str) -> Result<&str> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(std::path::Component::Normal(_)), None) if name != "secret_key.bin" => Ok(name),
-        _ => bail!("the database names a part {name:?}, which is no file of a public key set"),
-    }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads a key from a file, or makes a random one.
@@ -387,23 +284,4 @@ fn report(options: &OneTenant, tenant: &Tenant, field: &str, value: &str, senten
     } else {
         println!("tenant {}: {sentence}", tenant.name);
     }
-}
-
-/// Adds a field to a JSON object.
-fn add_field(object: &mut Value, field: &str, value: Value) {
-    if let Some(fields) = object.as_object_mut() {
-        fields.insert(field.to_owned(), value);
-    }
-}
-
-fn describe(tenant: &Tenant) -> Value {
-    json!({
-        "id": tenant.id.number(),
-        "name": tenant.name,
-        "chainId": tenant.chain_id,
-        "aclContractAddress": tenant.acl.to_checksum(None),
-        "verifyingContractAddress": tenant.input_verifier.to_checksum(None),
-        "isAdmin": tenant.is_admin,
-        "disabled": tenant.disabled,
-    })
 }

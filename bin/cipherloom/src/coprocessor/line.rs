@@ -41,11 +41,14 @@ pub(crate) fn coprocessor(line: &[OsString]) -> Result<CoprocessorArguments> {
 pub(crate) fn cipherloom(line: &[OsString]) -> Result<Arguments> {
     let root = Arguments::command;
     let mut arguments = finish(Arguments::from_arg_matches(&root().get_matches_from(line)), root());
-    let cli::Command::Coprocessor(options) = &arguments.command else {
-        return Ok(arguments);
+    let (name, options) = match &arguments.command {
+        cli::Command::Coprocessor(options) => ("coprocessor", options),
+        // It looks at what these options would use.
+        cli::Command::Doctor(options) => ("doctor", &options.coprocessor),
+        _ => return Ok(arguments),
     };
     let file = read(options)?;
-    let command = file.clone().unwrap_or_default().apply(root(), Some("coprocessor"));
+    let command = file.clone().unwrap_or_default().apply(root(), Some(name));
     let matches = command.get_matches_from(line);
     arguments = finish(Arguments::from_arg_matches(&matches), root());
     if let (cli::Command::Coprocessor(options), Some(("coprocessor", matches))) = (&mut arguments.command, matches.subcommand()) {

@@ -5,6 +5,9 @@
     reason = "in a test, a panic is how a failure is reported"
 )]
 
+mod computations;
+mod doctor;
 mod operators;
 #[path = "../whole/process.rs"]
 mod process;
+mod tenants;

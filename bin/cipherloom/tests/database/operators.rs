@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use crate::process::{self, Running, cipherloom};
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Makes an empty database and returns its URL.
-fn database() -> String {
+pub(crate) fn database() -> String {
     shared().create_database().unwrap()
 }
 
 /// Asks a database of the shared server.
-fn ask(url: &str, sql: &str) -> String {
+pub(crate) fn ask(url: &str, sql: &str) -> String {
     let name = url.split('?').next().unwrap().rsplit('/').next().unwrap();
     shared().execute(name, sql).unwrap()
 }
 
 /// Runs the binary, which must succeed, and reads the JSON it prints.
-fn json(arguments: &[&str]) -> Value {
+pub(crate) fn json(arguments: &[&str]) -> Value {
     let output = process::run(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -1,7 +1,10 @@
 //! Key sets from their making to the copies that others need, as an operator handles them.
 
+#![cfg(feature = "insecure-development")]
+
 use std::{fs, path::Path};
 
+use cipherloom_fhe::insecure_test_keys;
 use serde_json::Value;
 
 use crate::process;
@@ -29,8 +32,17 @@ fn failure(arguments: &[&str]) -> (String, String) {
 }
 
 /// Generates a key set with real ciphertexts on parameters without security.
-fn toy(directory: &Path) -> Value {
+fn generate(directory: &Path) -> Value {
     json(&["keys", "generate", path(directory), "--parameters", "insecure-toy"])
+}
+
+/// Copies the one that tests share, secret key included, as its owner would.
+fn copy_of_test_keys(directory: &Path) {
+    fs::create_dir(directory).unwrap();
+    for entry in fs::read_dir(insecure_test_keys().unwrap().directory()).unwrap() {
+        let file = entry.unwrap().path();
+        fs::copy(&file, directory.join(file.file_name().unwrap())).unwrap();
+    }
 }
 
 fn outcomes(verified: &Value) -> Vec<&str> {
@@ -42,7 +54,7 @@ fn outcomes(verified: &Value) -> Vec<&str> {
 fn a_key_set_is_generated_inspected_and_verified() {
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys");
-    let made = toy(&keys);
+    let made = generate(&keys);
     assert_eq!(
         (made["parameters"].as_str(), made["isSecure"].as_bool()),
         (Some("insecure-toy"), Some(false))
@@ -77,7 +89,7 @@ fn a_key_set_is_generated_inspected_and_verified() {
 fn copies_have_no_secret_and_are_verified_as_far_as_that_goes() {
     let directory = tempfile::tempdir().unwrap();
     let [keys, worker, public, plain] = ["keys", "worker", "public", "plain"].map(|name| directory.path().join(name));
-    toy(&keys);
+    copy_of_test_keys(&keys);
     let export = |to: &Path, more: &[&str]| json(&[&["keys", "export", path(&keys), "--to", path(to)], more].concat());
     let files = |value: &Value| -> Vec<String> { serde_json::from_value(value["files"].clone()).unwrap() };
     let copied = export(&worker, &[]);
@@ -110,7 +122,7 @@ fn copies_have_no_secret_and_are_verified_as_far_as_that_goes() {
 fn damage_is_found_and_named() {
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys");
-    toy(&keys);
+    copy_of_test_keys(&keys);
     let file = keys.join("evaluation_key.bin");
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -126,8 +138,8 @@ fn damage_is_found_and_named() {
 fn parts_of_two_key_sets_are_not_taken_for_one() {
     let directory = tempfile::tempdir().unwrap();
     let [ours, theirs] = ["ours", "theirs"].map(|name| directory.path().join(name));
-    toy(&ours);
-    toy(&theirs);
+    copy_of_test_keys(&ours);
+    generate(&theirs);
     // Whoever can write the directory can write the manifest too, so digests alone would not see it.
     fs::copy(theirs.join("evaluation_key.bin"), ours.join("evaluation_key.bin")).unwrap();
     let manifest = |directory: &Path| -> Value { serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap() };

@@ -1,0 +1,157 @@
+//! Findings, and how they are printed.
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, and should not stay so.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Finding {
+    area: &'static str,
+    level: Level,
+    message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// Everything that was looked at, in order.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Something is as it should be.
+    pub(super) fn ok(&mut self, area: &'static str, message: impl Into<String>) {
+        self.add(area, Level::Ok, message.into(), None);
+    }
+
+    /// Something works and should not stay so.
+    pub(super) fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(area, Level::Warn, message.into(), Some(remedy.into()));
+    }
+
+    /// Something does not work.
+    pub(super) fn fail(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+        self.add(area, Level::Fail, message.into(), Some(remedy.into()));
+    }
+
+    /// Something is as it should be, or is not, with this to do.
+    pub(super) fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: (Level, String, String)) {
+        let (level, message, remedy) = bad;
+        if holds {
+            self.ok(area, good);
+        } else {
+            self.add(area, level, message, Some(remedy));
+        }
+    }
+
+    fn add(&mut self, area: &'static str, level: Level, message: String, remedy: Option<String>) {
+        self.findings.push(Finding {
+            area,
+            level,
+            message,
+            remedy,
+        });
+    }
+
+    pub(super) fn worst(&self) -> Level {
+        self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
+    }
+
+    /// Prints all findings, and returns the exit code of the worst: 0, 1 for warnings, 2 for what does not work.
+    ///
+    /// # Errors
+    /// If they cannot be written as JSON.
+    pub(super) fn print(&self, as_json: bool) -> Result<u8> {
+        let worst = self.worst();
+        if as_json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json!({ "level": worst, "findings": self.findings }))?
+            );
+        } else {
+            self.lines().iter().for_each(|line| println!("{line}"));
+        }
+        Ok(match worst {
+            Level::Ok => 0,
+            Level::Warn => 1,
+            Level::Fail => 2,
+        })
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut area = "";
+        for finding in &self.findings {
+            if finding.area != area {
+                area = finding.area;
+                lines.push(area.to_owned());
+            }
+            let level = match finding.level {
+                Level::Ok => "ok",
+                Level::Warn => "warn",
+                Level::Fail => "FAIL",
+            };
+            lines.push(format!("  {level:<5} {}", finding.message));
+            if let Some(remedy) = &finding.remedy {
+                lines.push(format!("        → {remedy}"));
+            }
+        }
+        lines.push(format!(
+            "{} as they should be, {} warnings, {} failures",
+            self.count(Level::Ok),
+            self.count(Level::Warn),
+            self.count(Level::Fail)
+        ));
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_finding_counts_and_each_bad_one_has_something_to_do() {
+        let mut report = Report::default();
+        assert_eq!(report.worst(), Level::Ok);
+        report.ok("database", "reachable");
+        report.warn("database", "far away", "move it");
+        assert_eq!(report.worst(), Level::Warn);
+        report.fail("keys", "none", "make some");
+        report.expect("keys", true, "fine", (Level::Fail, String::new(), String::new()));
+        assert_eq!(report.worst(), Level::Fail);
+        assert_eq!(
+            report.lines(),
+            [
+                "database",
+                "  ok    reachable",
+                "  warn  far away",
+                "        → move it",
+                "keys",
+                "  FAIL  none",
+                "        → make some",
+                "  ok    fine",
+                "2 as they should be, 1 warnings, 1 failures"
+            ]
+        );
+    }
+}
