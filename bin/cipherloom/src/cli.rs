@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Generate, inspect, verify and copy key sets, and make signing keys.
     #[command(subcommand)]
     Keys(crate::keys::KeysCommand),
+    /// Fetch ciphertexts by their handle, check who vouches for them, and publish them.
+    #[command(subcommand, visible_alias = "ciphertexts", long_about = crate::ciphertext::HELP)]
+    Ciphertext(crate::ciphertext::CiphertextCommand),
     /// Bring the schema of a shared database up to date, or look at it.
     #[command(subcommand)]
     Db(crate::db::DbCommand),

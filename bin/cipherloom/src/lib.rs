@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
 mod bench;
+mod ciphertext;
 mod cli;
 mod computations;
 mod coprocessor;
@@ -75,6 +76,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Executor(options) => executor::run(&options),
         Command::Coprocessor(options) => coprocessor::run(&options, log),
         Command::Keys(command) => keys::run(command),
+        Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
         Command::Db(command) => in_runtime(db::run(command)),
         Command::Tenant(command) => in_runtime(tenant::run(command)),
         Command::Computations(command) => in_runtime(computations::run(command)),

@@ -36,6 +36,8 @@ pub struct Published {
     pub values: usize,
     /// Whether it stopped at the limit and there may be more.
     pub more: bool,
+    /// Whether it stopped because another process publishes for the tenant.
+    pub busy: bool,
 }
 
 /// What became of a listed value.
@@ -83,11 +85,13 @@ impl Publisher {
         };
         let mut key_sets: Vec<B256> = Vec::new();
         let (mut values, mut failure) = (0usize, None);
-        let mut more = true;
+        let (mut more, mut busy) = (true, false);
         for _ in 0..at_most_batches {
-            let handles = match self.claim(CLAIM).await? {
-                true => self.store.ciphertexts_to_publish(&request).await?,
-                false => Vec::new(),
+            let handles = if self.claim(CLAIM).await? {
+                self.store.ciphertexts_to_publish(&request).await?
+            } else {
+                busy = true;
+                Vec::new()
             };
             let Some(last) = handles.last() else {
                 more = false;
@@ -123,7 +127,7 @@ impl Publisher {
         }
         match failure {
             Some(error) => Err(error),
-            None => Ok(Published { values, more }),
+            None => Ok(Published { values, more, busy }),
         }
     }
 
