@@ -4,12 +4,15 @@
 //! gives each value a handle and signs the handles; the host chain accepts them with that signature. Handing in the
 //! same list again gives the same handles without checking the proof again.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy::signers::{Signature, SignerSync};
 use cipherloom_fhe::{FheError, VerifiedInput};
 use cipherloom_primitives::{
-    Handle,
+    FheType, Handle,
     input::{InputMetadata, MAX_INPUT_LIST_BYTES, input_handles, list_digest},
 };
 use cipherloom_store::InputKey;
@@ -31,6 +34,16 @@ pub struct AdmittedInput {
     pub extra_data: Vec<u8>,
 }
 
+/// A list whose proof holds.
+pub(crate) struct CheckedList {
+    /// The types of its values.
+    pub(crate) types: Vec<FheType>,
+    /// The list as it was received.
+    pub(crate) list: Vec<u8>,
+    /// How long the check took; nothing if the list was admitted before.
+    checked_in: Option<Duration>,
+}
+
 impl Coprocessor {
     /// Checks an input list, remembers it and signs its handles.
     ///
@@ -45,20 +58,8 @@ impl Coprocessor {
         extra_data: Vec<u8>,
     ) -> Result<AdmittedInput, CoprocessorError> {
         self.check_bounds(&metadata, &list, &extra_data)?;
-        let digest = list_digest(&list);
-        let known = self
-            .store()
-            .admitted_input(InputKey::Digest {
-                chain_id: metadata.chain_id,
-                digest,
-            })
-            .await?;
-        let types = match known {
-            // Another contract or user has to pass the proof check, which it cannot.
-            Some(known) if known.metadata == metadata => known.types,
-            _ => self.verify_and_remember(metadata, list.clone()).await?,
-        };
-        let handles = input_handles(&list, &types, metadata.acl, metadata.chain_id).ok_or_else(too_many_values)?;
+        let checked = self.check_list(metadata, list).await?;
+        let handles = self.remember_list(metadata, checked).await?;
         let digest = self
             .config()
             .domains
@@ -69,6 +70,56 @@ impl Coprocessor {
             signatures: vec![signature],
             extra_data,
         })
+    }
+
+    /// Checks the proof of a list, unless the list was admitted before for the same contract and user. Nothing is kept.
+    pub(crate) async fn check_list(&self, metadata: InputMetadata, list: Vec<u8>) -> Result<CheckedList, CoprocessorError> {
+        let start = Instant::now();
+        let key = InputKey::Digest {
+            chain_id: metadata.chain_id,
+            digest: list_digest(&list),
+        };
+        match self.store().admitted_input(key).await? {
+            // Another contract or user has to pass the proof check, which it cannot.
+            Some(known) if known.metadata == metadata => {
+                return Ok(CheckedList {
+                    types: known.types,
+                    list,
+                    checked_in: None,
+                });
+            }
+            _ => {}
+        }
+        let verified = self.verify(metadata, list).await?;
+        if verified.types.is_empty() {
+            return Err(CoprocessorError::EmptyInput);
+        }
+        Ok(CheckedList {
+            types: verified.types,
+            list: verified.list,
+            checked_in: Some(start.elapsed()),
+        })
+    }
+
+    /// Keeps a list that was checked, and returns the handles of its values.
+    pub(crate) async fn remember_list(&self, metadata: InputMetadata, checked: CheckedList) -> Result<Vec<Handle>, CoprocessorError> {
+        let CheckedList { types, list, checked_in } = checked;
+        let handles = input_handles(&list, &types, metadata.acl, metadata.chain_id).ok_or_else(too_many_values)?;
+        if let Some(checked_in) = checked_in {
+            let admitted = cipherloom_store::AdmittedInput {
+                digest: list_digest(&list),
+                metadata,
+                types,
+                list,
+            };
+            self.store().admit_input(&admitted, &handles, (self.config().clock)()).await?;
+            self.report(Progress::Input {
+                values: handles.len(),
+                seconds: checked_in.as_secs_f64(),
+            });
+            self.notify_change();
+        }
+        Ok(handles)
     }
 
     fn check_bounds(&self, metadata: &InputMetadata, list: &[u8], extra_data: &[u8]) -> Result<(), CoprocessorError> {
@@ -93,32 +144,6 @@ impl Coprocessor {
             }
         }
         Ok(())
-    }
-
-    async fn verify_and_remember(
-        &self,
-        metadata: InputMetadata,
-        list: Vec<u8>,
-    ) -> Result<Vec<cipherloom_primitives::FheType>, CoprocessorError> {
-        let start = Instant::now();
-        let verified = self.verify(metadata, list).await?;
-        if verified.types.is_empty() {
-            return Err(CoprocessorError::EmptyInput);
-        }
-        let handles = input_handles(&verified.list, &verified.types, metadata.acl, metadata.chain_id).ok_or_else(too_many_values)?;
-        let admitted = cipherloom_store::AdmittedInput {
-            digest: list_digest(&verified.list),
-            metadata,
-            types: verified.types,
-            list: verified.list,
-        };
-        self.store().admit_input(&admitted, &handles, (self.config().clock)()).await?;
-        self.report(Progress::Input {
-            values: handles.len(),
-            seconds: start.elapsed().as_secs_f64(),
-        });
-        self.notify_change();
-        Ok(admitted.types)
     }
 
     /// Checks the proof on a blocking thread. The permits go with the thread: a sender that hangs up does not make room

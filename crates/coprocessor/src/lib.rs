@@ -43,6 +43,7 @@ mod processing;
 mod progress;
 mod recording;
 mod results;
+pub mod server;
 mod tenancy;
 mod turns;
 mod worker;

@@ -1,0 +1,153 @@
+//! The service `fhevm.coprocessor.FhevmCoprocessor`.
+
+use std::sync::Arc;
+
+use cipherloom_rpc::fhevm::coprocessor::{
+    AsyncComputeRequest, GenericResponse, GetCiphertextBatch, GetCiphertextResponse, InputUploadBatch, InputUploadResponse,
+    TrivialEncryptBatch, fhevm_coprocessor_server::FhevmCoprocessor,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+use tracing::Instrument as _;
+
+use super::{admission::Admitted, answers::AnswerCache, authentication::Caller, config::ServerConfig, error::RequestError};
+use crate::{Coprocessor, Tenancy, metrics::Method};
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all requests work with.
+pub(super) struct Shared {
+    pub(super) config: ServerConfig,
+    pub(super) tenancy: Tenancy,
+    pub(super) answers: AnswerCache,
+    /// Cancelled when requests have to end.
+    pub(super) stopped: CancellationToken,
+}
+
+impl Shared {
+    /// Returns the coprocessor of a caller.
+    pub(super) async fn coprocessor(&self, caller: &Caller) -> Result<Coprocessor, RequestError> {
+        Ok(self.tenancy.coprocessor(&caller.tenant).await?)
+    }
+}
+
+impl Service {
+    /// Answers a request: refuses it if it is too large, then if nobody knows who asks, and notes how it went.
+    async fn answer<T, A>(
+        &self,
+        method: Method,
+        request: Request<T>,
+        check: impl FnOnce(&Self, &T) -> Result<usize, RequestError>,
+        work: impl AsyncFnOnce(&Self, &Caller, T) -> Result<A, RequestError>,
+    ) -> Result<Response<A>, Status> {
+        let in_progress = self.shared.tenancy.options().coprocessors.metrics.requests().begin(method);
+        let span = tracing::info_span!(
+            "request",
+            rpc = method.label(),
+            tenant = tracing::field::Empty,
+            items = tracing::field::Empty
+        );
+        let answered = async {
+            let items = check(self, request.get_ref())?;
+            let caller = Admitted::caller(&request)?;
+            tracing::Span::current()
+                .record("tenant", caller.tenant.name.as_str())
+                .record("items", items);
+            let answer = tokio::select! {
+                answer = work(self, &caller, request.into_inner()) => answer?,
+                () = self.shared.stopped.cancelled() => return Err(RequestError::Stopping),
+            };
+            Ok((answer, items))
+        };
+        match answered.instrument(span.clone()).await {
+            Ok((answer, items)) => {
+                in_progress.succeeded(items);
+                Ok(Response::new(answer))
+            }
+            Err(error) => {
+                let _inside = span.enter();
+                tracing::debug!(%error, "a request was refused");
+                let status = Status::from(error);
+                in_progress.failed(label(status.code()));
+                Err(status)
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl FhevmCoprocessor for Service {
+    async fn async_compute(&self, request: Request<AsyncComputeRequest>) -> Result<Response<GenericResponse>, Status> {
+        let check = |service: &Self, request: &AsyncComputeRequest| service.check_scheduled(request.computations.len());
+        let work = async |service: &Self, caller: &Caller, request: AsyncComputeRequest| service.schedule(caller, request).await;
+        Box::pin(self.answer(Method::AsyncCompute, request, check, work)).await
+    }
+
+    async fn upload_inputs(&self, request: Request<InputUploadBatch>) -> Result<Response<InputUploadResponse>, Status> {
+        let check = |service: &Self, request: &InputUploadBatch| service.check_uploaded(request.input_ciphertexts.len());
+        let work = async |service: &Self, caller: &Caller, request: InputUploadBatch| service.upload(caller, request).await;
+        Box::pin(self.answer(Method::UploadInputs, request, check, work)).await
+    }
+
+    async fn get_ciphertexts(&self, request: Request<GetCiphertextBatch>) -> Result<Response<GetCiphertextResponse>, Status> {
+        let check = |service: &Self, request: &GetCiphertextBatch| service.check_asked_for(request.handles.len());
+        let work = async |service: &Self, caller: &Caller, request: GetCiphertextBatch| service.serve(caller, request).await;
+        Box::pin(self.answer(Method::GetCiphertexts, request, check, work)).await
+    }
+
+    async fn trivial_encrypt_ciphertexts(&self, request: Request<TrivialEncryptBatch>) -> Result<Response<GenericResponse>, Status> {
+        let check = |service: &Self, request: &TrivialEncryptBatch| service.check_scheduled(request.values.len());
+        let work = async |service: &Self, caller: &Caller, request: TrivialEncryptBatch| service.encrypt(caller, request).await;
+        Box::pin(self.answer(Method::TrivialEncrypt, request, check, work)).await
+    }
+}
+
+impl Service {
+    fn check_scheduled(&self, got: usize) -> Result<usize, RequestError> {
+        let maximum = self.shared.config.limits.ciphertexts_to_schedule;
+        if got > maximum {
+            return Err(RequestError::TooManyToSchedule { maximum, got });
+        }
+        Ok(got)
+    }
+
+    fn check_uploaded(&self, uploaded: usize) -> Result<usize, RequestError> {
+        let maximum = self.shared.config.limits.compact_inputs;
+        if uploaded > maximum {
+            return Err(RequestError::TooManyInputs { maximum, uploaded });
+        }
+        Ok(uploaded)
+    }
+
+    fn check_asked_for(&self, requested: usize) -> Result<usize, RequestError> {
+        let maximum = self.shared.config.limits.ciphertexts_to_get;
+        if requested > maximum {
+            return Err(RequestError::TooManyToGet { maximum, requested });
+        }
+        Ok(requested)
+    }
+}
+
+/// Says that it worked.
+pub(super) const fn done() -> GenericResponse {
+    GenericResponse { response_code: 0 }
+}
+
+/// The name of a status code in metrics.
+const fn label(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::InvalidArgument => "invalid_argument",
+        Code::NotFound => "not_found",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::Unavailable => "unavailable",
+        Code::Unauthenticated => "unauthenticated",
+        _ => "internal",
+    }
+}

@@ -1,0 +1,11 @@
+//! The gRPC server on a TCP port, asked by a real client, on both databases.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod authentication;
+mod fixture;
+mod get_ciphertexts;
+mod lifecycle;
+mod schedule;
+mod tls;
+mod trivial;
+mod upload;
