@@ -4,6 +4,7 @@
 //! decrypted and compared. `docs/benchmark.md` says how to read the numbers.
 
 mod clock;
+mod coprocessor;
 mod decrypt;
 mod direct;
 mod engine;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Engine(options) => engine::run(options),
         BenchCommand::Worker(options) => worker::run(options),
         BenchCommand::Executor(options) => executor::run(options),
+        BenchCommand::Coprocessor(options) => coprocessor::run(options),
         BenchCommand::Op(options) => op::run(options),
         BenchCommand::Input(options) => input::run(options),
         BenchCommand::Decrypt(options) => decrypt::run(options),

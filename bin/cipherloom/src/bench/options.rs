@@ -7,7 +7,7 @@ use cipherloom_fhe::ParameterSet;
 use cipherloom_primitives::FheType;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::workload::Workload;
+use super::{coprocessor::CoprocessorBenchOptions, workload::Workload};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -19,6 +19,9 @@ pub(crate) enum BenchCommand {
     Worker(WorkerOptions),
     /// Blocks of transactions through the executor: one gRPC request with all ciphertexts, one answer with all results.
     Executor(ExecutorOptions),
+    /// The coprocessor backend as a whole: accepting computations, waking up, computing a backlog, with servers and workers as processes of their own.
+    #[command(long_about = COPROCESSOR_HELP)]
+    Coprocessor(Box<CoprocessorBenchOptions>),
     /// Single operations: bootstraps and CPU time of each, next to tfhe-rs.
     Op(OpOptions),
     /// Encrypted inputs: proving, verifying, expanding, for several lengths of list.
@@ -33,6 +36,15 @@ Transactions through the whole worker: recorded in a store, leased, loaded, eval
 The store is a SQLite file in a temporary directory. Balances and amounts are real encryptions and lie in the store in their stored form before the clock starts; \
 everything after that counts: recording, leasing, reading, compiling, evaluating, hashing and publishing. tfhe-rs is given the same ciphertexts in memory and computes \
 the same operations one after the other, in the same run, before and after ours. Every result of both is decrypted and compared.";
+
+const COPROCESSOR_HELP: &str = "\
+The coprocessor backend as a whole: accepting computations, waking up, computing a backlog, with servers and workers as processes of their own.
+
+Servers and workers are this binary, started on a private SQLite file or on --database-url, and stopped at the end. They are asked over gRPC as a node asks them, \
+for transactions of mixed shapes. Everything that comes out is decrypted and compared, except for --server without --keys, where it is only counted. \
+The rates of ingestion, latency and throughput are on plaintext (INSECURE keys of our own), so that they show what everything but encryption costs.
+
+Without options this takes about two minutes on two cores, most of them for real ciphertexts; --measure leaves parts out.";
 
 /// Options that all benchmarks share.
 #[derive(Clone, Debug, Args)]
