@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use cipherloom_engine::{Policy, Profile};
 use cipherloom_fhe::{BackendKind, ParameterSet};
+use cipherloom_telemetry::{LogFormat, Service, Telemetry, TelemetryOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 /// An FHE coprocessor for EVM chains: contracts compute on encrypted values, real TFHE runs off chain.
 ///
@@ -264,24 +265,34 @@ impl From<ProfileOption> for Profile {
     }
 }
 
-/// Sends log lines to standard error, so that standard output stays what a command prints.
-pub(crate) fn start_logging(verbose: u8, json: bool) {
-    let default = match verbose {
-        0 => "warn",
-        1 => {
-            "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_executor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info"
+impl LogOptions {
+    /// Returns what of our own crates is logged, and what of others', for how often -v is given.
+    const fn filter(self) -> &'static str {
+        match self.verbose {
+            0 => "warn",
+            1 => {
+                "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_executor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info,cipherloom_store=info,cipherloom_telemetry=info"
+            }
+            2 => {
+                "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_executor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug,cipherloom_store=debug,cipherloom_telemetry=debug"
+            }
+            _ => "trace",
         }
-        2 => {
-            "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_executor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug"
-        }
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json {
-        lines.json().init();
-    } else {
-        lines.init();
+    }
+
+    /// Sends log lines to standard error, so that standard output stays what a command prints; and, as this service, traces to where the
+    /// environment says.
+    ///
+    /// # Errors
+    /// If `RUST_LOG` or what the environment says about traces cannot be used.
+    pub(crate) fn start(self, service: Option<Service<'_>>) -> Result<Telemetry> {
+        let format = if self.log_json { LogFormat::Json } else { LogFormat::Text };
+        Telemetry::start(&TelemetryOptions {
+            filter: self.filter(),
+            format,
+            service,
+        })
+        .context("cannot start logging")
     }
 }
 

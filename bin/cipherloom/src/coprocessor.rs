@@ -3,37 +3,54 @@
 mod config_file;
 mod database_url;
 mod generate;
+mod health;
 pub(crate) mod line;
 mod options;
+mod sampling;
+mod serve;
 mod settings;
 mod signals;
 pub(crate) mod signing_key;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use cipherloom_telemetry::{Service, Telemetry};
 
 pub(crate) use self::options::{CoprocessorOptions, HELP};
-use crate::cli::{self, LogOptions};
+use crate::cli::LogOptions;
+
+/// Starts to log, and to send traces if the environment says where to. A service says what it does without being asked: one -v less is needed.
+///
+/// # Errors
+/// As [`LogOptions::start`].
+pub(crate) fn start_logging(options: &CoprocessorOptions, log: LogOptions) -> Result<Telemetry> {
+    let louder = LogOptions {
+        verbose: log.verbose.saturating_add(1),
+        ..log
+    };
+    louder.start(Some(Service {
+        name: &options.service_name,
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}
 
 /// Does what the options say: generates keys, or serves until it is told to stop.
 ///
 /// # Errors
 /// If the options do not go together, or what they name cannot be used.
-pub(crate) fn run(options: &CoprocessorOptions, log: LogOptions) -> Result<()> {
+pub(crate) fn run(options: &CoprocessorOptions) -> Result<()> {
     if options.print_config {
         print!("{}", options.settings.to_toml());
         return Ok(());
     }
     if options.generate_fhe_keys {
-        cli::start_logging(log.verbose, log.log_json);
         return generate::run(options);
     }
-    check(options)?;
-    cli::start_logging(log.verbose.saturating_add(1), log.log_json);
-    bail!("this build has no server and no workers yet")
+    serve::run(options, check(options)?)
 }
 
-/// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
-fn check(options: &CoprocessorOptions) -> Result<()> {
+/// Refuses options that do not go together, and returns the database's URL. Those of a config file count, so that the command line's own rules
+/// would not do.
+fn check(options: &CoprocessorOptions) -> Result<&str> {
     ensure!(
         options.run_server || options.run_bg_worker,
         "nothing to do: --run-server serves the API, --run-bg-worker computes, and both may be given; --generate-fhe-keys makes a key set, and --help shows everything"
@@ -44,6 +61,5 @@ fn check(options: &CoprocessorOptions) -> Result<()> {
     );
     let url = options.database_url.as_ref().map(database_url::DatabaseUrl::expose);
     url.filter(|url| !url.is_empty())
-        .map(|_| ())
         .context("no database: give its URL in the environment as DATABASE_URL, or with --database-url, or in the config file; postgres://USER@HOST/DATABASE, or sqlite:FILE for one process alone")
 }

@@ -45,7 +45,12 @@ pub fn cipherloom() -> ExitCode {
 #[must_use]
 pub fn coprocessor() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    finish(coprocessor::line::coprocessor(&line).and_then(|arguments| coprocessor::run(&arguments.options, arguments.log)))
+    finish(coprocessor::line::coprocessor(&line).and_then(|arguments| {
+        let telemetry = coprocessor::start_logging(&arguments.options, arguments.log)?;
+        let result = coprocessor::run(&arguments.options);
+        telemetry.finish();
+        result
+    }))
 }
 
 /// Says why a command failed, and turns its result into the process's.
@@ -66,15 +71,21 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { log, command } = arguments;
-    // The coprocessor starts its own: it also sends traces, and says what it does without being asked.
-    if !matches!(command, Command::Coprocessor(_)) {
-        cli::start_logging(log.verbose, log.log_json);
-    }
+    let telemetry = match &command {
+        Command::Coprocessor(options) => coprocessor::start_logging(options, log)?,
+        _ => log.start(None)?,
+    };
+    let result = run_command(command);
+    telemetry.finish();
+    result
+}
+
+fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Dev(options) => in_runtime(dev::run(options)),
         Command::Executor(options) => executor::run(&options),
-        Command::Coprocessor(options) => coprocessor::run(&options, log),
+        Command::Coprocessor(options) => coprocessor::run(&options),
         Command::Keys(command) => keys::run(command),
         Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
         Command::Db(command) => in_runtime(db::run(command)),

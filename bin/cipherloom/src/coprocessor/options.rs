@@ -16,7 +16,7 @@ One process does what its flags say, and any number of processes share a Postgre
 `cipherloom tenant` manages them and `cipherloom doctor` checks a deployment.
 
   cipherloom tenant add shop --chain-id 12345 --acl-contract-address 0x… --verifying-contract-address 0x… --keys DIR
-  (umask 077; openssl rand -hex 32 > coprocessor.key)
+  cipherloom keys signing-key coprocessor.key
   coprocessor --run-server --run-bg-worker
 
 Every option can stand in a file instead, under its name: see --config. The command line comes before the environment, the environment before the file.
@@ -146,7 +146,7 @@ pub(crate) struct CoprocessorOptions {
     ///
     /// All processes on the database need the same. It may be public: bytes are checked against the digest in the database.
     #[arg(long, value_name = "URL", help_heading = "Options of ours")]
-    pub(crate) ciphertext_store: Option<String>,
+    pub(crate) ciphertext_store: Option<cipherloom_store::ObjectsUrl>,
 
     /// Memory for ciphertexts that workers are likely to need again, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = value_parser!(u32).range(0..=1_048_576), help_heading = "Options of ours")]
@@ -163,6 +163,14 @@ pub(crate) struct CoprocessorOptions {
     /// How long requests and computations under way may take to finish at the end
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(0..=3600), help_heading = "Options of ours")]
     pub(crate) drain_seconds: u32,
+
+    /// How many transactions a worker has under way at the same time; their bootstraps share batches [default: 8 per processor, at least 16]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=4096), help_heading = "Options of ours")]
+    pub(crate) concurrent_transactions: Option<u16>,
+
+    /// How long a lease of a transaction lasts unless it is renewed: what a worker that was killed had waits as long for another one
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = value_parser!(u32).range(2..=3600), help_heading = "Options of ours")]
+    pub(crate) lease_seconds: u32,
 
     /// This process's name in leases, unique among the processes on the database [default: the host's name and a random number]
     #[arg(long, value_name = "NAME", help_heading = "Options of ours")]

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 const MAX_BYTES: u64 = 1024;
 
 /// What a key is and how to make one, for messages.
-const HOW: &str = "it is 64 hexadecimal digits, with or without 0x, in a file that --coprocessor-private-key names; `(umask 077; openssl rand -hex 32 > FILE)` makes one";
+const HOW: &str = "it is 64 hexadecimal digits, with or without 0x, in a file that --coprocessor-private-key names; `cipherloom keys signing-key FILE` makes one";
 
 /// Reads the key from a file: 64 hexadecimal digits, `0x` in front or not, space around it or not.
 ///
@@ -88,7 +88,7 @@ mod tests {
         let (half, doubled) = (&KEY[..32], format!("{KEY}{KEY}"));
         for text in ["", "0x", half, &doubled, order, &zero, &zeta, &long] {
             let error = read_text(text).unwrap_err().to_string();
-            assert!(error.contains("openssl rand"), "{error}");
+            assert!(error.contains("keys signing-key"), "{error}");
             assert!(text.len() < 3 || !error.contains(text), "{error}");
         }
     }
@@ -97,7 +97,7 @@ mod tests {
     fn a_missing_file_is_an_error_that_says_how_to_make_one() {
         let error = read(Path::new("/nowhere/coprocessor.key")).unwrap_err().to_string();
         assert!(
-            error.contains("/nowhere/coprocessor.key") && error.contains("openssl rand"),
+            error.contains("/nowhere/coprocessor.key") && error.contains("keys signing-key"),
             "{error}"
         );
     }
