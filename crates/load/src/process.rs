@@ -120,30 +120,35 @@ impl Deployment {
         command
     }
 
-    /// Runs a command of the binary to its end and reads the JSON that it prints, if it prints any.
+    /// Runs a command of the binary to its end and returns what it prints.
     ///
     /// # Errors
-    /// [`LoadError::Ended`] if it fails, [`LoadError::Output`] if it prints something else.
-    pub fn run(&self, arguments: &[&str]) -> Result<Value, LoadError> {
+    /// [`LoadError::Ended`] if it fails.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, LoadError> {
         let what = || arguments.join(" ");
         let output = self
             .command(arguments)
             .output()
             .map_err(LoadError::io(format!("cannot run {}", what())))?;
-        if !output.status.success() {
-            return Err(LoadError::Ended {
-                what: what(),
-                status: output.status.to_string(),
-                log: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            });
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        if text.trim().is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&text).map_err(|_| LoadError::Output {
+        Err(LoadError::Ended {
             what: what(),
-            text: text.into_owned(),
+            status: output.status.to_string(),
+            log: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+
+    /// Runs a command of the binary to its end and reads the JSON that it prints.
+    ///
+    /// # Errors
+    /// [`LoadError::Ended`] if it fails, [`LoadError::Output`] if it prints something else.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Value, LoadError> {
+        let text = self.run(arguments)?;
+        serde_json::from_str(&text).map_err(|_| LoadError::Output {
+            what: arguments.join(" "),
+            text,
         })
     }
 
@@ -170,7 +175,7 @@ impl Deployment {
         if let Some(keys) = &keys {
             arguments.extend(["--keys", keys]);
         }
-        let added = self.run(&arguments)?;
+        let added = self.ask(&arguments)?;
         let api_key = text_of(&added, "apiKey").ok_or_else(|| LoadError::Output {
             what: "tenant add".to_owned(),
             text: added.to_string(),

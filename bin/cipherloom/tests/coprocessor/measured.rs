@@ -32,7 +32,7 @@ fn bench(deployment: &Deployment, database: &[&str]) -> Value {
     let keys = insecure_test_keys().unwrap();
     let keys = ["--insecure-toy", "--keys", keys.directory().to_str().unwrap()];
     deployment
-        .run(&[&["bench", "coprocessor", "--json"], SMALL.as_slice(), &keys, database].concat())
+        .ask(&[&["bench", "coprocessor", "--json"], SMALL.as_slice(), &keys, database].concat())
         .unwrap()
 }
 
@@ -61,7 +61,7 @@ fn the_load_test_tool_measures_both_databases_and_checks_results() {
         let outside = number(&report, "/fhe/cpu_outside_fhe");
         assert!((0.0..1.0).contains(&outside), "{outside}");
     }
-    let left = deployment.run(&["tenant", "list", "--json"]).unwrap();
+    let left = deployment.ask(&["tenant", "list", "--json"]).unwrap();
     assert_eq!(
         left["tenants"].as_array().map(Vec::len),
         Some(0),
@@ -90,18 +90,18 @@ fn a_deployment_that_runs_already_is_measured_from_outside() {
     let keys = ["--keys", ground.clear.keys.directory().to_str().unwrap()];
     let small = ["--transactions", "40", "--measure", "throughput"];
     let bench = ["bench", "coprocessor", "--json"];
-    let report = ground.deployment.run(&[&bench, place.as_slice(), &keys, &small].concat()).unwrap();
+    let report = ground.deployment.ask(&[&bench, place.as_slice(), &keys, &small].concat()).unwrap();
     assert!(number(&report, "/throughput/results_checked") > 40.0);
     let report = ground
         .deployment
-        .run(&[&bench, place.as_slice(), &small, &["--seed", "2"]].concat())
+        .ask(&[&bench, place.as_slice(), &small, &["--seed", "2"]].concat())
         .unwrap();
     assert!(number(&report, "/throughput/results") > 40.0);
     assert_eq!(number(&report, "/throughput/results_checked"), 0.0);
     // What happens inside of processes cannot be seen from outside.
     let refused = ground
         .deployment
-        .run(&[&bench, place.as_slice(), &["--measure", "latency"]].concat())
+        .ask(&[&bench, place.as_slice(), &["--measure", "latency"]].concat())
         .unwrap_err();
     assert!(refused.to_string().contains("inside of the processes"), "{refused}");
 }

@@ -60,7 +60,7 @@ async fn tenants_are_apart_and_keys_that_ended_are_refused() {
     }
 
     // A key that was replaced, and a tenant that is disabled.
-    let rotated = ground.deployment.run(&["tenant", "rotate-api-key", "tenant-0", "--json"]).unwrap();
+    let rotated = ground.deployment.ask(&["tenant", "rotate-api-key", "tenant-0", "--json"]).unwrap();
     assert_eq!(refused(&first.client).await, Code::Unauthenticated);
     first.client = with_key(&ground.tenants[0], rotated["apiKey"].as_str().unwrap());
     first.check_again().await.unwrap();
