@@ -95,7 +95,7 @@ impl Publishing {
     /// The first error of a tenant, after the others had their turn.
     pub async fn round(&self) -> Result<bool, MirrorError> {
         let tenants = self.database.tenants().await?;
-        let rounds: Vec<Result<bool, MirrorError>> = stream::iter(tenants.iter().map(|tenant| self.publish(tenant)))
+        let rounds: Vec<Result<bool, MirrorError>> = stream::iter(tenants.into_iter().map(|tenant| self.publish(tenant)))
             .buffer_unordered(CONCURRENT_TENANTS)
             .collect()
             .await;
@@ -106,8 +106,8 @@ impl Publishing {
         }
     }
 
-    async fn publish(&self, tenant: &Tenant) -> Result<bool, MirrorError> {
-        let published = self.publisher(tenant).publish(BATCHES).await?;
+    async fn publish(&self, tenant: Tenant) -> Result<bool, MirrorError> {
+        let published = self.publisher(&tenant).publish(BATCHES).await?;
         if published.values > 0 {
             tracing::info!(tenant = tenant.name, values = published.values, "published ciphertexts");
         }

@@ -12,5 +12,6 @@ mod boundary;
 mod determinism;
 mod evaluation;
 mod fixture;
+mod mirror;
 mod recording;
 mod workers;
