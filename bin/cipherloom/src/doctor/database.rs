@@ -3,9 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use cipherloom_coprocessor::system_clock;
-use cipherloom_store::{
-    Database, MigrationState, ObjectsUrl, PostgresConfig, PostgresDatabase, PostgresDiagnosis, SqliteStore, StoreError,
-};
+use cipherloom_store::{Database, MigrationState, PostgresConfig, PostgresDatabase, PostgresDiagnosis, SqliteStore, StoreError};
 
 use super::{
     PATIENCE,
@@ -259,17 +257,6 @@ async fn check_schema(database: &PostgresDatabase, report: &mut Report) -> bool 
 fn open_objects(database: PostgresDatabase, options: &CoprocessorOptions, report: &mut Report) -> Option<Arc<dyn Database>> {
     let Some(url) = &options.ciphertext_store else {
         return Some(Arc::new(database));
-    };
-    let url: ObjectsUrl = match url.to_string().parse() {
-        Ok(url) => url,
-        Err(error) => {
-            report.fail(
-                AREA,
-                error.to_string(),
-                "name the place with --ciphertext-store, without credentials",
-            );
-            return Some(Arc::new(database));
-        }
     };
     if !url.is_writable() {
         report.fail(

@@ -48,7 +48,7 @@ pub(super) async fn check(options: &DoctorOptions, roles: Roles, report: &mut Re
         );
         return;
     }
-    match client.get(format!("{base}/health")).send().await {
+    match client.get(format!("{base}/health/ready")).send().await {
         Ok(answer) if answer.status().is_success() => report.ok(AREA, "the process says that it is alive and ready"),
         Ok(answer) => {
             let status = answer.status();
@@ -59,7 +59,11 @@ pub(super) async fn check(options: &DoctorOptions, roles: Roles, report: &mut Re
                 "look at its log; it becomes ready by itself once the reason is gone",
             );
         }
-        Err(error) => report.fail(AREA, format!("{base}/health does not answer: {error}"), "look at the process's log"),
+        Err(error) => report.fail(
+            AREA,
+            format!("{base}/health/ready does not answer: {error}"),
+            "look at the process's log",
+        ),
     }
 }
 

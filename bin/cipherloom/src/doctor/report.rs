@@ -97,31 +97,39 @@ impl Report {
         })
     }
 
+    /// Writes findings by area, in the order in which areas were first looked at.
     fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut area = "";
+        let mut areas: Vec<&str> = Vec::new();
         for finding in &self.findings {
-            if finding.area != area {
-                area = finding.area;
-                lines.push(area.to_owned());
-            }
-            let level = match finding.level {
-                Level::Ok => "ok",
-                Level::Warn => "warn",
-                Level::Fail => "FAIL",
-            };
-            lines.push(format!("  {level:<5} {}", finding.message));
-            if let Some(remedy) = &finding.remedy {
-                lines.push(format!("        → {remedy}"));
+            if !areas.contains(&finding.area) {
+                areas.push(finding.area);
             }
         }
+        let mut lines = Vec::new();
+        for area in areas {
+            lines.push(area.to_owned());
+            let of_area = self.findings.iter().filter(|finding| finding.area == area);
+            lines.extend(of_area.flat_map(Finding::lines));
+        }
         lines.push(format!(
-            "{} as they should be, {} warnings, {} failures",
+            "{} ok, {} to look at, {} that do not work",
             self.count(Level::Ok),
             self.count(Level::Warn),
             self.count(Level::Fail)
         ));
         lines
+    }
+}
+
+impl Finding {
+    fn lines(&self) -> Vec<String> {
+        let level = match self.level {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        let remedy = self.remedy.as_ref().map(|remedy| format!("        → {remedy}"));
+        std::iter::once(format!("  {level:<5} {}", self.message)).chain(remedy).collect()
     }
 }
 
@@ -138,6 +146,7 @@ mod tests {
         assert_eq!(report.worst(), Level::Warn);
         report.fail("keys", "none", "make some");
         report.expect("keys", true, "fine", (Level::Fail, String::new(), String::new()));
+        report.ok("database", "awake");
         assert_eq!(report.worst(), Level::Fail);
         assert_eq!(
             report.lines(),
@@ -146,11 +155,12 @@ mod tests {
                 "  ok    reachable",
                 "  warn  far away",
                 "        → move it",
+                "  ok    awake",
                 "keys",
                 "  FAIL  none",
                 "        → make some",
                 "  ok    fine",
-                "2 as they should be, 1 warnings, 1 failures"
+                "3 ok, 1 to look at, 1 that do not work"
             ]
         );
     }

@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// What a doctor said.
-struct Visit {
+pub(crate) struct Visit {
     exit_code: i32,
     findings: Vec<Value>,
 }
 
 impl Visit {
     /// Calls the doctor. No coprocessor listens where it looks.
-    fn to(url: &str, more: &[&str]) -> Self {
+    pub(crate) fn to(url: &str, more: &[&str]) -> Self {
         let nowhere = ["--server-addr", "127.0.0.1:1", "--metrics-addr", "127.0.0.1:1"];
         let output = cipherloom(&[&["doctor", "--json"], nowhere.as_slice(), more].concat())
             .env("DATABASE_URL", url)
@@ -39,7 +39,7 @@ impl Visit {
     }
 
     /// Returns the finding with this in its message, and checks how bad it is.
-    fn expect(&self, level: &str, message: &str) -> String {
+    pub(crate) fn expect(&self, level: &str, message: &str) -> String {
         let found = self
             .findings
             .iter()
@@ -49,7 +49,7 @@ impl Visit {
         found["remedy"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn has_none(&self, level: &str) {
+    pub(crate) fn has_none(&self, level: &str) {
         let found: Vec<_> = self.findings.iter().filter(|finding| finding["level"] == level).collect();
         assert!(found.is_empty(), "{found:#?}");
     }

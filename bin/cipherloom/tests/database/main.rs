@@ -7,6 +7,7 @@
 
 mod computations;
 mod doctor;
+mod first_steps;
 mod operators;
 #[path = "../whole/process.rs"]
 mod process;
