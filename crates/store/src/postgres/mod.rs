@@ -48,7 +48,9 @@ use crate::{
 const SESSION: [(&str, &str); 5] = [
     // Nothing here is slow; whoever waits this long should fail, be logged and try again.
     ("lock_timeout", "30s"),
-    ("idle_in_transaction_session_timeout", "60s"),
+    // A process that stands still between two statements keeps the tenant's order of waits locked, and nobody else publishes for that tenant
+    // until the server ends its session. Below the time that others wait for the lock, so that they only get slower.
+    ("idle_in_transaction_session_timeout", "10s"),
     // Every statement finds its rows by an index. Left to itself the server plans them while the tables are small, keeps the plan, and
     // reads whole tables when they have grown. For the same reason some statements look things up in scalar subqueries where a join
     // would read better: a join's order is the server's choice.
