@@ -59,6 +59,12 @@ fn check(options: &CoprocessorOptions) -> Result<&str> {
         options.tls_certificate.is_some() == options.tls_private_key.is_some(),
         "--tls-certificate and --tls-private-key belong together: give both, or none for connections without encryption"
     );
+    if let Some(mirror) = &options.mirror {
+        ensure!(
+            mirror.is_writable(),
+            "--mirror {mirror} can only be read; name the place that is published there"
+        );
+    }
     let url = options.database_url.as_ref().map(database_url::DatabaseUrl::expose);
     url.filter(|url| !url.is_empty())
         .context("no database: give its URL in the environment as DATABASE_URL, or with --database-url, or in the config file; postgres://USER@HOST/DATABASE, or sqlite:FILE for one process alone")

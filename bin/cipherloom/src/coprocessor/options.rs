@@ -148,6 +148,12 @@ pub(crate) struct CoprocessorOptions {
     #[arg(long, value_name = "URL", help_heading = "Options of ours")]
     pub(crate) ciphertext_store: Option<cipherloom_store::ObjectsUrl>,
 
+    /// Publish ciphertexts to this object store, each with a record that the server's key signs, for everybody to fetch and check
+    ///
+    /// Processes with --run-server do it, for all processes on the database. It may be the place of --ciphertext-store.
+    #[arg(long, value_name = "URL", help_heading = "Options of ours")]
+    pub(crate) mirror: Option<cipherloom_store::ObjectsUrl>,
+
     /// Memory for ciphertexts that workers are likely to need again, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = value_parser!(u32).range(0..=1_048_576), help_heading = "Options of ours")]
     pub(crate) ciphertext_cache_mib: u32,

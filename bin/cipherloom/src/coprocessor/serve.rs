@@ -15,7 +15,9 @@ use anyhow::{Context, Result, ensure};
 use cipherloom_coprocessor::{
     CoprocessorConfig, Machine, MachineOptions, Tenancy, TenancyOptions, Workers, WorkersOptions,
     metrics::{METRICS_CONTENT_TYPE, Metrics},
+    mirror::Publishing,
     server::{CoprocessorServer, ServerConfig, ServerHandle, ServerLimits, TlsIdentity},
+    system_clock,
 };
 use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_store::{Database, PostgresConfig, PostgresDatabase, SqliteStore};
@@ -31,6 +33,9 @@ use crate::database::random;
 
 /// The exit code of a process that a second signal ended.
 const INTERRUPTED: i32 = 130;
+
+/// How often what became ready is published to the mirror.
+const PUBLISHING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The most bytes a PEM file may have.
 const MAX_PEM_BYTES: u64 = 1 << 20;
@@ -91,6 +96,8 @@ struct Process {
     /// The task of the workers.
     workers: Option<JoinHandle<()>>,
     samples: JoinHandle<()>,
+    /// The task that publishes to the mirror.
+    publishing: Option<JoinHandle<()>>,
     monitoring: MonitoringServer,
     health: Arc<ProcessHealth>,
     stop: CancellationToken,
@@ -123,6 +130,26 @@ impl Process {
             signer: options.run_server.then(|| signer.address()),
             fhe_threads: fhe_threads(options),
         };
+        let publishing = match &options.mirror {
+            Some(mirror) if options.run_server => {
+                let place = mirror.open().context("cannot use the mirror")?;
+                let publishing = Publishing::new(
+                    Arc::clone(&database),
+                    place,
+                    signer.clone(),
+                    &summary.worker,
+                    PUBLISHING_INTERVAL,
+                    system_clock(),
+                );
+                let stop = stop.clone();
+                Some(tokio::spawn(async move { publishing.run(stop).await }))
+            }
+            Some(mirror) => {
+                tracing::info!(%mirror, "publishing to the mirror is left to the servers: this process has no key to sign with");
+                None
+            }
+            None => None,
+        };
         let tenancy = Tenancy::new(Arc::clone(&database), signer, tenancy_options(options, &summary, &metrics));
         // Health is served from the beginning: keys take a while to be read.
         let served = cipherloom_telemetry::Metrics {
@@ -154,6 +181,7 @@ impl Process {
             server,
             workers,
             samples,
+            publishing,
             monitoring,
             health,
             stop,
@@ -209,6 +237,9 @@ impl Process {
         };
         let (server, ()) = tokio::join!(server, workers);
         let _ = self.samples.await;
+        if let Some(publishing) = self.publishing {
+            let _ = publishing.await;
+        }
         self.monitoring.shutdown().await;
         tracing::info!("stopped");
         server.context("the server had ended before it was told to")
