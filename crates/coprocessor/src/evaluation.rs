@@ -26,6 +26,8 @@ pub(crate) struct Compiled {
     plan: Plan,
     /// What the engine is to do.
     pub(crate) program: Arc<Program>,
+    /// How many of its bootstraps are for which operation, and the type that works on.
+    pub(crate) bootstraps: BTreeMap<(Operation, FheType), u64>,
     /// What it needs from outside. Rules of the engine may have found that some operands make no difference.
     pub(crate) needed: BTreeSet<Handle>,
 }
@@ -40,6 +42,7 @@ impl Compiled {
         let compiled = engine.compile(&plan.graph);
         Ok(Self {
             plan,
+            bootstraps: compiled.bootstraps_by_operation(),
             program: Arc::new(compiled.program),
             needed: compiled.graph.boundary().map(|(handle, _)| handle).collect(),
         })

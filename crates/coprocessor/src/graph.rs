@@ -55,10 +55,7 @@ impl Plan {
     /// Lists the operations with the type they work on, in the order of their events.
     pub(crate) fn operations(&self) -> Vec<(Operation, FheType)> {
         let operations = self.graph.nodes().filter_map(|(_, node)| match node {
-            Node::Operation { operation, .. } => {
-                let ty = operation.input_types().last().copied();
-                Some((operation.operation(), ty.unwrap_or_else(|| operation.result_type())))
-            }
+            Node::Operation { operation, .. } => Some((operation.operation(), operation.worked_type())),
             Node::Boundary { .. } | Node::Failed(_) => None,
         });
         operations.collect()

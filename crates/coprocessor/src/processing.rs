@@ -12,13 +12,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use cipherloom_engine::EngineError;
-use cipherloom_primitives::Handle;
+use cipherloom_engine::{EngineError, Evaluation};
+use cipherloom_primitives::{B256, Handle};
 use cipherloom_store::{Finished, Lease, LeasedTransaction, OutputFailure, StoreError, TransactionNumber};
+use cipherloom_telemetry::transaction::{self, Past};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error_span, info_span};
 
 use crate::{
     Coprocessor,
@@ -87,6 +89,14 @@ impl Coprocessor {
     /// Works on a leased transaction until its results are published or it is told to stop, which gives the lease back. Returns the
     /// transactions that can run because of it.
     pub(crate) async fn process(&self, transaction: LeasedTransaction, stop: &CancellationToken) -> Vec<TransactionNumber> {
+        let (hash, tenant) = (transaction.hash, self.config().tenant.as_str());
+        // Part of every line that is logged about the transaction, whatever is logged.
+        let span = error_span!("work", tenant, transaction = %hash, attempts = transaction.attempts);
+        transaction::join(&span, &hash);
+        Box::pin(self.finish(transaction, stop)).instrument(span).await
+    }
+
+    async fn finish(&self, transaction: LeasedTransaction, stop: &CancellationToken) -> Vec<TransactionNumber> {
         let start = Instant::now();
         let (hash, attempts, tenant) = (transaction.hash, transaction.attempts, self.config().tenant.as_str());
         let work = self.config().metrics.work();
@@ -101,32 +111,32 @@ impl Coprocessor {
             Ended::Published(published) => published,
             Ended::Stopped => {
                 if let Err(error) = self.store().release_lease(&transaction.lease).await {
-                    tracing::warn!(%error, transaction = %hash, tenant, "a lease could not be given back; it expires");
+                    tracing::warn!(%error, "a lease could not be given back; it expires");
                 }
                 return Vec::new();
             }
             Ended::LeaseLost => {
                 work.lease_lost(tenant);
-                tracing::info!(transaction = %hash, tenant, "the lease was lost, what was done is thrown away");
+                tracing::info!("the lease was lost, what was done is thrown away");
                 return Vec::new();
             }
             Ended::Panicked => {
                 work.worker_failed();
-                tracing::error!(transaction = %hash, tenant, attempts, "evaluation panicked; it is tried again when its lease is over");
+                tracing::error!("evaluation panicked; it is tried again when its lease is over");
                 return Vec::new();
             }
             Ended::Failed(error) => {
                 work.worker_failed();
-                tracing::error!(%error, transaction = %hash, tenant, attempts, "the store failed; the transaction is tried again when its lease is over");
+                tracing::error!(%error, "the store failed; the transaction is tried again when its lease is over");
                 return Vec::new();
             }
         };
         let Published {
-            next,
             outputs,
             failures,
             bootstraps,
             outcome,
+            ..
         } = published;
         let took = start.elapsed();
         times.report(work);
@@ -135,7 +145,8 @@ impl Coprocessor {
             work.outputs_failed(tenant, failures);
         }
         let seconds = took.as_secs_f64();
-        tracing::info!(transaction = %hash, tenant, outputs, failures, bootstraps, seconds, "published");
+        tracing::info!(outputs, failures, bootstraps, seconds, "published");
+        self.trace(&transaction, &published, took);
         self.report(Progress::Transaction {
             transaction: hash,
             outputs,
@@ -145,7 +156,34 @@ impl Coprocessor {
             times,
         });
         self.notify_change();
-        next
+        published.next
+    }
+
+    /// Sends the span that contains what all processes did for a transaction, now that it is over.
+    fn trace(&self, transaction: &LeasedTransaction, published: &Published, took: Duration) {
+        if !transaction::is_traced() {
+            return;
+        }
+        let end = SystemTime::now();
+        let at = |ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
+        let recorded = transaction.recorded_at_ms.and_then(at);
+        let leased = end.checked_sub(took).unwrap_or(end);
+        let past = Past {
+            name: "transaction",
+            start: recorded.unwrap_or(leased).min(end),
+            end,
+            attributes: vec![
+                ("tenant", self.config().tenant.clone()),
+                ("transaction", transaction.hash.to_string()),
+                ("block", transaction.block_number.to_string()),
+                ("outputs", published.outputs.to_string()),
+                ("failures", published.failures.to_string()),
+                ("bootstraps", published.bootstraps.to_string()),
+                ("attempts", transaction.attempts.to_string()),
+            ],
+            failure: (published.failures > 0).then(|| "some outputs can never be computed".to_owned()),
+        };
+        transaction::whole(&transaction.hash, past);
     }
 
     /// Returns how long a transaction waited for its lease. The clocks of database and process may differ a little.
@@ -220,12 +258,12 @@ impl Coprocessor {
             Evaluated::Panicked => return Ended::Panicked,
         };
         for OutputFailure { handle, reason } in &results.finished.failures {
-            tracing::warn!(transaction = %transaction.hash, %handle, reason, "cannot be computed");
+            tracing::warn!(%handle, reason, "cannot be computed");
         }
         publishing.store(true, Ordering::Relaxed);
         let start = Instant::now();
         let publish = || self.store().finish_transaction(&transaction.lease, &results.finished);
-        let next = match self.patiently(Retry::Publish, publish).await {
+        let next = match self.patiently(Retry::Publish, publish).instrument(info_span!("publish")).await {
             Ok(next) => next,
             Err(StoreError::LeaseLost { .. }) => return Ended::LeaseLost,
             Err(error) => return Ended::Failed(error),
@@ -248,11 +286,11 @@ impl Coprocessor {
         let store = self.store().as_ref();
         let mut clock = Lap::start();
         let heads = || Heads::load(store, &transaction.computations, &transaction.outputs);
-        let heads = self.patiently(Retry::Store, heads).await?;
+        let heads = self.patiently(Retry::Store, heads).instrument(info_span!("load")).await?;
         times.load = clock.lap();
         let (coprocessor, computations, missing) = (self.clone(), transaction.computations.clone(), heads.missing.clone());
         let compile = move || Compiled::new(coprocessor.engine().engine(), coprocessor.chain_id(), &computations, &missing);
-        let compiled = match self.compute(compile).await {
+        let compiled = match self.compute(compile).instrument(info_span!("compile")).await {
             Ok(Ok(compiled)) => compiled,
             Ok(Err(error)) => return Ok(all_failed(&transaction.outputs, &error.to_string())),
             Err(reason) => return Ok(reason.into()),
@@ -260,50 +298,64 @@ impl Coprocessor {
         times.compile = clock.lap();
         let ciphertexts = self.ciphertexts();
         let values = || load(store, &ciphertexts, &compiled.needed, &heads, transaction.block_number);
-        let loaded = self.patiently(Retry::Store, values).await?;
+        let loaded = self.patiently(Retry::Store, values).instrument(info_span!("load")).await?;
         times.load = times.load.saturating_add(clock.lap());
         let reader = Reader {
             transaction: transaction.hash,
             block: transaction.block_number,
         };
         let taker = ciphertexts.clone();
-        let given = match self.compute(move || taker.take_in(loaded, reader)).await {
+        let taking = self.compute(move || taker.take_in(loaded, reader));
+        let given = match taking.instrument(info_span!("take_in")).await {
             Ok(given) => given,
             Err(reason) => return Ok(reason.into()),
         };
         times.take_in = clock.lap();
+        let operations = compiled.operations();
         self.report(Progress::Started {
             transaction: transaction.hash,
-            operations: compiled.operations(),
+            operations: operations.clone(),
             bootstraps: compiled.program.bootstraps(),
         });
         let program = compiled.program.clone();
-        let mut evaluation = self.engine().submit_for(self.config().group, program, given.ciphertexts);
-        let evaluated = loop {
-            tokio::select! {
-                evaluated = &mut evaluation => break evaluated,
-                () = tokio::time::sleep(REPORT_INTERVAL) => {
-                    let done = evaluation.done();
-                    self.report(Progress::Evaluating { transaction: transaction.hash, done: done.tasks, of: done.of });
-                }
-            }
-        };
+        let evaluation = self.engine().submit_for(self.config().group, program, given.ciphertexts);
+        let span = info_span!("evaluate", bootstraps = compiled.program.bootstraps());
+        let evaluated = self.watch(transaction.hash, evaluation).instrument(span).await;
         times.evaluate = clock.lap();
         let (outputs, bootstraps) = match evaluated {
-            Ok(evaluated) => (evaluated.outputs, evaluated.bootstraps),
+            Ok(evaluated) => {
+                self.config()
+                    .metrics
+                    .fhe()
+                    .evaluated(&operations, &compiled.bootstraps, evaluated.fhe_cpu);
+                (evaluated.outputs, evaluated.bootstraps)
+            }
             Err(EngineError::Stopped) => return Ok(Evaluated::Stopped),
             Err(error) => {
-                tracing::error!(transaction = %transaction.hash, %error, "the engine failed");
+                tracing::error!(%error, "the engine failed");
                 return Ok(Evaluated::Panicked);
             }
         };
         let finish = move || ciphertexts.finished(&compiled, &given.reasons, outputs);
-        let results = self.compute(finish).await;
+        let results = self.compute(finish).instrument(info_span!("serialise")).await;
         times.serialise = clock.lap();
         Ok(match results {
             Ok(results) => Evaluated::Finished { results, bootstraps },
             Err(reason) => reason.into(),
         })
+    }
+
+    /// Waits for an evaluation, and reports how far it is meanwhile.
+    async fn watch(&self, transaction: B256, mut evaluation: Evaluation) -> Result<cipherloom_engine::Evaluated, EngineError> {
+        loop {
+            tokio::select! {
+                evaluated = &mut evaluation => return evaluated,
+                () = tokio::time::sleep(REPORT_INTERVAL) => {
+                    let done = evaluation.done();
+                    self.report(Progress::Evaluating { transaction, done: done.tasks, of: done.of });
+                }
+            }
+        }
     }
 
     /// Calls the store until it answers, or fails in a way that does not pass.
@@ -341,7 +393,9 @@ impl Coprocessor {
             return Err(NotComputed::Stopped);
         };
         let machine = Arc::clone(self.keyed_engine().machine());
+        let span = Span::current();
         let computed = tokio::task::spawn_blocking(move || {
+            let _inside = span.entered();
             // If nobody waits for the result any more, the processor is taken all the same until here.
             let result = machine.compute(work);
             drop(permit);

@@ -1,11 +1,13 @@
 //! From the chain into the store.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cipherloom_chain::{BlockEvents, BlockId, FollowUpdate, Follower, GrantEvent, TransactionEvents};
 use cipherloom_primitives::Handle;
 use cipherloom_store::{BlockRef, Delegation, Grant, Grantee, RecordedBlock, RecordedTransaction};
+use cipherloom_telemetry::transaction::{self, Past};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::{Coprocessor, CoprocessorError, graph::Plan};
 
@@ -69,7 +71,10 @@ impl Coprocessor {
     /// [`CoprocessorError::Store`], also if the blocks do not continue the recorded ones.
     pub async fn record_blocks(&self, blocks: &[BlockEvents]) -> Result<(), CoprocessorError> {
         let recorded: Vec<RecordedBlock> = blocks.iter().map(|block| recorded_block(self.chain_id(), block)).collect();
+        let start = SystemTime::now();
         self.store().record_blocks(self.chain_id(), &recorded).await?;
+        let transactions = recorded.iter().flat_map(|block| &block.transactions);
+        trace_recorded(&self.config().tenant, start, transactions);
         self.notify_change();
         Ok(())
     }
@@ -83,6 +88,28 @@ impl Coprocessor {
         self.store().remove_blocks_from(self.chain_id(), first_removed).await?;
         self.notify_change();
         Ok(())
+    }
+}
+
+/// Sends spans for transactions that were recorded just now, if traces are sent at all.
+pub(crate) fn trace_recorded<'a>(tenant: &str, start: SystemTime, transactions: impl IntoIterator<Item = &'a RecordedTransaction>) {
+    if !transaction::is_traced() {
+        return;
+    }
+    let (span, end) = (Span::current(), SystemTime::now());
+    for recorded in transactions.into_iter().filter(|recorded| !recorded.computations.is_empty()) {
+        let past = Past {
+            name: "record",
+            start,
+            end,
+            attributes: vec![
+                ("tenant", tenant.to_owned()),
+                ("transaction", recorded.hash.to_string()),
+                ("computations", recorded.computations.len().to_string()),
+            ],
+            failure: None,
+        };
+        transaction::past(&recorded.hash, past, &span);
     }
 }
 

@@ -1,16 +1,21 @@
 //! The engine as a whole: compilation of a transaction, and evaluation for callers that wait for it.
 
-use std::{collections::HashMap, num::NonZero, sync::Arc, thread};
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZero,
+    sync::Arc,
+    thread,
+};
 
 use cipherloom_fhe::{Ciphertext, FheBackend};
-use cipherloom_primitives::Handle;
+use cipherloom_primitives::{FheType, Handle, Operation};
 
 use crate::{
     error::EngineError,
-    graph::Graph,
+    graph::{Graph, Node, NodeId},
     lower::{Granularity, Profile, lower_to},
     pool::Workshop,
-    program::Program,
+    program::{Program, Task},
     rewrite::{Firing, RuleSet, rewrite},
     run::Outputs,
     schedule::{GroupId, Policy},
@@ -47,6 +52,26 @@ pub struct Job<'a> {
     pub program: &'a Program,
     /// The ciphertexts; what is missing fails with all that depends on it.
     pub inputs: &'a HashMap<Handle, Ciphertext>,
+}
+
+impl Compiled {
+    /// Counts the bootstraps by operation and the type it works on. One that several operations share counts for the first.
+    #[must_use]
+    pub fn bootstraps_by_operation(&self) -> BTreeMap<(Operation, FheType), u64> {
+        let mut of_nodes = BTreeMap::<NodeId, u64>::new();
+        for (task, origin) in self.program.tasks().iter().zip(self.program.origins()) {
+            if matches!(task, Task::Bootstrap { .. }) {
+                *of_nodes.entry(*origin).or_default() += 1;
+            }
+        }
+        let mut counts = BTreeMap::new();
+        for (node, bootstraps) in of_nodes {
+            if let Node::Operation { operation, .. } = self.graph.node(node) {
+                *counts.entry((operation.operation(), operation.worked_type())).or_default() += bootstraps;
+            }
+        }
+        counts
+    }
 }
 
 impl Engine {

@@ -448,6 +448,12 @@ impl TypedOperation {
         }
     }
 
+    /// Returns the type that the operation works on: that of its operands, of those that it chooses between, or of what it makes.
+    #[must_use]
+    pub fn worked_type(&self) -> FheType {
+        self.input_types().last().copied().unwrap_or_else(|| self.result_type())
+    }
+
     /// Lists the types the encrypted inputs must have, in order.
     #[must_use]
     pub fn input_types(&self) -> Vec<FheType> {

@@ -64,6 +64,9 @@ fn costs_of_operations_add_up_to_those_of_the_program() {
     assert_eq!(costs, [32; 4]);
     let (load, graph) = (report.load(), &report.compiled.graph);
     assert_eq!((load.bootstraps, load.whole, load.depth), (128, 0, report.compiled.program.depth()));
+    let by_operation = report.compiled.bootstraps_by_operation();
+    assert_eq!(by_operation.values().copied().collect::<Vec<_>>(), [32; 4], "{by_operation:?}");
+    assert!(by_operation.keys().all(|(_, ty)| *ty == FheType::Uint64), "{by_operation:?}");
     // The choice waits for the comparison, and one of the two results for the choice.
     let critical: Vec<_> = graph
         .nodes()
