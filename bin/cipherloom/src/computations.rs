@@ -14,7 +14,7 @@ use std::{str::FromStr, sync::Arc};
 use alloy::primitives::B256;
 use anyhow::{Result, bail, ensure};
 use cipherloom_primitives::Handle;
-use cipherloom_store::{Database, Inspection, Tenant, TransactionDetail, TransactionKey};
+use cipherloom_store::{Database, Inspection, MAX_HANDLE_NAME_BYTES, Store, Tenant, TransactionDetail, TransactionKey};
 use clap::{Args, Subcommand};
 
 use crate::database::{self, DatabaseOptions};
@@ -70,6 +70,7 @@ pub(crate) async fn run(command: ComputationsCommand) -> Result<()> {
 struct Seen {
     tenant: Tenant,
     inspection: Arc<dyn Inspection>,
+    store: Arc<dyn Store>,
 }
 
 /// Opens the tenants that the options choose: one, or all.
@@ -83,6 +84,7 @@ async fn tenants(options: &CommonOptions) -> Result<Vec<Seen>> {
         .map(|tenant| Seen {
             tenant: tenant.clone(),
             inspection: database.inspection(tenant),
+            store: database.store(tenant),
         })
         .collect();
     if seen.is_empty() {
@@ -96,39 +98,60 @@ async fn tenants(options: &CommonOptions) -> Result<Vec<Seen>> {
     Ok(seen)
 }
 
-/// The hash of a transaction or a handle that it publishes: both are 32 bytes, and only the database knows which is meant.
-#[derive(Clone, Copy, Debug)]
-struct HashOrHandle(B256);
+/// What a transaction can be named by: its hash, a handle that it publishes, or what a node calls that handle. The bytes alone do not say which
+/// is meant, so the database is asked for all that it can be.
+#[derive(Clone, Debug)]
+struct HashOrHandle(Vec<u8>);
 
 impl FromStr for HashOrHandle {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse()
+        let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text)).ok();
+        bytes
+            .filter(|bytes| (1..=MAX_HANDLE_NAME_BYTES).contains(&bytes.len()))
             .map(Self)
-            .map_err(|_| "a transaction's hash or a handle is 64 hexadecimal digits".to_owned())
+            .ok_or_else(|| {
+                format!("a transaction's hash, a handle or its name is in hexadecimal digits, of 1 to {MAX_HANDLE_NAME_BYTES} bytes")
+            })
+    }
+}
+
+impl std::fmt::Display for HashOrHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "0x{}", hex::encode(&self.0))
     }
 }
 
 impl HashOrHandle {
-    /// The ways in which a transaction can be meant.
-    fn keys(self) -> Vec<TransactionKey> {
-        let handle = Handle::try_from(self.0).ok().map(TransactionKey::Handle);
-        [Some(TransactionKey::Hash(self.0)), handle].into_iter().flatten().collect()
+    /// Finds the handle of a tenant that is meant: a name of 32 bytes can be a handle of its chain itself.
+    async fn handle(&self, seen: &Seen) -> Result<Option<Handle>> {
+        let itself = Handle::try_from(self.0.as_slice()).ok();
+        match itself.filter(|handle| handle.chain_id() == seen.tenant.chain_id) {
+            Some(handle) => Ok(Some(handle)),
+            None => Ok(seen
+                .store
+                .handles_of_names(std::slice::from_ref(&self.0))
+                .await?
+                .into_iter()
+                .flatten()
+                .next()),
+        }
     }
 
     /// Finds what is meant among tenants. Several chains can have a transaction of one hash; the first tenant's is taken.
-    async fn find(self, tenants: &[Seen]) -> Result<(&Seen, TransactionKey, TransactionDetail)> {
+    async fn find<'a>(&self, tenants: &'a [Seen]) -> Result<(&'a Seen, TransactionKey, TransactionDetail)> {
         for seen in tenants {
-            for key in self.keys() {
+            let hash = B256::try_from(self.0.as_slice()).ok().map(TransactionKey::Hash);
+            let handle = self.handle(seen).await?.map(TransactionKey::Handle);
+            for key in [hash, handle].into_iter().flatten() {
                 if let Some(detail) = seen.inspection.transaction(&key).await? {
                     return Ok((seen, key, detail));
                 }
             }
         }
         bail!(
-            "no tenant has a transaction with the hash {0}, nor one that publishes a handle {0}; intermediate results are not published, and inputs have no transaction",
-            self.0
+            "no tenant has a transaction with the hash {self}, nor one that publishes a handle of that name; intermediate results are not published, and inputs have no transaction"
         )
     }
 }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use alloy::primitives::B256;
 use anyhow::{Result, ensure};
 use cipherloom_store::{TransactionFilter, TransactionKey, TransactionPosition, TransactionState, TransactionSummary};
 use clap::{Args, ValueEnum};
@@ -22,13 +23,13 @@ pub(crate) struct ListOptions {
     #[arg(long, value_enum)]
     state: Option<StateOption>,
 
-    /// Only those that publish this handle.
+    /// Only those that publish this handle, or the one that a node gave this name.
     #[arg(long, value_name = "HANDLE")]
     handle: Option<HashOrHandle>,
 
     /// Only the one with this hash.
     #[arg(long, value_name = "HASH", conflicts_with_all = ["handle", "state", "before"])]
-    transaction: Option<HashOrHandle>,
+    transaction: Option<B256>,
 
     /// The most to list, of each tenant.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -117,13 +118,17 @@ pub(super) async fn run(options: &ListOptions) -> Result<()> {
 
 /// Reads what the options ask for of one tenant.
 async fn select(seen: &Seen, options: &ListOptions, now_ms: u64) -> Result<Vec<TransactionSummary>> {
-    if let Some(HashOrHandle(hash)) = options.transaction {
+    if let Some(hash) = options.transaction {
         let found = seen.inspection.transaction(&TransactionKey::Hash(hash)).await?;
         return Ok(found.map(|detail| detail.summary).into_iter().collect());
     }
-    let handle = match options.handle {
+    let handle = match &options.handle {
         None => None,
-        Some(HashOrHandle(bytes)) => Some(cipherloom_primitives::Handle::try_from(bytes)?),
+        Some(name) => match name.handle(seen).await? {
+            Some(handle) => Some(handle),
+            // A name that the tenant does not know.
+            None => return Ok(Vec::new()),
+        },
     };
     let leased = options.state == Some(StateOption::Leased);
     let mut filter = TransactionFilter {

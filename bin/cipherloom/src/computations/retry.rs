@@ -10,7 +10,7 @@ use super::{CommonOptions, HashOrHandle, Seen, describe, tenants};
 /// Options of `computations retry`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RetryOptions {
-    /// The transaction's hash, or a handle that it publishes.
+    /// The transaction's hash, a handle that it publishes, or the name that a node gave it.
     #[arg(
         value_name = "HASH|HANDLE",
         required_unless_present = "all_poisoned",
@@ -36,7 +36,7 @@ pub(crate) struct RetryOptions {
 /// If there is none, there are not as many as expected, or the database fails.
 pub(super) async fn run(options: &RetryOptions) -> Result<()> {
     let seen = tenants(&options.common).await?;
-    let (one, count) = match options.what {
+    let (one, count) = match &options.what {
         Some(what) => retry_one(&seen, what).await?,
         None => retry_all(&seen, options.confirm).await?,
     };
@@ -48,7 +48,7 @@ pub(super) async fn run(options: &RetryOptions) -> Result<()> {
     Ok(())
 }
 
-async fn retry_one(seen: &[Seen], what: HashOrHandle) -> Result<(&Seen, u64)> {
+async fn retry_one<'a>(seen: &'a [Seen], what: &HashOrHandle) -> Result<(&'a Seen, u64)> {
     let (one, key, detail) = what.find(seen).await?;
     let state = detail.summary.state;
     ensure!(

@@ -10,7 +10,7 @@ use super::{CommonOptions, HashOrHandle, Seen, describe, tenants, waits};
 /// Options of `computations show`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShowOptions {
-    /// The transaction's hash, or a handle that it publishes.
+    /// The transaction's hash, a handle that it publishes, or the name that a node gave it.
     #[arg(value_name = "HASH|HANDLE")]
     what: HashOrHandle,
 

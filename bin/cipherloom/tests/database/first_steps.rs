@@ -119,6 +119,12 @@ fn the_guides_first_request_is_computed_and_the_doctor_finds_nothing_wrong() {
         assert!(coprocessor.signal("-TERM"), "it drains and ends well");
         let listed = json(&["computations", "list", "--state", "done", "--json", "--database-url", &url]);
         assert_eq!(listed["transactions"].as_array().unwrap().len(), 1, "{listed}");
+        // By the name that the node gave the sum.
+        let shown = json(&["computations", "show", "0x040506", "--json", "--database-url", &url]);
+        assert_eq!(
+            (&shown["hash"], &shown["outputs"][0]["stored"]),
+            (&listed["transactions"][0]["hash"], &Value::Bool(true))
+        );
         // Whoever asks afterwards hears that nobody serves.
         let visit = Visit::to(
             &url,
