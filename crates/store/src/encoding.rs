@@ -240,3 +240,156 @@ impl<'a> Reader<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+mod tests {
+    use cipherloom_primitives::B256;
+
+    use super::*;
+
+    const CHAIN: u64 = 31337;
+
+    /// A small generator with a printed seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+
+        fn byte(&mut self) -> u8 {
+            u8::try_from(self.below(256)).unwrap()
+        }
+
+        fn handle(&mut self, among: u64) -> Handle {
+            let tag = u8::try_from(self.below(among)).unwrap();
+            Handle::computed(B256::repeat_byte(tag), CHAIN, self.fhe_type())
+        }
+
+        fn fhe_type(&mut self) -> FheType {
+            loop {
+                if let Ok(ty) = FheType::try_from(u8::try_from(self.below(9)).unwrap()) {
+                    return ty;
+                }
+            }
+        }
+
+        fn value(&mut self) -> U256 {
+            let length = usize::try_from(self.below(33)).unwrap();
+            let bytes: Vec<u8> = (0..length).map(|_| self.byte()).collect();
+            U256::from_be_slice(&bytes)
+        }
+
+        fn operand(&mut self) -> Operand {
+            if self.below(2) == 0 {
+                Operand::Encrypted
+            } else {
+                Operand::Scalar(self.value())
+            }
+        }
+
+        fn operation(&mut self, operation: Operation) -> TypedOperation {
+            let ty = self.fhe_type();
+            match operation {
+                Operation::Neg => TypedOperation::Neg { ty },
+                Operation::Not => TypedOperation::Not { ty },
+                Operation::IfThenElse => TypedOperation::IfThenElse { ty },
+                Operation::Cast => TypedOperation::Cast {
+                    from: ty,
+                    to: self.fhe_type(),
+                },
+                Operation::TrivialEncrypt => TypedOperation::TrivialEncrypt { value: self.value(), ty },
+                Operation::Rand => TypedOperation::Rand {
+                    ty,
+                    seed: std::array::from_fn(|_| self.byte()),
+                    random_bits: ty.bits(),
+                },
+                Operation::RandBounded => TypedOperation::Rand {
+                    ty,
+                    seed: std::array::from_fn(|_| self.byte()),
+                    random_bits: ty.bits() - 1,
+                },
+                Operation::Sum => TypedOperation::Sum { ty, count: self.byte() },
+                Operation::IsIn => TypedOperation::IsIn { ty, count: self.byte() },
+                Operation::MulDiv => TypedOperation::MulDiv {
+                    ty,
+                    factor: self.operand(),
+                    divisor: self.value(),
+                },
+                binary => TypedOperation::Binary {
+                    operation: binary,
+                    ty,
+                    rhs: self.operand(),
+                },
+            }
+        }
+
+        /// All operations, each with inputs of which many were there before.
+        fn computations(&mut self) -> Vec<Computation> {
+            let operations = Operation::all().filter(|operation| *operation != Operation::VerifyInput);
+            let one = |operation| Computation {
+                operation: self.operation(operation),
+                inputs: (0..self.below(4)).map(|_| self.handle(10)).collect(),
+                result: self.handle(256),
+            };
+            operations.map(one).collect()
+        }
+    }
+
+    #[test]
+    fn every_operation_comes_back_as_it_was() {
+        for seed in 0..50 {
+            let computations = Random(seed).computations();
+            assert_eq!(decode(&encode(&computations)).unwrap(), computations, "seed {seed}");
+        }
+        assert_eq!(decode(&encode(&[])).unwrap(), []);
+    }
+
+    #[test]
+    fn a_chain_of_computations_costs_one_handle_each() {
+        let handles: Vec<Handle> = (0..=100)
+            .map(|tag| Handle::computed(B256::repeat_byte(tag), CHAIN, FheType::Uint64))
+            .collect();
+        let links = handles.windows(2).map(|pair| Computation {
+            operation: TypedOperation::Binary {
+                operation: Operation::Add,
+                ty: FheType::Uint64,
+                rhs: Operand::Encrypted,
+            },
+            inputs: vec![pair[0], pair[0]],
+            result: pair[1],
+        });
+        let bytes = encode(&links.collect::<Vec<_>>());
+        assert!(bytes.len() < 100 * 40, "{} bytes", bytes.len());
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_are_other_computations_and_never_more_than_there_are() {
+        for seed in 0..200 {
+            let mut random = Random(seed);
+            let good = encode(&random.computations());
+            let mut bytes = good.clone();
+            let place = usize::try_from(random.below(u64::try_from(bytes.len()).unwrap())).unwrap();
+            if random.below(2) == 0 {
+                bytes.truncate(place);
+                assert!(decode(&bytes).is_err(), "seed {seed}: {place} bytes");
+            } else {
+                bytes[place] ^= 1 + u8::try_from(random.below(255)).unwrap();
+                if let Ok(computations) = decode(&bytes) {
+                    assert!(computations.len() <= bytes.len() / SMALLEST, "seed {seed}");
+                }
+            }
+            let mut longer = good;
+            longer.push(0);
+            assert!(decode(&longer).is_err(), "seed {seed}");
+        }
+        // A list that claims to have more than memory holds.
+        assert!(decode(&[FORMAT, 0xff, 0xff, 0xff, 0x7f]).is_err());
+        assert!(decode(&[]).is_err());
+    }
+}

@@ -221,20 +221,21 @@ pub(super) async fn insert_outputs(
     work: &[Placed<'_>],
     ids: &[i64],
 ) -> Result<(), StoreError> {
-    let rows = || ids.iter().zip(work.iter().map(|placed| &placed.transaction.outputs));
-    sqlx::query(
-        "INSERT INTO transaction_outputs (tenant_id, transaction_id, handle)
-         SELECT $1, * FROM unnest($2::BIGINT[], $3::BYTEA[]) ON CONFLICT DO NOTHING",
-    )
-    .bind(tenant.0)
-    .bind(rows().flat_map(|(id, outputs)| outputs.iter().map(|_| *id)).collect::<Vec<_>>())
-    .bind(
-        rows()
-            .flat_map(|(_, outputs)| outputs.iter().map(|handle| handle.as_slice()))
-            .collect::<Vec<_>>(),
-    )
-    .execute(connection)
-    .await?;
+    let (mut output_ids, mut outputs): (Vec<i64>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    for (id, placed) in ids.iter().zip(work) {
+        // A followed transaction may grant the same handle twice.
+        let mut handles: Vec<&[u8]> = placed.transaction.outputs.iter().map(Handle::as_slice).collect();
+        handles.sort_unstable();
+        handles.dedup();
+        output_ids.extend(handles.iter().map(|_| *id));
+        outputs.extend(handles);
+    }
+    sqlx::query("INSERT INTO transaction_outputs (tenant_id, transaction_id, handle) SELECT $1, * FROM unnest($2::BIGINT[], $3::BYTEA[])")
+        .bind(tenant.0)
+        .bind(output_ids)
+        .bind(outputs)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

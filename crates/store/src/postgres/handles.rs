@@ -90,7 +90,9 @@ pub(super) async fn known(connection: &mut PgConnection, tenant: TenantId, handl
         "SELECT place FROM unnest($2::BYTEA[]) WITH ORDINALITY AS h (handle, place)
          WHERE (SELECT 1 FROM transaction_outputs o WHERE o.tenant_id = $1 AND o.handle = h.handle LIMIT 1) IS NOT NULL
             OR (SELECT 1 FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = h.handle) IS NOT NULL
-            OR (SELECT 1 FROM input_handles i WHERE i.tenant_id = $1 AND i.handle = h.handle) IS NOT NULL",
+            -- The handle of a computed value is in no input list.
+            OR (get_byte(h.handle, 21) <> 255
+                AND (SELECT 1 FROM input_handles i WHERE i.tenant_id = $1 AND i.handle = h.handle) IS NOT NULL)",
     )
     .bind(tenant.0)
     .bind(handles.iter().map(Handle::as_slice).collect::<Vec<_>>())

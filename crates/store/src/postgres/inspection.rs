@@ -92,6 +92,7 @@ async fn list(store: &PostgresStore, filter: &TransactionFilter) -> Result<Vec<T
 
 fn summary(row: &PgRow) -> Result<TransactionSummary, StoreError> {
     let state: &str = row.try_get("state")?;
+    let state = TransactionState::from_name(state).ok_or_else(|| StoreError::corrupt("state", state))?;
     let lease = match (row.try_get("lease_owner")?, row.try_get("lease_expires_at_ms")?) {
         (Some(owner), Some(expires_at_ms)) => Some(LeaseSummary {
             owner,
@@ -107,10 +108,10 @@ fn summary(row: &PgRow) -> Result<TransactionSummary, StoreError> {
         },
         recorded_at_s: number("timestamp", row.try_get("timestamp_s")?)?,
         hash: hash("transaction hash", row.try_get("hash")?)?,
-        state: TransactionState::from_name(state).ok_or_else(|| StoreError::corrupt("state", state))?,
+        state,
         outputs: number("count", row.try_get("outputs")?)?,
         failure: row.try_get("failure")?,
-        waits: row.try_get::<i32, _>("waits_for")? > 0,
+        waits: state == TransactionState::Pending && row.try_get::<i32, _>("waits_for")? > 0,
         lease,
         attempts: u32::try_from(row.try_get::<i32, _>("attempts")?).unwrap_or(u32::MAX),
     })
@@ -179,7 +180,7 @@ async fn waits(
             SELECT w.handle, (
                 SELECT p.hash FROM transactions p, transactions t
                 WHERE p.id = ANY (ARRAY(SELECT o.transaction_id FROM transaction_outputs o WHERE o.tenant_id = $1 AND o.handle = w.handle))
-                  AND t.id = $2 AND p.state = 'pending'
+                  AND t.id = $2 AND t.state = 'pending' AND p.state = 'pending'
                   AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index)
                 ORDER BY p.block_number DESC, p.transaction_index DESC LIMIT 1) AS producer
             FROM (SELECT DISTINCT handle FROM transaction_waits WHERE transaction_id = $2) AS w) AS found

@@ -88,17 +88,16 @@ const LEASE_OLDEST: &str = lease_of!("");
 /// Some that are named, as a JSON list of numbers.
 const LEASE_NAMED: &str = lease_of!(" t.id IN (SELECT value FROM json_each(?6)) AND ");
 
-/// Those that waited for a transaction and can run now.
-const FREED: &str = waiting_for_nothing!(
-    "SELECT t.id FROM transactions t JOIN transactions f ON f.id = ?1
-     WHERE t.id IN (
+/// Those that may wait for a transaction, oldest first: they come later, and need what it publishes or publish it too.
+const FOLLOWERS: &str = "
+    SELECT t.id FROM transactions t JOIN transactions f ON f.id = ?1
+    WHERE t.id IN (
         SELECT b.transaction_id FROM transaction_outputs o JOIN transaction_boundary b ON b.handle = o.handle WHERE o.transaction_id = ?1
         UNION
         SELECT own.transaction_id FROM transaction_outputs o JOIN transaction_outputs own ON own.handle = o.handle
         WHERE o.transaction_id = ?1)
-       AND t.chain_id = f.chain_id AND (t.block_number, t.transaction_index) > (f.block_number, f.transaction_index) AND ",
-    " ORDER BY t.block_number, t.transaction_index"
-);
+      AND t.chain_id = f.chain_id AND (t.block_number, t.transaction_index) > (f.block_number, f.transaction_index)
+    ORDER BY t.block_number, t.transaction_index";
 
 pub(super) async fn lease(writer: &SqlitePool, request: &LeaseRequest) -> Result<Vec<LeasedTransaction>, StoreError> {
     let claim = Claim {
@@ -240,6 +239,13 @@ pub(super) async fn end_all(writer: &SqlitePool) -> Result<(), StoreError> {
 pub(super) async fn finish(writer: &SqlitePool, lease: &Lease, finished: &Finished) -> Result<(u64, Vec<TransactionNumber>), StoreError> {
     let state = if finished.failures.is_empty() { "done" } else { "poisoned" };
     let mut transaction = begin(writer).await?;
+    let mut waiting = Vec::new();
+    let followers = sqlx::query_scalar::<_, i64>(FOLLOWERS).bind(lease.transaction);
+    for follower in followers.fetch_all(&mut *transaction).await? {
+        if is_waiting(&mut transaction, TransactionNumber(follower)).await? {
+            waiting.push(TransactionNumber(follower));
+        }
+    }
     let place = sqlx::query(
         "UPDATE transactions SET state = ?, lease_owner = NULL, lease_expires_at_ms = NULL
          WHERE id = ? AND lease_generation = ? AND lease_owner IS NOT NULL RETURNING chain_id, block_number",
@@ -262,12 +268,14 @@ pub(super) async fn finish(writer: &SqlitePool, lease: &Lease, finished: &Finish
             .execute(&mut *transaction)
             .await?;
     }
-    let freed = sqlx::query_scalar::<_, i64>(FREED)
-        .bind(lease.transaction)
-        .fetch_all(&mut *transaction)
-        .await?;
+    let mut freed = Vec::new();
+    for follower in waiting {
+        if !is_waiting(&mut transaction, follower).await? {
+            freed.push(follower);
+        }
+    }
     transaction.commit().await?;
-    Ok((number("chain id", chain)?, freed.into_iter().map(TransactionNumber).collect()))
+    Ok((number("chain id", chain)?, freed))
 }
 
 fn expect_one(lease: &Lease, rows: u64) -> Result<(), StoreError> {

@@ -1,21 +1,30 @@
-//! Random histories on both stores at once: whatever is recorded, leased, finished, released and withdrawn, both answer the same.
+//! Random histories on both stores at once: whatever is recorded or pushed, leased, finished, released, tried again and withdrawn, both
+//! answer the same.
 //!
 //! The two count what a transaction waits for in different ways, so this is where a slip in either shows.
 
 use cipherloom_primitives::{B256, FheType, Handle};
-use cipherloom_store::{Finished, LeasedTransaction, OutputFailure, RecordedBlock, SqliteStore, Store, StoreError};
+use cipherloom_store::{
+    Backlog, Finished, Inspection, LeaseRequest, LeasedTransaction, OutputFailure, RecordedBlock, RecordedTransaction, RetryRequest,
+    SqliteStore, Store, StoreError, TransactionFilter, TransactionKey, TransactionNumber, TransactionPosition, TransactionState,
+    TransactionSummary,
+};
 
 use crate::{
     fixture::{CHAIN, LEASE_MS, NOW_MS, block, ciphertext, request, transaction},
     postgres,
+    pushed::work,
 };
 
-/// How many histories, and how many steps each has.
-const HISTORIES: u64 = 6;
+/// How many histories, and how many steps each has. In every second one, work is pushed instead of recorded.
+const HISTORIES: u64 = 8;
 const STEPS: u64 = 120;
 
 /// So few handles that transactions often need and publish the same ones.
 const HANDLES: u64 = 8;
+
+/// How many of them a pushed history has, which never publishes the same one twice.
+const PUSHED_HANDLES: u64 = 30;
 
 /// A small generator with a printed seed.
 struct Random(u64);
@@ -29,13 +38,13 @@ impl Random {
         (self.0 >> 33) % bound
     }
 
-    fn handle(&mut self) -> Handle {
-        Handle::computed(
-            B256::repeat_byte(u8::try_from(self.below(HANDLES)).unwrap()),
-            CHAIN,
-            FheType::Uint64,
-        )
+    fn handle(&mut self, of: u64) -> Handle {
+        numbered(self.below(of))
     }
+}
+
+fn numbered(number: u64) -> Handle {
+    Handle::computed(B256::repeat_byte(u8::try_from(number).unwrap()), CHAIN, FheType::Uint64)
 }
 
 /// One transaction, leased in both stores.
@@ -45,6 +54,10 @@ struct History {
     sqlite: SqliteStore,
     postgres: cipherloom_store::PostgresStore,
     random: Random,
+    /// How many handles there are.
+    handles: u64,
+    /// Transactions that were able to run after one was finished, with their numbers in both stores.
+    freed: Vec<(TransactionNumber, TransactionNumber)>,
     newest: u64,
     branch: u8,
     now_ms: u64,
@@ -58,18 +71,22 @@ async fn both_stores_tell_the_same_history() {
             sqlite: SqliteStore::in_memory().await.unwrap(),
             postgres: postgres::store(&postgres::open().await, "only").await,
             random: Random(seed),
+            handles: if seed % 2 == 0 { HANDLES } else { PUSHED_HANDLES },
+            freed: Vec::new(),
             newest: 0,
             branch: 1,
             now_ms: NOW_MS,
             leased: Vec::new(),
         };
         for step in 0..STEPS {
-            let what = history.random.below(10);
+            let what = history.random.below(11);
             match what {
-                0..=2 => history.record().await,
+                0..=2 if seed % 2 == 0 => history.record().await,
+                0..=2 => history.push().await,
                 3..=5 => history.lease().await,
                 6..=7 => history.finish().await,
                 8 => history.release_or_expire().await,
+                9 => history.retry().await,
                 _ => history.withdraw().await,
             }
             history.compare(&format!("seed {seed}, step {step}, action {what}")).await;
@@ -78,23 +95,56 @@ async fn both_stores_tell_the_same_history() {
 }
 
 impl History {
-    async fn record(&mut self) {
+    fn transactions(&mut self) -> Vec<RecordedTransaction> {
         let count = self.random.below(4);
         let transactions = (0..count).map(|index| {
-            let mut recorded = transaction(index, self.random.handle(), &[]);
+            let mut recorded = transaction(index, self.random.handle(self.handles), &[]);
             // The fixture's operation takes what it needs from the boundary.
-            let mut needed: Vec<Handle> = (0..self.random.below(3)).map(|_| self.random.handle()).collect();
+            let mut needed: Vec<Handle> = (0..self.random.below(3)).map(|_| self.random.handle(self.handles)).collect();
             needed.retain(|handle| !recorded.outputs.contains(handle));
             if !needed.is_empty() {
                 recorded = transaction(index, recorded.outputs[0], &needed);
             }
             if self.random.below(4) == 0 {
-                recorded.outputs.push(self.random.handle());
+                recorded.outputs.push(self.random.handle(self.handles));
             }
             recorded.hash.0[0] = self.branch;
             recorded
         });
-        let transactions = transactions.collect();
+        transactions.collect()
+    }
+
+    /// Pushes work until it is taken: without what nobody knows, without what is known already.
+    async fn push(&mut self) {
+        let mut pushed = work(self.transactions());
+        self.branch = self.branch.wrapping_add(1);
+        loop {
+            let results = [
+                self.sqlite.record_pushed(CHAIN, &pushed).await,
+                self.postgres.record_pushed(CHAIN, &pushed).await,
+            ];
+            assert_eq!(format!("{:?}", results[0]), format!("{:?}", results[1]), "pushed");
+            let [result, _] = results;
+            match result {
+                Ok(()) => return,
+                Err(StoreError::UnknownHandles(unknown)) => {
+                    for transaction in &mut pushed.transactions {
+                        transaction.boundary.retain(|handle| !unknown.contains(handle));
+                        transaction.computations[0].inputs.retain(|handle| !unknown.contains(handle));
+                    }
+                }
+                Err(StoreError::KnownHandles(known)) => {
+                    pushed
+                        .transactions
+                        .retain(|transaction| !transaction.outputs.iter().any(|output| known.contains(output)));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn record(&mut self) {
+        let transactions = self.transactions();
         // Branches begin anywhere, so that the parent is the block that is there.
         self.newest += 1 + self.random.below(2) * 5;
         let mut recorded = RecordedBlock {
@@ -111,9 +161,19 @@ impl History {
 
     async fn lease(&mut self) {
         let limit = 1 + u32::try_from(self.random.below(3)).unwrap();
-        let request = request("worker", self.now_ms, limit);
-        let sqlite = self.sqlite.lease_transactions(&request).await.unwrap();
-        let postgres = self.postgres.lease_transactions(&request).await.unwrap();
+        // What was freed last is asked for first, in half of the cases.
+        let first = if self.random.below(2) == 0 {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.freed)
+        };
+        let request = |first| LeaseRequest {
+            first,
+            ..request("worker", self.now_ms, limit)
+        };
+        let (of_sqlite, of_postgres) = first.into_iter().unzip();
+        let sqlite = self.sqlite.lease_transactions(&request(of_sqlite)).await.unwrap();
+        let postgres = self.postgres.lease_transactions(&request(of_postgres)).await.unwrap();
         let content = |leased: &[LeasedTransaction]| -> Vec<_> {
             let fields = leased.iter().map(|leased| {
                 (
@@ -160,11 +220,37 @@ impl History {
             self.postgres.finish_transaction(&postgres.lease, &finished).await,
         ];
         let [sqlite, postgres] = results.map(|result| match result {
-            Ok(_) => true,
-            Err(StoreError::LeaseLost { .. }) => false,
+            Ok(freed) => Some(freed),
+            Err(StoreError::LeaseLost { .. }) => None,
             Err(error) => panic!("{error}"),
         });
-        assert_eq!(sqlite, postgres, "whether the lease was lost");
+        assert_eq!(sqlite.is_some(), postgres.is_some(), "whether the lease was lost");
+        let (sqlite, postgres) = (sqlite.unwrap_or_default(), postgres.unwrap_or_default());
+        let places = [places(&self.sqlite, &sqlite).await, places(&self.postgres, &postgres).await];
+        assert_eq!(places[0], places[1], "what can run now");
+        self.freed.extend(sqlite.into_iter().zip(postgres));
+    }
+
+    async fn retry(&mut self) {
+        let key = match self.random.below(3) {
+            0 => None,
+            1 => Some(TransactionKey::Handle(self.random.handle(self.handles))),
+            _ => {
+                let poisoned = TransactionFilter {
+                    state: Some(TransactionState::Poisoned),
+                    limit: 1,
+                    ..TransactionFilter::default()
+                };
+                let poisoned = self.sqlite.list_transactions(&poisoned).await.unwrap();
+                poisoned.first().map(|summary| TransactionKey::Hash(summary.hash))
+            }
+        };
+        let request = key.map_or(RetryRequest::All, RetryRequest::One);
+        assert_eq!(
+            self.sqlite.retry(&request).await.unwrap(),
+            self.postgres.retry(&request).await.unwrap(),
+            "{request:?}"
+        );
     }
 
     async fn release_or_expire(&mut self) {
@@ -178,7 +264,7 @@ impl History {
     }
 
     async fn withdraw(&mut self) {
-        if self.random.below(2) == 0 {
+        if self.handles == PUSHED_HANDLES || self.random.below(2) == 0 {
             return;
         }
         let first_removed = self.newest.saturating_sub(self.random.below(4));
@@ -199,8 +285,12 @@ impl History {
             self.postgres.pending_transactions(CHAIN).await.unwrap(),
             "{when}"
         );
-        for number in 0..HANDLES {
-            let handle = Handle::computed(B256::repeat_byte(u8::try_from(number).unwrap()), CHAIN, FheType::Uint64);
+        assert_eq!(
+            seen(&self.sqlite, self.now_ms).await,
+            seen(&self.postgres, self.now_ms).await,
+            "{when}"
+        );
+        for handle in (0..self.handles).map(numbered) {
             assert_eq!(
                 self.sqlite.handle_state(handle).await.unwrap(),
                 self.postgres.handle_state(handle).await.unwrap(),
@@ -216,6 +306,59 @@ impl History {
                 self.postgres.grants_of(handle).await.unwrap(),
                 "{when}: {handle}"
             );
+            assert_eq!(
+                shown(&self.sqlite, handle).await,
+                shown(&self.postgres, handle).await,
+                "{when}: {handle}"
+            );
         }
     }
+}
+
+/// All transactions without their numbers, which are each store's own.
+async fn listed(store: &dyn Inspection) -> Vec<TransactionSummary> {
+    let all = TransactionFilter {
+        limit: 10_000,
+        ..TransactionFilter::default()
+    };
+    store.list_transactions(&all).await.unwrap()
+}
+
+async fn places(store: &dyn Inspection, numbers: &[TransactionNumber]) -> Vec<TransactionPosition> {
+    let listed = listed(store).await;
+    let place = |number: &TransactionNumber| listed.iter().find(|summary| summary.number == *number).unwrap().position;
+    numbers.iter().map(place).collect()
+}
+
+/// What is the same in both stores: all but the numbers and the clock of the database.
+async fn seen(store: &dyn Inspection, now_ms: u64) -> (Vec<String>, Backlog) {
+    let backlog = Backlog {
+        oldest_pending_age_ms: None,
+        ..store.backlog(now_ms).await.unwrap()
+    };
+    let listed = listed(store).await;
+    (listed.iter().map(without_number).collect(), backlog)
+}
+
+async fn shown(store: &dyn Inspection, handle: Handle) -> Option<String> {
+    let detail = store.transaction(&TransactionKey::Handle(handle)).await.unwrap()?;
+    let summary = without_number(&detail.summary);
+    Some(format!("{summary} {:?}", (detail.computations, detail.outputs, detail.waits_for)))
+}
+
+fn without_number(summary: &TransactionSummary) -> String {
+    format!(
+        "{:?}",
+        (
+            summary.position,
+            summary.recorded_at_s,
+            summary.hash,
+            summary.state,
+            summary.outputs,
+            &summary.failure,
+            summary.waits,
+            &summary.lease,
+            summary.attempts,
+        )
+    )
 }

@@ -2,8 +2,8 @@
 
 use cipherloom_primitives::{Address, B256, Computation, FheType, Handle, TypedOperation, U256, input::InputMetadata};
 use cipherloom_store::{
-    AdmittedInput, BlockRef, Finished, Grant, Grantee, LeaseRequest, LeasedTransaction, RecordedBlock, RecordedTransaction, Store,
-    StoredCiphertext,
+    AdmittedInput, BlockRef, Finished, Grant, Grantee, LeaseRequest, LeasedTransaction, NamedHandle, RecordedBlock, RecordedTransaction,
+    Store, StoredCiphertext,
 };
 use sha3::{Digest, Keccak256};
 
@@ -103,6 +103,13 @@ pub(crate) async fn lease_one(store: &dyn Store, owner: &str, now_ms: u64) -> Op
         .unwrap()
         .into_iter()
         .next()
+}
+
+pub(crate) fn named(name: &[u8], handle: Handle) -> NamedHandle {
+    NamedHandle {
+        name: name.to_vec(),
+        handle,
+    }
 }
 
 pub(crate) fn ciphertext(handle: Handle, content: u8) -> StoredCiphertext {

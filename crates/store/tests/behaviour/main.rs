@@ -11,18 +11,22 @@
 mod agreement;
 mod blocks;
 mod cooling;
+mod database;
 mod fixture;
 mod handles;
+mod inspection;
 mod leases;
+mod names;
 mod places;
 mod postgres;
 mod publications;
+mod pushed;
 mod sqlite_file;
 mod tenants;
 
 use std::sync::Arc;
 
-use cipherloom_store::{CiphertextDirectory, SqliteStore, Store, Tenants};
+use cipherloom_store::{CiphertextDirectory, Database, SqliteStore, Store, Tenants};
 
 /// Opens an empty SQLite store in memory.
 async fn sqlite_in_memory() -> (Arc<dyn Store>, ()) {
@@ -48,6 +52,16 @@ async fn tenants_in_sqlite() -> (Arc<dyn Tenants>, ()) {
 }
 
 async fn tenants_in_postgresql() -> (Arc<dyn Tenants>, ()) {
+    (Arc::new(postgres::open().await), ())
+}
+
+async fn database_in_sqlite() -> (Arc<dyn Database>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&directory.path().join("store.sqlite")).await.unwrap();
+    (Arc::new(store), directory)
+}
+
+async fn database_in_postgresql() -> (Arc<dyn Database>, ()) {
     (Arc::new(postgres::open().await), ())
 }
 
@@ -107,6 +121,21 @@ macro_rules! suite {
             cooling::packing_what_has_another_raw_form_changes_nothing,
             cooling::an_expanded_input_can_be_stored_packed_and_is_not_listed,
             handles::numbers_beyond_the_database_are_refused,
+            pushed::pushed_work_becomes_a_block_of_the_tenants_own_numbering,
+            pushed::pushed_work_waits_for_what_it_needs_and_finishing_says_what_can_run,
+            pushed::transactions_of_one_work_may_need_earlier_ones,
+            pushed::work_that_needs_an_unknown_handle_records_nothing,
+            pushed::known_is_what_is_stored_recorded_failed_or_admitted,
+            pushed::work_whose_outputs_are_known_records_nothing,
+            pushed::pushers_of_the_same_outputs_record_each_once,
+            pushed::work_beyond_the_backlog_is_refused_until_there_is_room,
+            pushed::a_followed_chain_takes_no_pushed_work,
+            pushed::a_chain_with_pushed_work_is_not_followed_and_nothing_is_withdrawn,
+            pushed::transactions_asked_for_first_are_leased_before_older_ones,
+            names::names_stand_for_one_handle_each,
+            names::a_name_that_is_taken_is_refused_and_nothing_is_added,
+            names::names_come_with_the_work_or_not_at_all,
+            names::ciphertexts_are_read_in_the_order_asked_for,
             publications::packed_ciphertexts_are_listed_until_they_are_marked,
             publications::a_ciphertext_with_other_bytes_is_not_marked,
             publications::what_was_published_is_listed_again_on_demand,
@@ -133,3 +162,25 @@ macro_rules! tenant_suite {
 }
 
 tenant_suite!(tenants_in_sqlite, tenants_in_postgresql);
+
+macro_rules! database_suite {
+    ($($store:ident),*) => {
+        $(stamp! { $store:
+            database::tenants_take_turns_by_live_leases,
+            database::two_tenants_with_work_get_equal_shares,
+            database::limits_are_kept_with_the_tenant,
+            database::a_tenant_never_has_more_live_leases_than_its_limit,
+            database::tenants_see_nothing_of_each_others_pushed_work,
+            database::a_removed_tenant_takes_pushed_work_and_names_with_it,
+            database::changes_name_the_tenant,
+            inspection::transactions_are_listed_newest_first_in_pages,
+            inspection::transactions_are_filtered_by_state_and_handle,
+            inspection::a_transaction_is_shown_with_lease_waits_and_outputs,
+            inspection::a_retried_transaction_is_computed_and_so_is_what_failed_because_of_it,
+            inspection::what_needs_a_retried_result_waits_for_it_again,
+            inspection::the_backlog_counts_what_is_to_be_done,
+        })*
+    };
+}
+
+database_suite!(database_in_sqlite, database_in_postgresql);

@@ -9,6 +9,7 @@ use cipherloom_store::{
     PostgresStore, Store, StoreError, Tenants,
 };
 use futures_util::StreamExt;
+use sha2::Digest;
 
 use crate::fixture::{
     CHAIN, LEASE_MS, NOW_MS, ciphertext, empty_block, handle, input, lease_one, packed, publish, published, record, request, transaction,
@@ -566,4 +567,83 @@ async fn what_is_read_for_a_transaction_does_not_grow_with_the_tables() {
         "{per_transaction} index entries and rows were read per transaction"
     );
     assert!(per_transaction > 0, "the server's counts were not there yet");
+}
+
+/// The schema of the first version with a transaction that is pending, one that waits for it and one that is done.
+const FIRST_VERSION: &str = concat!(
+    include_str!("../../src/postgres/0001_initial.sql"),
+    "CREATE TABLE cipherloom_migrations (
+        version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum BYTEA NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now());
+     INSERT INTO tenants (tenant_api_key, chain_id, acl_contract_address, verifying_contract_address)
+     VALUES (NULL, 31337, '0x339EcE85B9E11a3A3AA557582784a15d7F82AAf2', '0x69dE3158643e738a0724418b21a35FAA20CBb1c5');
+     INSERT INTO blocks VALUES (1, 1, sha256('b'), sha256('a'), 1), (1, 2, sha256('c'), sha256('b'), 2);"
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_recorded_by_the_first_version_is_computed_and_removed_by_this_one() {
+    let url = shared().create_database().unwrap();
+    execute(&url, FIRST_VERSION);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let checksum = sha2::Sha256::digest(include_str!("../../src/postgres/0001_initial.sql"));
+    execute(
+        &url,
+        &format!("INSERT INTO cipherloom_migrations VALUES (1, 'initial', '\\x{}')", hex(&checksum)),
+    );
+    let recorded = [
+        transaction(0, handle(1), &[]),
+        transaction(1, handle(2), &[handle(1)]),
+        transaction(2, handle(3), &[]),
+    ];
+    for (index, (recorded, (block, state, waits))) in recorded
+        .iter()
+        .zip([(1, "pending", 0), (2, "pending", 1), (1, "done", 0)])
+        .enumerate()
+    {
+        let computations = serde_json::to_string(&recorded.computations).unwrap();
+        let output = hex(recorded.outputs[0].as_slice());
+        execute(
+            &url,
+            &format!(
+                "INSERT INTO transactions (tenant_id, block_number, transaction_index, hash, computations, state, waits_for)
+                 VALUES (1, {block}, {index}, '\\x{}', '{computations}', '{state}', {waits});
+                 INSERT INTO transaction_outputs SELECT max(id), 1, '\\x{output}' FROM transactions;",
+                hex(recorded.hash.as_slice())
+            ),
+        );
+    }
+    let needed = hex(handle(1).as_slice());
+    execute(
+        &url,
+        &format!("INSERT INTO transaction_waits SELECT id, 1, '\\x{needed}', FALSE FROM transactions WHERE block_number = 2"),
+    );
+
+    let database = open_url(&url).await;
+    let tenant = database.tenants().await.unwrap().remove(0);
+    let store = database.store(&tenant);
+    assert_eq!(store.pending_transactions(CHAIN).await.unwrap(), 2);
+    let first = lease_one(&store, "worker", NOW_MS).await.unwrap();
+    assert_eq!(
+        (&first.computations, first.outputs.as_slice()),
+        (&recorded[0].computations, [handle(1)].as_slice())
+    );
+    assert_eq!(lease_one(&store, "worker", NOW_MS).await, None);
+    let done = Finished {
+        ciphertexts: vec![ciphertext(handle(1), 1)],
+        failures: Vec::new(),
+    };
+    assert_eq!(store.finish_transaction(&first.lease, &done).await.unwrap().len(), 1);
+    assert_eq!(store.pending_transactions(CHAIN).await.unwrap(), 1);
+    store.remove_blocks_from(CHAIN, 2).await.unwrap();
+    assert_eq!(store.pending_transactions(CHAIN).await.unwrap(), 0);
+    assert_eq!(execute(&url, "SELECT count(*) FROM transaction_outputs"), "2");
+    database.remove_tenant(tenant.id).await.unwrap();
+    for table in [
+        "transactions",
+        "transaction_outputs",
+        "transaction_waits",
+        "tenant_work",
+        "ciphertexts",
+    ] {
+        assert_eq!(execute(&url, &format!("SELECT count(*) FROM {table}")), "0", "{table}");
+    }
 }

@@ -77,3 +77,28 @@ async fn a_file_of_a_newer_version_is_refused() {
         Err(StoreError::NewerSchema { found: 1000, .. })
     ));
 }
+
+#[tokio::test]
+async fn computations_recorded_as_json_by_earlier_versions_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let recorded = transaction(0, handle(1), &[]);
+    let store = SqliteStore::open(&path).await.unwrap();
+    record(&store, 1, vec![recorded.clone()]).await;
+    store.close().await;
+    drop(store);
+    let file = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&path))
+        .await
+        .unwrap();
+    sqlx::query("UPDATE transactions SET work = NULL, computations = ?")
+        .bind(serde_json::to_string(&recorded.computations).unwrap())
+        .execute(&file)
+        .await
+        .unwrap();
+    file.close().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(
+        lease_one(&store, "worker", NOW_MS).await.unwrap().computations,
+        recorded.computations
+    );
+}
