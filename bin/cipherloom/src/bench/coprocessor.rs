@@ -70,6 +70,7 @@ async fn measure_all(options: &CoprocessorBenchOptions) -> Result<()> {
                 )
             }
         };
+        place.clear()?;
         let finding = finding.with_context(|| format!("cannot measure {}", measure.name()))?;
         if !options.json {
             println!();
@@ -79,7 +80,6 @@ async fn measure_all(options: &CoprocessorBenchOptions) -> Result<()> {
         }
         report.insert(measure.name().to_owned(), finding.json);
     }
-    place.leave()?;
     if options.json {
         println!("{}", Value::Object(report));
     }

@@ -172,12 +172,12 @@ impl Place {
         Ok(TenantClient::new(&url, tenant, PATIENCE)?)
     }
 
-    /// Removes what was added to a database that stays.
+    /// Removes what was added to a database that stays: workers serve every tenant there is, and would go on with it in the next measurement.
     ///
     /// # Errors
     /// If the database fails.
-    pub(super) fn leave(self) -> Result<()> {
-        let added = self.added.into_inner().unwrap_or_default();
+    pub(super) fn clear(&self) -> Result<()> {
+        let added = self.added.lock().map(|mut added| std::mem::take(&mut *added)).unwrap_or_default();
         for (deployment, name) in added {
             deployment
                 .run(&["tenant", "remove", &name, "--with-all-data", "--json"])

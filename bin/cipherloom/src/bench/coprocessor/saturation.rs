@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cipherloom_load::{Ledger, Process, Role, Shape, Traffic, Value};
 use cipherloom_primitives::{Address, FheType, input::InputMetadata};
 use serde_json::json;
@@ -50,28 +50,28 @@ pub(super) async fn measure(options: &CoprocessorBenchOptions, place: &Place) ->
     let inputs: Vec<Value> = client.upload_values(&list, &plaintexts, metadata.contract, metadata.user).await?;
     traffic.open_accounts(&inputs);
 
-    let measured = usize::from(options.transfers);
-    for transactions in [WARM_UP, measured] {
-        let batch = traffic.batch(transactions);
-        client.compute(&batch.request).await?;
-        ledger.accepted(batch.results);
-    }
-    let progress = bar(u64::try_from(WARM_UP + measured)?, "real ciphertexts");
     let mut crew = Crew::start(&deployment, server, 1, place.is_embedded(), &[])?;
+    let client = place.client(crew.server(), tenant)?;
+    let measured = usize::from(options.transfers);
+    let progress = bar(u64::try_from(WARM_UP + measured)?, "real ciphertexts");
+    let warm_up = traffic.batch(WARM_UP);
+    client.compute(&warm_up.request).await?;
+    ledger.accepted(warm_up.results);
     crew.until_published(float(WARM_UP), &progress).await?;
-    let before = Reading::take(&crew)?;
-    let clock = std::time::Instant::now();
-    crew.until_published(float(WARM_UP + measured), &progress).await?;
-    let seconds = clock.elapsed().as_secs_f64();
-    let cpu_at_end = crew.metric("process_cpu_seconds_total")?;
     // The engine's figures are read now and then; an idle worker takes next to nothing meanwhile.
+    tokio::time::sleep(SETTLED).await;
+    let batch = traffic.batch(measured);
+    let (before, clock) = (Reading::take(&crew)?, std::time::Instant::now());
+    client.compute(&batch.request).await?;
+    ledger.accepted(batch.results);
+    crew.until_published(float(WARM_UP + measured), &progress).await?;
+    let (seconds, cpu_at_end) = (clock.elapsed().as_secs_f64(), crew.metric("process_cpu_seconds_total")?);
     tokio::time::sleep(SETTLED).await;
     let after = Reading {
         cpu: cpu_at_end,
         ..Reading::take(&crew)?
     };
     progress.finish_and_clear();
-    let client = place.client(crew.server(), tenant).context("there is no server any more")?;
     client.await_all(&mut ledger, keys.decryptor()?.as_ref(), STALL).await?;
     let memory = crew.workers.iter().filter_map(Process::memory).map(|(_, peak)| peak).max();
     crew.end()?;
