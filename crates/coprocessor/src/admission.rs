@@ -154,9 +154,14 @@ impl Coprocessor {
             TryAcquireError::Closed => CoprocessorError::ThreadLost,
         })?;
         let turn = self.checking().acquire_owned().await.map_err(|_| CoprocessorError::ThreadLost)?;
-        let engine = Arc::clone(self.keyed_engine());
+        let (engine, metrics) = (Arc::clone(self.keyed_engine()), self.config().metrics.clone());
         let checked = tokio::task::spawn_blocking(move || {
-            let checked = engine.machine().compute(|| engine.backend().verify_input(&list, &metadata));
+            let checked = engine.machine().compute(|| {
+                let start = Instant::now();
+                let checked = engine.backend().verify_input(&list, &metadata);
+                metrics.requests().proof_checked(start.elapsed(), checked.is_ok());
+                checked
+            });
             drop((turn, place));
             checked
         });

@@ -6,6 +6,7 @@ use cipherloom_rpc::fhevm::coprocessor::{
     AsyncComputeRequest, GenericResponse, GetCiphertextBatch, GetCiphertextResponse, InputUploadBatch, InputUploadResponse,
     TrivialEncryptBatch, fhevm_coprocessor_server::FhevmCoprocessor,
 };
+use cipherloom_telemetry::transaction;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tracing::Instrument as _;
@@ -39,7 +40,7 @@ impl Service {
     /// Answers a request: refuses it if it is too large, then if nobody knows who asks, and notes how it went.
     async fn answer<T, A>(
         &self,
-        method: Method,
+        (method, rpc): (Method, &'static str),
         request: Request<T>,
         check: impl FnOnce(&Self, &T) -> Result<usize, RequestError>,
         work: impl AsyncFnOnce(&Self, &Caller, T) -> Result<A, RequestError>,
@@ -47,10 +48,14 @@ impl Service {
         let in_progress = self.shared.tenancy.options().coprocessors.metrics.requests().begin(method);
         let span = tracing::info_span!(
             "request",
-            rpc = method.label(),
+            otel.name = rpc,
             tenant = tracing::field::Empty,
             items = tracing::field::Empty
         );
+        transaction::join_caller(&span, |header| {
+            let value = request.metadata().get(header)?;
+            value.to_str().ok().map(str::to_owned)
+        });
         let answered = async {
             let items = check(self, request.get_ref())?;
             let caller = Admitted::caller(&request)?;
@@ -84,25 +89,25 @@ impl FhevmCoprocessor for Service {
     async fn async_compute(&self, request: Request<AsyncComputeRequest>) -> Result<Response<GenericResponse>, Status> {
         let check = |service: &Self, request: &AsyncComputeRequest| service.check_scheduled(request.computations.len());
         let work = async |service: &Self, caller: &Caller, request: AsyncComputeRequest| service.schedule(caller, request).await;
-        Box::pin(self.answer(Method::AsyncCompute, request, check, work)).await
+        Box::pin(self.answer((Method::AsyncCompute, "AsyncCompute"), request, check, work)).await
     }
 
     async fn upload_inputs(&self, request: Request<InputUploadBatch>) -> Result<Response<InputUploadResponse>, Status> {
         let check = |service: &Self, request: &InputUploadBatch| service.check_uploaded(request.input_ciphertexts.len());
         let work = async |service: &Self, caller: &Caller, request: InputUploadBatch| service.upload(caller, request).await;
-        Box::pin(self.answer(Method::UploadInputs, request, check, work)).await
+        Box::pin(self.answer((Method::UploadInputs, "UploadInputs"), request, check, work)).await
     }
 
     async fn get_ciphertexts(&self, request: Request<GetCiphertextBatch>) -> Result<Response<GetCiphertextResponse>, Status> {
         let check = |service: &Self, request: &GetCiphertextBatch| service.check_asked_for(request.handles.len());
         let work = async |service: &Self, caller: &Caller, request: GetCiphertextBatch| service.serve(caller, request).await;
-        Box::pin(self.answer(Method::GetCiphertexts, request, check, work)).await
+        Box::pin(self.answer((Method::GetCiphertexts, "GetCiphertexts"), request, check, work)).await
     }
 
     async fn trivial_encrypt_ciphertexts(&self, request: Request<TrivialEncryptBatch>) -> Result<Response<GenericResponse>, Status> {
         let check = |service: &Self, request: &TrivialEncryptBatch| service.check_scheduled(request.values.len());
         let work = async |service: &Self, caller: &Caller, request: TrivialEncryptBatch| service.encrypt(caller, request).await;
-        Box::pin(self.answer(Method::TrivialEncrypt, request, check, work)).await
+        Box::pin(self.answer((Method::TrivialEncrypt, "TrivialEncryptCiphertexts"), request, check, work)).await
     }
 }
 

@@ -245,10 +245,8 @@ async fn database(kind: Kind) -> Arc<dyn Database> {
     match kind {
         Kind::Sqlite => Arc::new(SqliteStore::in_memory().await.unwrap()),
         Kind::Postgres => {
-            let server = cipherloom_private_postgres::shared();
-            let name = server.create_database().unwrap();
-            let config = PostgresConfig::new(&server.url(&name)).unwrap();
-            Arc::new(PostgresDatabase::open(config).await.unwrap())
+            let url = cipherloom_private_postgres::shared().create_database().unwrap();
+            Arc::new(PostgresDatabase::open(PostgresConfig::new(&url).unwrap()).await.unwrap())
         }
     }
 }

@@ -158,8 +158,8 @@ async fn calls_are_counted_under_the_generations_names() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_follows_the_database() {
     let mut postgres = cipherloom_private_postgres::PrivatePostgres::start().unwrap();
-    let name = postgres.create_database().unwrap();
-    let bench = Bench::on_postgres(&postgres.url(&name), |config| {
+    let url = postgres.create_database().unwrap();
+    let bench = Bench::on_postgres(&url, |config| {
         config.health_interval = Duration::from_millis(50);
     })
     .await;

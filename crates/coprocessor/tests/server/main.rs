@@ -1,6 +1,7 @@
 //! The gRPC server on a TCP port, asked by a real client, on both databases.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+mod arbitrary;
 mod authentication;
 mod fixture;
 mod get_ciphertexts;
