@@ -5,12 +5,14 @@
 //! out, and the rest is offered again; so sending a request again changes nothing, whatever became of it, and of two requests at the same time each
 //! computation is recorded once.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::SystemTime};
 
 use bytes::Bytes;
 use cipherloom_primitives::Handle;
 use cipherloom_rpc::fhevm::coprocessor::{AsyncComputeRequest, GenericResponse};
 use cipherloom_store::{PushedWork, StoreError};
+use cipherloom_telemetry::transaction;
+use tracing::Span;
 
 use super::{
     authentication::Caller,
@@ -19,6 +21,7 @@ use super::{
     plan::{Plan, Requested},
     service::{Service, done},
 };
+use crate::recording::trace_recorded;
 
 /// How often a request is offered that others interfere with.
 const ATTEMPTS: usize = 32;
@@ -63,9 +66,12 @@ impl Service {
                 received_at_s: (self.shared.config.clock)() / 1000,
                 max_pending: caller.tenant.limits.max_pending_transactions,
             };
+            let start = SystemTime::now();
             match caller.store.record_pushed(caller.tenant.chain_id, &work).await {
                 Ok(()) => {
                     tracing::debug!(transactions = work.transactions.len(), "recorded");
+                    transaction::link(&Span::current(), work.transactions.iter().map(|recorded| &recorded.hash.0));
+                    trace_recorded(&caller.tenant.name, start, &work.transactions);
                     return Ok(Offered::Recorded);
                 }
                 Err(StoreError::KnownHandles(handles)) => known.extend(handles),
