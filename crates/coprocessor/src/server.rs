@@ -191,6 +191,12 @@ impl ServerHandle {
         self.address
     }
 
+    /// Returns what says whether the server is over, for as long as anybody asks.
+    pub fn watch(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let server = self.server.abort_handle();
+        move || server.is_finished()
+    }
+
     /// Reports that it does not serve any more, takes no new connections and requests, lets requests finish for the configured time and then ends
     /// what is left.
     ///

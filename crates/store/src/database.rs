@@ -27,4 +27,12 @@ pub trait Database: Tenants {
 
     /// Says whether the database answers.
     fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// Says whether the schema is still the one of this software. One that nobody else can change is.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::OlderSchema`] and the like also if the database answers.
+    fn check_schema(&self) -> StoreFuture<'_, ()> {
+        self.ping()
+    }
 }

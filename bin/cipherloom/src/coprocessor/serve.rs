@@ -74,7 +74,10 @@ async fn serve(options: &CoprocessorOptions, url: &str) -> Result<()> {
     let process = Box::pin(Process::start(options, database, signer, tls)).await?;
     process.announce(options);
     signals.next().await;
-    tracing::info!(drain_seconds = options.drain_seconds, "told to stop; a second signal ends the process at once");
+    tracing::info!(
+        drain_seconds = options.drain_seconds,
+        "told to stop; a second signal ends the process at once"
+    );
     tokio::select! {
         ended = process.shutdown() => ended,
         () = signals.next() => {
@@ -120,7 +123,6 @@ impl Process {
         tls: Option<TlsIdentity>,
     ) -> Result<Self> {
         let metrics = Metrics::new();
-        let health = ProcessHealth::new(Arc::clone(&database), metrics.clone());
         let stop = CancellationToken::new();
         let summary = Summary {
             worker: match &options.worker_name {
@@ -151,6 +153,7 @@ impl Process {
             None => None,
         };
         let tenancy = Tenancy::new(Arc::clone(&database), signer, tenancy_options(options, &summary, &metrics));
+        let health = ProcessHealth::new(tenancy.clone(), metrics.clone(), options.run_server);
         // Health is served from the beginning: keys take a while to be read.
         let served = cipherloom_telemetry::Metrics {
             content_type: METRICS_CONTENT_TYPE,
@@ -161,15 +164,21 @@ impl Process {
         };
         let monitoring = MonitoringServer::start(options.metrics_addr, served, Arc::clone(&health) as Arc<dyn Health>).await?;
         let server = if options.run_server {
-            Some(CoprocessorServer::start(server_config(options, tls), tenancy.clone()).await?)
+            let server = CoprocessorServer::start(server_config(options, tls), tenancy.clone()).await?;
+            health.watch_server(server.watch());
+            Some(server)
         } else {
             None
         };
         let workers = options.run_bg_worker.then(|| {
             let workers = Workers::new(tenancy.clone(), workers_options(options));
+            let interval = Duration::from_millis(options.worker_polling_interval_ms.into());
             let (stop, health) = (stop.clone(), Arc::clone(&health));
             tokio::spawn(async move {
-                let ended = AssertUnwindSafe(workers.run(stop.clone())).catch_unwind().await;
+                let ended = tokio::select! {
+                    ended = AssertUnwindSafe(workers.run(stop.clone())).catch_unwind() => ended,
+                    never = health.watch_workers(workers.statistics(), interval) => match never {},
+                };
                 if ended.is_err() || !stop.is_cancelled() {
                     tracing::error!("the workers ended by themselves; restart the process");
                     health.lose_workers();
@@ -257,7 +266,9 @@ fn worker_name() -> Result<String> {
 fn tenancy_options(options: &CoprocessorOptions, summary: &Summary, metrics: &Metrics) -> TenancyOptions {
     let machine = Machine::new(MachineOptions {
         processors: Some(summary.fhe_threads),
-        ciphertext_cache_bytes: usize::try_from(options.ciphertext_cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20),
+        ciphertext_cache_bytes: usize::try_from(options.ciphertext_cache_mib)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(1 << 20),
     });
     let defaults = TenancyOptions::new(machine);
     TenancyOptions {
@@ -335,11 +346,16 @@ fn tls(options: &CoprocessorOptions) -> Result<Option<TlsIdentity>> {
         return Ok(None);
     };
     let read = |path: &Path| {
-        let size = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+        let size = std::fs::metadata(path)
+            .with_context(|| format!("cannot read {}", path.display()))?
+            .len();
         ensure!(size <= MAX_PEM_BYTES, "{} is too large for a PEM file", path.display());
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    Ok(Some(TlsIdentity::from_pem(read(certificate)?, Zeroizing::new(read(key)?).as_slice())))
+    Ok(Some(TlsIdentity::from_pem(
+        read(certificate)?,
+        Zeroizing::new(read(key)?).as_slice(),
+    )))
 }
 
 /// Tells the server what it may accept.

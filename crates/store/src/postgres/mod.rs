@@ -277,6 +277,10 @@ impl Database for PostgresDatabase {
             Ok(())
         })
     }
+
+    fn check_schema(&self) -> StoreFuture<'_, ()> {
+        Box::pin(migrations::check(&self.pool))
+    }
 }
 
 impl Store for PostgresStore {
