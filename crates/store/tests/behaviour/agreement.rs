@@ -89,8 +89,11 @@ async fn both_stores_tell_the_same_history() {
                 9 => history.retry().await,
                 _ => history.withdraw().await,
             }
-            history.compare(&format!("seed {seed}, step {step}, action {what}")).await;
+            // Some handles after each step, all of them at the end.
+            let handles = (0..5).map(|place| (step * 3 + place) % history.handles);
+            history.compare(handles, &format!("seed {seed}, step {step}, action {what}")).await;
         }
+        history.compare(0..history.handles, &format!("seed {seed}, end")).await;
     }
 }
 
@@ -274,7 +277,7 @@ impl History {
         self.branch = self.branch.wrapping_add(1);
     }
 
-    async fn compare(&self, when: &str) {
+    async fn compare(&self, handles: impl Iterator<Item = u64>, when: &str) {
         assert_eq!(
             self.sqlite.recent_blocks(CHAIN, 5).await.unwrap(),
             self.postgres.recent_blocks(CHAIN, 5).await.unwrap(),
@@ -290,7 +293,7 @@ impl History {
             seen(&self.postgres, self.now_ms).await,
             "{when}"
         );
-        for handle in (0..self.handles).map(numbered) {
+        for handle in handles.map(numbered) {
             assert_eq!(
                 self.sqlite.handle_state(handle).await.unwrap(),
                 self.postgres.handle_state(handle).await.unwrap(),
