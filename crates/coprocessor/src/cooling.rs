@@ -13,11 +13,7 @@ impl Coprocessor {
     /// Cools values until told to stop, and looks for new ones now and then.
     pub(crate) async fn cool(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let cooled = tokio::select! {
-                () = stop.cancelled() => return,
-                cooled = self.cool_once() => cooled,
-            };
-            match cooled {
+            match self.cool_some(&stop).await {
                 Ok(cooled) if cooled == COOLING_BATCH as usize => continue,
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "packing old ciphertexts failed, trying again"),
@@ -34,13 +30,17 @@ impl Coprocessor {
     /// # Errors
     /// [`CoprocessorError::Store`], and [`CoprocessorError::Ciphertext`] if stored bytes are damaged.
     pub async fn cool_once(&self) -> Result<usize, CoprocessorError> {
+        self.cool_some(&CancellationToken::new()).await
+    }
+
+    async fn cool_some(&self, stop: &CancellationToken) -> Result<usize, CoprocessorError> {
         let handles = self.store().ciphertexts_to_cool(&self.config().cooling_request()).await?;
-        self.cool_all(&handles).await?;
+        self.cool_all(&handles, stop).await?;
         Ok(handles.len())
     }
 
-    /// Packs values that were listed.
-    pub(crate) async fn cool_all(&self, handles: &[Handle]) -> Result<(), CoprocessorError> {
+    /// Packs values that were listed, one after the other until told to stop.
+    pub(crate) async fn cool_all(&self, handles: &[Handle], stop: &CancellationToken) -> Result<(), CoprocessorError> {
         // Processes on one store list the same values. Each begins elsewhere, so that they meet late.
         let begin = self
             .config()
@@ -49,10 +49,12 @@ impl Coprocessor {
             .fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         let (last, first) = handles.split_at(begin.checked_rem(handles.len()).unwrap_or_default());
         for handle in first.iter().chain(last) {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
             self.cool_one(*handle).await?;
         }
         if !handles.is_empty() {
-            self.config().metrics.work().packed(handles.len());
             tracing::debug!(values = handles.len(), "packed old ciphertexts");
         }
         Ok(())
@@ -73,6 +75,7 @@ impl Coprocessor {
             .map_err(|_| CoprocessorError::ThreadLost)?
             .map_err(|source| CoprocessorError::Ciphertext { handle, source })?;
         self.store().cool_ciphertext(&packed).await?;
+        self.config().metrics.work().packed(1);
         Ok(())
     }
 }

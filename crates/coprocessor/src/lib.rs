@@ -10,6 +10,9 @@
 //! bootstraps ([`cipherloom_engine`]), loads ciphertexts of earlier transactions, expands the values it uses of input lists, re-randomises both
 //! once, has the engine evaluate the program in memory together with those of other transactions, and publishes what leaves in one step.
 //!
+//! **Tenants.** A process serves one chain with a [`Coprocessor`] of its own, or all tenants of a database with a [`Tenancy`], which has one
+//! [`KeyedEngine`] per key set, and [`Workers`], which share the process among tenants. What engines share of the machine is a [`Machine`].
+//!
 //! **Same bytes every time.** Values that cross a transaction are read in raw or in packed form by a rule on block numbers, inputs always from
 //! their list, and randomness is derived from the transaction, so results do not depend on which worker computed what, on what is kept, or on
 //! restarts (`spec/boundary.md`). What is old is packed in the background; what is signed is always the packed form.

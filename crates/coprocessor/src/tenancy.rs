@@ -23,6 +23,7 @@ use cipherloom_fhe::{FheBackend, FheError, KeySetBytes, Manifest, keys::Part};
 use cipherloom_primitives::{B256, HotWindow};
 use cipherloom_store::{Database, KeySetRecord, Store, Tenant, TenantId};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Coprocessor, CoprocessorConfig, CoprocessorError, KeyedEngine, Machine,
@@ -252,11 +253,12 @@ impl Tenancy {
         )
     }
 
-    /// Packs some of a tenant's old values; see [`Coprocessor::cool_once`]. Its keys are read only if there are any.
+    /// Packs some of a tenant's old values until told to stop; see [`Coprocessor::cool_once`]. Says how many were listed. Its keys are read only if
+    /// there are any.
     ///
     /// # Errors
     /// As [`Self::coprocessor`] and [`Coprocessor::cool_once`].
-    pub async fn cool_once(&self, tenant: &Tenant) -> Result<usize, CoprocessorError> {
+    pub async fn cool_some(&self, tenant: &Tenant, stop: &CancellationToken) -> Result<usize, CoprocessorError> {
         let keys = self.keys_of(tenant).await?;
         let config = self.inner.options.coprocessors.of_tenant(tenant, keys.hot_window);
         let store: Arc<dyn Store> = self.inner.database.store(tenant);
@@ -265,7 +267,7 @@ impl Tenancy {
             return Ok(0);
         }
         let coprocessor = self.coprocessor(tenant).await?;
-        coprocessor.cool_all(&handles).await?;
+        coprocessor.cool_all(&handles, stop).await?;
         Ok(handles.len())
     }
 

@@ -1,8 +1,8 @@
-//! How the places of a process are shared among tenants.
+//! How the slots of a process are shared among tenants.
 //!
-//! A place is a transaction under way. Each free one goes to the tenant with the fewest; among equals to the one whose turn it is, as the store has it. A tenant
-//! that has none gets one even if there is no free place, so that it never waits behind another one's backlog: what is under way is bounded by the number of
-//! places plus one per tenant.
+//! A slot is a transaction under way. Each free one goes to the tenant with the fewest; among equals to the one whose turn it is, as the store has it. A tenant
+//! that has none gets one even if there is no free slot, so that it never waits behind another one's backlog: what is under way is bounded by the number of
+//! slots plus one per tenant.
 
 use std::{
     cmp::Reverse,
@@ -12,13 +12,13 @@ use std::{
 
 /// What a process has under way, by tenant.
 #[derive(Debug)]
-pub(crate) struct Places<T> {
+pub(crate) struct Slots<T> {
     limit: usize,
     under_way: HashMap<T, usize>,
     total: usize,
 }
 
-impl<T: Copy + Eq + Hash> Places<T> {
+impl<T: Copy + Eq + Hash> Slots<T> {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(1),
@@ -32,9 +32,14 @@ impl<T: Copy + Eq + Hash> Places<T> {
         self.total
     }
 
-    /// Says whether every place is taken.
+    /// Says whether every slot is taken.
     pub(crate) const fn is_full(&self) -> bool {
         self.total >= self.limit
+    }
+
+    /// Says whether a tenant has something under way.
+    pub(crate) fn has(&self, tenant: T) -> bool {
+        self.under_way.contains_key(&tenant)
     }
 
     pub(crate) fn begin(&mut self, tenant: T) {
@@ -83,46 +88,46 @@ impl<T: Copy + Eq + Hash> Places<T> {
 mod tests {
     use super::*;
 
-    fn places(limit: usize, under_way: &[(char, usize)]) -> Places<char> {
-        let mut places = Places::new(limit);
+    fn slots(limit: usize, under_way: &[(char, usize)]) -> Slots<char> {
+        let mut slots = Slots::new(limit);
         for (tenant, count) in under_way {
-            (0..*count).for_each(|_| places.begin(*tenant));
+            (0..*count).for_each(|_| slots.begin(*tenant));
         }
-        places
+        slots
     }
 
     #[test]
     fn free_places_go_to_those_with_the_fewest() {
-        let places = places(10, &[('a', 5), ('b', 1)]);
-        assert_eq!(places.shares(&['a', 'b', 'c'], 100), [('b', 1), ('c', 3)]);
+        let slots = slots(10, &[('a', 5), ('b', 1)]);
+        assert_eq!(slots.shares(&['a', 'b', 'c'], 100), [('b', 1), ('c', 3)]);
     }
 
     #[test]
     fn equals_get_equal_shares_in_the_order_of_their_turns() {
-        assert_eq!(places(7, &[]).shares(&['b', 'a', 'c'], 100), [('b', 3), ('a', 2), ('c', 2)]);
+        assert_eq!(slots(7, &[]).shares(&['b', 'a', 'c'], 100), [('b', 3), ('a', 2), ('c', 2)]);
     }
 
     #[test]
     fn a_tenant_alone_gets_everything_up_to_a_batch() {
-        assert_eq!(places(64, &[]).shares(&['a'], 100), [('a', 64)]);
-        assert_eq!(places(64, &[('a', 1)]).shares(&['a'], 10), [('a', 10)]);
+        assert_eq!(slots(64, &[]).shares(&['a'], 100), [('a', 64)]);
+        assert_eq!(slots(64, &[('a', 1)]).shares(&['a'], 10), [('a', 10)]);
     }
 
     #[test]
     fn a_tenant_with_nothing_under_way_gets_a_place_also_when_all_are_taken() {
-        let mut places = places(4, &[('a', 4)]);
-        assert!(places.is_full());
-        assert_eq!(places.shares(&['a', 'b', 'c'], 100), [('b', 1), ('c', 1)]);
-        places.begin('b');
-        assert_eq!(places.shares(&['a', 'b', 'c'], 100), [('c', 1)]);
+        let mut slots = slots(4, &[('a', 4)]);
+        assert!(slots.is_full());
+        assert_eq!(slots.shares(&['a', 'b', 'c'], 100), [('b', 1), ('c', 1)]);
+        slots.begin('b');
+        assert_eq!(slots.shares(&['a', 'b', 'c'], 100), [('c', 1)]);
     }
 
     #[test]
     fn places_are_free_again_after_the_end() {
-        let mut places = places(2, &[('a', 2)]);
-        places.end('a');
-        places.end('b');
-        assert_eq!(places.total(), 1);
-        assert_eq!(places.shares(&['b', 'a'], 100), [('b', 1)]);
+        let mut slots = slots(2, &[('a', 2)]);
+        slots.end('a');
+        slots.end('b');
+        assert_eq!(slots.total(), 1);
+        assert_eq!(slots.shares(&['b', 'a'], 100), [('b', 1)]);
     }
 }

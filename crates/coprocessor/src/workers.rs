@@ -4,7 +4,7 @@
 //! at an interval, in case a hint was missed.
 //!
 //! **Turns.** The store says which tenants have transactions that can run, those with the fewest live leases first, in all processes together. Within a
-//! process each free place goes to the tenant with the fewest under way ([`crate::turns`]), and a tenant with none never waits for one. The threads are
+//! process each free slot goes to the tenant with the fewest under way ([`crate::turns`]), and a tenant with none never waits for one. The threads are
 //! shared too: an engine serves the tenants of a key set evenly, and engines take turns batch by batch. So a tenant with little work does not wait
 //! behind one with much, wherever it could.
 //!
@@ -18,14 +18,14 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use cipherloom_store::{LeasedTransaction, StoreError, Tenant, TenantId, TransactionNumber};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::{Id, JoinError, JoinSet},
     time::Instant,
 };
@@ -34,18 +34,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Coprocessor, CoprocessorError, Tenancy,
     backoff::Backoff,
+    config::COOLING_BATCH,
     metrics::{Retry, WorkMetrics},
-    turns::Places,
+    turns::Slots,
 };
 
 /// How long a process waits after it looked and found nothing. Hints come in bursts, and one look does for all.
 const AFTER_NOTHING: Duration = Duration::from_millis(3);
 
+/// How long a look for work may go on after workers were told to stop.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
 /// How many transactions to lease first are remembered for a tenant.
 const MAX_NEXT: usize = 1024;
-
-/// How many tasks the packing of old values of a tenant has at a time before others get their turn.
-const MAX_COOLED_AT_ONCE: usize = 16;
 
 /// How workers share a process.
 #[derive(Clone, Debug)]
@@ -125,16 +126,27 @@ impl Workers {
     }
 
     async fn compute(&self, stop: &CancellationToken) {
-        let mut hints = self.tenancy.database().changes();
+        let hints = Hints::default();
+        // Both go on at any time: listening may be in the middle of a call while work is looked for.
+        tokio::select! {
+            () = self.compute_on(&hints, stop) => {}
+            () = hints.listen(self.tenancy.database().changes()) => {}
+        }
+    }
+
+    async fn compute_on(&self, hints: &Hints, stop: &CancellationToken) {
         let mut floor = Floor::new(self);
         while !stop.is_cancelled() {
-            let wait = floor.look().await;
+            let wait = tokio::select! {
+                wait = floor.look() => wait,
+                // What is being leased now would have to expire.
+                () = stop_and(stop, LAST_LOOK) => break,
+            };
             floor.publish_statistics();
             let event = tokio::select! {
                 () = stop.cancelled() => break,
                 event = floor.next_end() => event,
-                // The stream does not end.
-                Some(tenant) = hints.next() => Event::Hint(tenant),
+                () = hints.added.notified() => Event::Time,
                 () = tokio::time::sleep_until(wait) => Event::Time,
             };
             floor.take(event);
@@ -142,6 +154,7 @@ impl Workers {
             while let Some(event) = floor.try_next_end() {
                 floor.take(event);
             }
+            hints.take().into_iter().for_each(|tenant| floor.take(Event::Hint(tenant)));
         }
         floor.drain().await;
     }
@@ -150,11 +163,7 @@ impl Workers {
     async fn cool(&self, stop: &CancellationToken) {
         let interval = self.tenancy.options().coprocessors.cooling_interval;
         while !stop.is_cancelled() {
-            let cooled = tokio::select! {
-                () = stop.cancelled() => return,
-                cooled = self.cool_all() => cooled,
-            };
-            if !cooled {
+            if !self.cool_all(stop).await {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(interval) => {}
@@ -164,7 +173,7 @@ impl Workers {
     }
 
     /// Packs some old values of each tenant. Says whether there may be more.
-    async fn cool_all(&self) -> bool {
+    async fn cool_all(&self, stop: &CancellationToken) -> bool {
         let tenants = match self.tenancy.database().tenants().await {
             Ok(tenants) => tenants,
             Err(error) => {
@@ -174,14 +183,43 @@ impl Workers {
         };
         let mut more = false;
         for tenant in tenants.iter().filter(|tenant| !tenant.disabled) {
-            match self.tenancy.cool_once(tenant).await {
-                Ok(cooled) => more |= cooled >= MAX_COOLED_AT_ONCE,
+            match self.tenancy.cool_some(tenant, stop).await {
+                Ok(cooled) => more |= cooled == COOLING_BATCH as usize,
                 // Told when their work is looked for.
                 Err(CoprocessorError::NoKeys { .. } | CoprocessorError::KeysRefused { .. }) => {}
                 Err(error) => tracing::warn!(%error, tenant = tenant.name, "packing old ciphertexts failed, trying again"),
             }
+            if stop.is_cancelled() {
+                return false;
+            }
         }
         more
+    }
+}
+
+/// The tenants that the store hinted at.
+#[derive(Debug, Default)]
+struct Hints {
+    tenants: Mutex<HashSet<TenantId>>,
+    added: Notify,
+}
+
+impl Hints {
+    async fn listen(&self, mut changes: BoxStream<'static, TenantId>) {
+        while let Some(tenant) = changes.next().await {
+            self.lock().insert(tenant);
+            self.added.notify_one();
+        }
+        // The stream does not end. If one did, work would be found at the polling interval.
+        std::future::pending().await
+    }
+
+    fn take(&self) -> HashSet<TenantId> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<TenantId>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,7 +238,7 @@ enum Event {
 /// Where the work of a process is done: what is under way, and for whom there is more.
 struct Floor<'a> {
     workers: &'a Workers,
-    places: Places<TenantId>,
+    slots: Slots<TenantId>,
     under_way: JoinSet<Vec<TransactionNumber>>,
     /// Whose transaction each task is.
     tenant_of: HashMap<Id, TenantId>,
@@ -225,7 +263,7 @@ struct Floor<'a> {
     quiet_until: Instant,
     /// When to look without a reason.
     poll_at: Instant,
-    /// Whether there was more than places when looking last.
+    /// Whether all slots were taken after the last look, so that there may be more.
     more: bool,
     backoff: Backoff,
     ended: u64,
@@ -243,7 +281,7 @@ impl<'a> Floor<'a> {
     fn new(workers: &'a Workers) -> Self {
         let now = Instant::now();
         Self {
-            places: Places::new(workers.options.concurrent),
+            slots: Slots::new(workers.options.concurrent),
             workers,
             under_way: JoinSet::new(),
             tenant_of: HashMap::new(),
@@ -303,11 +341,11 @@ impl<'a> Floor<'a> {
                 return self.quiet_until;
             }
         }
-        self.metrics().set_under_way(self.places.total());
+        self.metrics().set_under_way(self.slots.total());
         self.poll_at
     }
 
-    /// Leases transactions in turn until all places are taken or no tenant has any. Returns how many.
+    /// Leases transactions in turn until all slots are taken or no tenant has any. Returns how many.
     async fn begin_work(&mut self) -> Result<usize, StoreError> {
         self.refresh_tenants().await?;
         let tenancy = self.workers.tenancy.clone();
@@ -315,12 +353,11 @@ impl<'a> Floor<'a> {
         loop {
             let among = self.served_now();
             if among.is_empty() {
-                return Ok(begun);
+                break;
             }
             let now_ms = (tenancy.options().coprocessors.clock)();
             let turns = tenancy.database().tenants_by_turn(&among, self.served_last, now_ms).await?;
-            let shares = self.places.shares(&turns, self.workers.options.batch.max(1));
-            self.more = !turns.is_empty();
+            let shares = self.slots.shares(&turns, self.workers.options.batch.max(1));
             let mut leased_now = 0;
             for (tenant, share) in shares {
                 let Some(coprocessor) = self.coprocessor(tenant) else { continue };
@@ -335,18 +372,20 @@ impl<'a> Floor<'a> {
                     .for_each(|transaction| self.begin(tenant, &coprocessor, transaction));
             }
             begun += leased_now;
-            if leased_now == 0 || self.places.is_full() {
-                self.opened.clear();
-                return Ok(begun);
+            if leased_now == 0 || self.slots.is_full() {
+                break;
             }
         }
+        self.more = self.slots.is_full();
+        self.opened.clear();
+        Ok(begun)
     }
 
     fn begin(&mut self, tenant: TenantId, coprocessor: &Coprocessor, transaction: LeasedTransaction) {
         let (coprocessor, abort) = (coprocessor.clone(), self.abort.clone());
         let task = self.under_way.spawn(async move { coprocessor.process(transaction, &abort).await });
         self.tenant_of.insert(task.id(), tenant);
-        self.places.begin(tenant);
+        self.slots.begin(tenant);
     }
 
     /// Returns the tenants whose work may be looked for now.
@@ -426,6 +465,11 @@ impl<'a> Floor<'a> {
         match event {
             Event::Time => {}
             Event::Hint(tenant) => {
+                if self.slots.is_full() && self.slots.has(tenant) {
+                    // Looked for when something ends.
+                    self.more = true;
+                    return;
+                }
                 if !self.tenants.contains_key(&tenant) {
                     self.tenants_until = None;
                 }
@@ -433,7 +477,7 @@ impl<'a> Floor<'a> {
             }
             Event::Ended(tenant, mut next) => {
                 self.ended += 1;
-                self.places.end(tenant);
+                self.slots.end(tenant);
                 if self.more || !next.is_empty() {
                     self.due = self.due.or(Some(Reason::Hint));
                     // It is known that there is work, so there is nothing to wait for.
@@ -480,7 +524,7 @@ impl<'a> Floor<'a> {
     /// Lets what is under way end, and gives back what does not in time.
     async fn drain(mut self) {
         self.opening.shutdown().await;
-        let under_way = self.places.total();
+        let under_way = self.slots.total();
         if under_way > 0 {
             tracing::info!(
                 under_way,
@@ -496,7 +540,7 @@ impl<'a> Floor<'a> {
                     self.take(event);
                 }
                 () = tokio::time::sleep_until(deadline), if !self.abort.is_cancelled() => {
-                    tracing::info!(transactions = self.places.total(), "stopping: giving back what did not end in time");
+                    tracing::info!(transactions = self.slots.total(), "stopping: giving back what did not end in time");
                     self.abort.cancel();
                 }
             }
@@ -507,12 +551,18 @@ impl<'a> Floor<'a> {
 
     fn publish_statistics(&self) {
         self.workers.statistics.send_replace(WorkersStatistics {
-            under_way: self.places.total(),
+            under_way: self.slots.total(),
             tenants: self.tenants.len(),
             ended: self.ended,
             reached_database: self.reached,
         });
     }
+}
+
+/// Waits until workers are told to stop, and this long.
+async fn stop_and(stop: &CancellationToken, longer: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(longer).await;
 }
 
 impl fmt::Debug for Workers {
