@@ -27,10 +27,14 @@ pub(crate) fn start_logging(options: &CoprocessorOptions, log: LogOptions) -> Re
         verbose: log.verbose.saturating_add(1),
         ..log
     };
-    louder.start(Some(Service {
+    let telemetry = louder.start(Some(Service {
         name: &options.service_name,
         version: env!("CARGO_PKG_VERSION"),
-    }))
+    }))?;
+    if options.settings.exposes_secret {
+        tracing::warn!("the config file has the database's URL and others can read it; run chmod 600 if it holds a password");
+    }
+    Ok(telemetry)
 }
 
 /// Does what the options say: generates keys, or serves until it is told to stop.

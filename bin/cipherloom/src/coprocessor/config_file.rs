@@ -56,9 +56,14 @@ impl Kind {
     }
 }
 
-/// The values of a file: the option's id and its value, as the command line would have it.
+/// The values of a file.
 #[derive(Clone, Default)]
-pub(crate) struct ConfigFile(Vec<(String, String)>);
+pub(crate) struct ConfigFile {
+    /// The option's id and its value, as the command line would have it.
+    values: Vec<(String, String)>,
+    /// Whether others can read a file that names the database.
+    pub(super) exposes_secret: bool,
+}
 
 impl ConfigFile {
     /// Reads a file for a command.
@@ -75,10 +80,8 @@ impl ConfigFile {
             "{} is longer than {MAX_BYTES} bytes, which no config file is",
             path.display()
         );
-        let parsed = Self::parse(&text, command).with_context(|| format!("cannot use the config file {}", path.display()))?;
-        if parsed.has("database_url") {
-            warn_of_readers(path);
-        }
+        let mut parsed = Self::parse(&text, command).with_context(|| format!("cannot use the config file {}", path.display()))?;
+        parsed.exposes_secret = parsed.has("database_url") && others_can_read(path);
         Ok(parsed)
     }
 
@@ -108,17 +111,20 @@ impl ConfigFile {
             check(command, argument, &value).with_context(|| format!("line {line}"))?;
             values.push((id, value));
         }
-        Ok(Self(values))
+        Ok(Self {
+            values,
+            exposes_secret: false,
+        })
     }
 
     /// Tells whether the file gives an option, which has this id, a value.
     pub(super) fn has(&self, id: &str) -> bool {
-        self.0.iter().any(|(given, _)| given == id)
+        self.values.iter().any(|(given, _)| given == id)
     }
 
     /// Makes the values the defaults of a command's options, or of its subcommand's.
     pub(super) fn apply(self, mut root: Command, subcommand: Option<&str>) -> Command {
-        for (id, value) in self.0 {
+        for (id, value) in self.values {
             let with_default = |argument: Arg| argument.default_value(value);
             let at_root = root.get_arguments().any(|argument| argument.get_id() == id.as_str());
             root = match subcommand {
@@ -200,20 +206,15 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 #[cfg(unix)]
-fn warn_of_readers(path: &Path) {
+fn others_can_read(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    let open = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
-    if open {
-        // Before logging is set up, since the file says how to log.
-        eprintln!(
-            "warning: {} has the database's URL and can be read by others; run chmod 600 if it holds a password",
-            path.display()
-        );
-    }
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
 #[cfg(not(unix))]
-const fn warn_of_readers(_: &Path) {}
+const fn others_can_read(_: &Path) -> bool {
+    false
+}
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +228,7 @@ mod tests {
 
     /// The whole chain of causes.
     fn refusal(text: &str) -> String {
-        format!("{:#}", parse(text).map(|file| file.0).unwrap_err())
+        format!("{:#}", parse(text).map(|file| file.values).unwrap_err())
     }
 
     #[test]
@@ -245,7 +246,7 @@ mod tests {
             };
             for name in [name.to_owned(), name.replace('-', "_")] {
                 let file = parse(&format!("{name} = {value}")).unwrap();
-                assert_eq!(file.0, [(argument.get_id().to_string(), value.trim_matches('"').to_owned())]);
+                assert_eq!(file.values, [(argument.get_id().to_string(), value.trim_matches('"').to_owned())]);
             }
             count += 1;
         }
@@ -255,7 +256,10 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_its_line_and_the_nearest_known_one() {
         let error = refusal("run-server = true\n\nsevrer-addr = \"127.0.0.1:1\"\n");
-        assert!(error.contains("line 3") && error.contains("sevrer-addr") && error.contains("server-addr is meant"), "{error}");
+        assert!(
+            error.contains("line 3") && error.contains("sevrer-addr") && error.contains("server-addr is meant"),
+            "{error}"
+        );
         let error = refusal("colour = 1");
         assert!(error.contains("no option colour") && error.contains("--help"), "{error}");
     }
@@ -310,7 +314,10 @@ mod tests {
     fn the_example_has_every_option_with_its_default() {
         let command = CoprocessorArguments::command();
         parse(EXAMPLE).unwrap();
-        let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(name, _)| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()));
+        let is_setting = |line: &str| {
+            line.split_once(" = ")
+                .is_some_and(|(name, _)| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()))
+        };
         let uncommented: Vec<&str> = EXAMPLE
             .lines()
             .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))
@@ -320,7 +327,7 @@ mod tests {
             let (id, name) = (argument.get_id().as_str(), argument.get_long().unwrap());
             assert!(all.has(id), "{name} is not in the example");
             let default = argument.get_default_values().first().map(|value| value.to_str().unwrap());
-            let shown = all.0.iter().find(|(given, _)| given == id).map(|(_, value)| value.as_str());
+            let shown = all.values.iter().find(|(given, _)| given == id).map(|(_, value)| value.as_str());
             if let Some(default) = default
                 && !parse(EXAMPLE).unwrap().has(id)
             {

@@ -207,3 +207,37 @@ impl std::fmt::Debug for CoprocessorOptions {
         f.debug_list().entries(self.settings.iter().map(|setting| &setting.name)).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::super::{line::CoprocessorArguments, settings::configurable};
+
+    /// What operators read.
+    const DOCUMENT: &str = include_str!("../../../../docs/coprocessor.md");
+
+    #[test]
+    fn the_documents_table_has_every_option_with_default_and_meaning() {
+        let command = CoprocessorArguments::command();
+        let mut table = String::from("| option | default | meaning |\n|---|---|---|\n");
+        for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+            let default = argument.get_default_values().first().and_then(|value| value.to_str());
+            let default = default.map(|value| format!("`{value}`")).unwrap_or_default();
+            let names: Vec<String> = std::iter::once(argument.get_long().unwrap_or_default())
+                .chain(argument.get_visible_aliases().unwrap_or_default())
+                .map(|name| format!("`--{name}`"))
+                .collect();
+            let environment = argument.get_env().and_then(|name| name.to_str());
+            let environment = environment.map(|name| format!(", `{name}`")).unwrap_or_default();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            table += &format!("| {}{environment} | {default} | {help} |\n", names.join(", "));
+        }
+        let shown = DOCUMENT
+            .split("<!-- options -->\n")
+            .nth(1)
+            .and_then(|rest| rest.split("<!-- end of options -->").next());
+        assert_eq!(shown, Some(table.as_str()), "docs/coprocessor.md needs this table:\n{table}");
+        assert!(configurable(&command).count() > 20);
+    }
+}

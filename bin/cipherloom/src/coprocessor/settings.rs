@@ -50,7 +50,11 @@ pub(crate) struct Setting {
 
 /// All options in effect.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Settings(Vec<Setting>);
+pub(crate) struct Settings {
+    all: Vec<Setting>,
+    /// Whether others can read a config file that names the database.
+    pub(super) exposes_secret: bool,
+}
 
 /// Returns the options that a config file can give.
 pub(super) fn configurable(command: &Command) -> impl Iterator<Item = &Arg> {
@@ -78,12 +82,15 @@ impl Settings {
                 source,
             }
         };
-        Self(configurable(command).map(setting).collect())
+        Self {
+            all: configurable(command).map(setting).collect(),
+            exposes_secret: file.is_some_and(|file| file.exposes_secret),
+        }
     }
 
     /// Goes through all of them.
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Setting> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Tells whether somebody gave the option, which has this name, a value.
@@ -150,7 +157,10 @@ mod tests {
         ]
         .map(Into::into);
         let parsed = line::coprocessor(&arguments).unwrap();
-        assert_eq!((parsed.options.tokio_threads, parsed.options.maximimum_compact_inputs_upload), (2, 4));
+        assert_eq!(
+            (parsed.options.tokio_threads, parsed.options.maximimum_compact_inputs_upload),
+            (2, 4)
+        );
         assert!(parsed.options.run_server && parsed.log.log_json && !parsed.options.run_bg_worker);
         assert!(!format!("{parsed:?}").contains("geheim"));
         let settings = &parsed.options.settings;
