@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn free_places_go_to_those_with_the_fewest() {
         let slots = slots(10, &[('a', 5), ('b', 1)]);
-        assert_eq!(slots.shares(&['a', 'b', 'c'], 100), [('b', 1), ('c', 3)]);
+        assert_eq!(slots.shares(&['a', 'b', 'c'], 100), [('b', 2), ('c', 2)]);
     }
 
     #[test]
