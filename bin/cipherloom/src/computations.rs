@@ -34,7 +34,7 @@ pub(crate) enum ComputationsCommand {
 const RETRY_HELP: &str = "\
 Try failed transactions again, with those that failed because of them.
 
-A transaction fails for good if an output of it can never be computed: it divides by zero, or needs a handle that nobody published. It is poisoned then, and so is what needs \
+A transaction fails for good if an output of it can never be computed, because it needs a value that nobody published or that is under another key set. It is poisoned then, and so is what needs \
 its outputs. After the reason is gone (a missing input was admitted, a bug was fixed) this makes them pending again; whatever fails once more is poisoned once more.
 
 With --all-poisoned, --confirm says how many you expect: `cipherloom computations list --state poisoned` shows them, and another number changes nothing.";
