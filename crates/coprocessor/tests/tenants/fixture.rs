@@ -7,7 +7,8 @@ use cipherloom_coprocessor::{Coprocessor, HandleStatus, Machine, MachineOptions,
 use cipherloom_fhe::{KeySet, ParameterSet, insecure_test_keys};
 use cipherloom_primitives::{Address, B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256};
 use cipherloom_store::{
-    ApiKey, BlockRef, Database, KeyPartRecord, KeySetRecord, NewTenant, RecordedBlock, RecordedTransaction, SqliteStore, Tenant, Tenants,
+    ApiKey, BlockRef, Database, KeyPartRecord, KeySetRecord, NewTenant, PostgresConfig, PostgresDatabase, RecordedBlock,
+    RecordedTransaction, SqliteStore, Tenant, Tenants,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -65,7 +66,19 @@ impl Deployment {
     pub(crate) async fn with_keys(tenants: usize, keys: Vec<Keys>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = SqliteStore::open(&directory.path().join("store.sqlite")).await.unwrap();
-        let forwarding = ForwardingDatabase::new(Arc::new(database));
+        Self::on(Arc::new(database), directory, tenants, keys).await
+    }
+
+    /// Makes tenants in a PostgreSQL database of their own.
+    pub(crate) async fn on_postgres(tenants: usize, key_sets: usize) -> Self {
+        let url = cipherloom_private_postgres::shared().create_database().unwrap();
+        let database = PostgresDatabase::open(PostgresConfig::new(&url).unwrap()).await.unwrap();
+        let keys = (0..key_sets).map(|_| Keys::clear()).collect();
+        Self::on(Arc::new(database), tempfile::tempdir().unwrap(), tenants, keys).await
+    }
+
+    async fn on(database: Arc<dyn Database>, directory: TempDir, tenants: usize, keys: Vec<Keys>) -> Self {
+        let forwarding = ForwardingDatabase::new(database);
         let faults = Arc::clone(&forwarding.faults);
         let mut deployment = Self {
             database: Arc::new(forwarding),
