@@ -6,9 +6,11 @@ mod generate;
 mod health;
 pub(crate) mod line;
 mod options;
+mod process;
 mod sampling;
 mod serve;
 mod settings;
+mod setup;
 mod signals;
 pub(crate) mod signing_key;
 

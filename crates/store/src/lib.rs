@@ -54,7 +54,7 @@ pub use objects::{
     CiphertextDirectory, CiphertextObjects, CloudObjects, ObjectLimits, ObjectsUrl, PublicPlace, WebMirror, object_digest, object_name,
     read_checked,
 };
-pub use postgres::{MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresDiagnosis, PostgresStore};
+pub use postgres::{Connections, MigrationState, MigrationStatus, PostgresConfig, PostgresDatabase, PostgresDiagnosis, PostgresStore};
 pub use publications::{PublicationRequest, Publications, PublishedCiphertext};
 pub use pushed::{MAX_HANDLE_NAME_BYTES, NamedHandle, PushedWork};
 pub use sqlite::SqliteStore;

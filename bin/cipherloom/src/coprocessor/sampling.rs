@@ -1,4 +1,4 @@
-//! What metrics show of things that do not report by themselves: backlogs in the database, engines, the cache of ciphertexts.
+//! What metrics show of things that do not report by themselves: backlogs in the database, connections, engines, the cache of ciphertexts.
 
 use std::{collections::HashSet, num::NonZeroUsize, time::Duration};
 
@@ -6,20 +6,39 @@ use cipherloom_coprocessor::{
     Tenancy,
     metrics::{EngineReading, Metrics, QueueReading},
 };
-use cipherloom_store::{Backlog, StoreError};
+use cipherloom_store::{Backlog, PostgresDatabase, StoreError};
 use tokio_util::sync::CancellationToken;
 
 /// How often these are read. Prometheus asks every fifteen seconds or so.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads them until told to stop.
-pub(super) async fn run(tenancy: Tenancy, metrics: Metrics, threads: NonZeroUsize, stop: CancellationToken) {
+/// What is read.
+pub(super) struct Sampled {
+    pub(super) tenancy: Tenancy,
+    /// The database, if it has connections to count.
+    pub(super) postgres: Option<PostgresDatabase>,
+    /// How many threads compute.
+    pub(super) threads: NonZeroUsize,
+}
+
+/// Reads it until told to stop.
+pub(super) async fn run(sampled: Sampled, metrics: Metrics, stop: CancellationToken) {
+    let Sampled {
+        tenancy,
+        postgres,
+        threads,
+    } = sampled;
     let mut engines = EngineReading::default();
     let mut known = HashSet::new();
     loop {
         metrics.fhe().set_engines(threads.get(), &mut engines, tenancy.engine_statistics());
         metrics.caches().set_key_sets(tenancy.key_sets_kept());
         metrics.caches().set_ciphertext_cache(&tenancy.options().machine.cache_statistics());
+        if let Some(connections) = postgres.as_ref().map(PostgresDatabase::connections) {
+            metrics
+                .caches()
+                .set_connections(connections.open, connections.idle, connections.limit);
+        }
         if let Err(error) = read_backlogs(&tenancy, &metrics, &mut known).await {
             metrics.queue().read_failed();
             tracing::warn!(%error, "the backlogs could not be read");

@@ -113,6 +113,17 @@ impl PostgresConfig {
     }
 }
 
+/// The connections of a process to its database, apart from the one that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// How many are open.
+    pub open: u32,
+    /// How many of these nobody uses now.
+    pub idle: usize,
+    /// How many there may be.
+    pub limit: u32,
+}
+
 /// A PostgreSQL database with Cipherloom's schema. Clones share their connections.
 #[derive(Clone)]
 pub struct PostgresDatabase {
@@ -204,6 +215,16 @@ impl PostgresDatabase {
             database: self.clone(),
             tenant: tenant.id,
             chain_id: tenant.chain_id,
+        }
+    }
+
+    /// Says how many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections {
+            open: self.pool.size(),
+            idle: self.pool.num_idle(),
+            limit: self.pool.options().get_max_connections(),
         }
     }
 
