@@ -111,6 +111,7 @@ pub(crate) async fn run(options: &DoctorOptions) -> Result<()> {
     let mut report = Report::default();
     host::check(&options.coprocessor, roles, &mut report);
     let signer = signer::check(&options.coprocessor, roles, &mut report);
+    ciphertexts::check_places(options, &mut report).await;
     if let Some(database) = database::check(&options.coprocessor, &mut report).await {
         let found = tenants::check(database.as_ref(), options, &mut report).await;
         host::check_memory_for_keys(&options.coprocessor, &found, &mut report);

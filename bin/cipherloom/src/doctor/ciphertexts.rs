@@ -1,11 +1,21 @@
 //! Whether ciphertexts are where the database says, with the bytes it says.
 
-use cipherloom_primitives::Handle;
-use cipherloom_store::{Database, Inspection, Store, StoreError, TransactionFilter, TransactionKey, TransactionState, object_digest};
+use std::{path::Path, sync::Arc};
 
-use super::{DoctorOptions, report::Report, tenants::Found};
+use cipherloom_primitives::Handle;
+use cipherloom_store::{
+    Database, Inspection, ObjectsUrl, PublicPlace, Store, StoreError, TransactionFilter, TransactionKey, TransactionState, object_digest,
+};
+
+use super::{DoctorOptions, PATIENCE, report::Report, tenants::Found};
 
 const AREA: &str = "ciphertexts";
+
+/// What a mirror says about itself.
+const MIRROR_MANIFEST: &str = "manifest.json";
+
+/// What to do about a place that does not answer.
+const CHECK_PLACE: &str = "check the network, the URL and the credentials in the environment; nothing that was accepted is lost meanwhile";
 
 /// How many finished transactions of a tenant are looked at without --deep.
 const SAMPLE: u32 = 20;
@@ -25,6 +35,79 @@ struct Counted {
     reason: Option<String>,
     /// The process was not told where bytes are.
     no_object_store: bool,
+}
+
+/// Looks at the places that the options name: where bytes of ciphertexts are kept, and where they are published.
+pub(super) async fn check_places(options: &DoctorOptions, report: &mut Report) {
+    if let Some(url) = &options.coprocessor.ciphertext_store {
+        let what = format!("the store of ciphertexts {url}");
+        check_place(url, &what, report).await;
+    }
+    let Some(url) = &options.coprocessor.mirror else {
+        return;
+    };
+    let what = format!("the mirror {url}");
+    let Some(place) = check_place(url, &what, report).await else {
+        return;
+    };
+    match tokio::time::timeout(PATIENCE, place.document(MIRROR_MANIFEST)).await {
+        Ok(Ok(Some(_))) => report.ok(AREA, format!("{what} has a manifest")),
+        Ok(Ok(None)) => report.warn(
+            AREA,
+            format!("{what} is empty"),
+            "servers fill it by and by, inputs first; `cipherloom ciphertext publish` does it at once",
+        ),
+        Ok(Err(error)) => report.fail(AREA, format!("{what}: {error}"), "look at what the place allows to read"),
+        Err(_) => report.fail(AREA, format!("{what} does not answer"), CHECK_PLACE),
+    }
+}
+
+/// Returns the directory of a place if it is not there. It would be made if it were opened, and a doctor makes nothing.
+pub(super) fn missing_directory(url: &ObjectsUrl) -> Option<String> {
+    let url = url.to_string();
+    let directory = url.strip_prefix("file://")?;
+    (!Path::new(directory).is_dir()).then(|| directory.to_owned())
+}
+
+/// Asks a place for something that nobody put there.
+async fn check_place(url: &ObjectsUrl, what: &str, report: &mut Report) -> Option<Arc<dyn PublicPlace>> {
+    if !url.is_writable() {
+        report.fail(AREA, format!("{what} can only be read"), "name the place that is published there");
+        return None;
+    }
+    if let Some(directory) = missing_directory(url) {
+        report.fail(
+            AREA,
+            format!("{what}: there is no directory {directory}"),
+            "the first process that uses it makes it; if one has, mount it here too",
+        );
+        return None;
+    }
+    let place = match url.open() {
+        Ok(place) => place,
+        Err(error) => {
+            report.fail(
+                AREA,
+                format!("{what} cannot be used: {error}"),
+                "check the URL and the credentials in the environment",
+            );
+            return None;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, place.read(object_digest(b"cipherloom doctor"))).await {
+        Ok(Ok(_)) => {
+            report.ok(AREA, format!("{what} can be reached"));
+            Some(place)
+        }
+        Ok(Err(error)) => {
+            report.fail(AREA, format!("{what}: {error}"), CHECK_PLACE);
+            None
+        }
+        Err(_) => {
+            report.fail(AREA, format!("{what} does not answer"), CHECK_PLACE);
+            None
+        }
+    }
 }
 
 /// Reads results of finished transactions: the newest ones, or all.

@@ -3,10 +3,13 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use cipherloom_coprocessor::system_clock;
-use cipherloom_store::{Database, MigrationState, PostgresConfig, PostgresDatabase, PostgresDiagnosis, SqliteStore, StoreError};
+use cipherloom_store::{
+    Database, MigrationState, ObjectsUrl, PostgresConfig, PostgresDatabase, PostgresDiagnosis, SqliteStore, StoreError,
+};
 
 use super::{
     PATIENCE,
+    ciphertexts::missing_directory,
     report::{Level, Report},
 };
 use crate::coprocessor::CoprocessorOptions;
@@ -65,7 +68,7 @@ pub(super) async fn check(options: &CoprocessorOptions, report: &mut Report) -> 
     if !check_schema(&database, report).await {
         return None;
     }
-    open_objects(database, options, report)
+    Some(open_objects(database, options))
 }
 
 async fn embedded(path: &Path, report: &mut Report) -> Option<Arc<dyn Database>> {
@@ -253,28 +256,12 @@ async fn check_schema(database: &PostgresDatabase, report: &mut Report) -> bool 
     false
 }
 
-/// Opens the place of ciphertexts, which may fail without the database failing.
-fn open_objects(database: PostgresDatabase, options: &CoprocessorOptions, report: &mut Report) -> Option<Arc<dyn Database>> {
-    let Some(url) = &options.ciphertext_store else {
-        return Some(Arc::new(database));
-    };
-    if !url.is_writable() {
-        report.fail(
-            AREA,
-            format!("--ciphertext-store {url} can only be read"),
-            "name the place that is published there",
-        );
-    }
-    match url.open() {
-        Ok(objects) => Some(Arc::new(database.with_objects(objects))),
-        Err(error) => {
-            report.fail(
-                AREA,
-                format!("the store of ciphertexts {url} cannot be used: {error}"),
-                "check the URL and the credentials in the environment",
-            );
-            Some(Arc::new(database))
-        }
+/// Opens the place of ciphertexts, which may fail without the database failing. What is wrong with it is said where places are looked at.
+fn open_objects(database: PostgresDatabase, options: &CoprocessorOptions) -> Arc<dyn Database> {
+    let place = options.ciphertext_store.as_ref().filter(|url| missing_directory(url).is_none());
+    match place.map(ObjectsUrl::open) {
+        Some(Ok(objects)) => Arc::new(database.with_objects(objects)),
+        _ => Arc::new(database),
     }
 }
 

@@ -199,6 +199,15 @@ fn work_that_failed_and_ciphertexts_that_are_gone_are_found() {
     let with_place = [worker.as_slice(), &["--ciphertext-store", &at]].concat();
     let visit = Visit::to(&url, &with_place);
     visit.expect("ok", "have their digests (1)");
+    visit.expect(
+        "ok",
+        "the store of ciphertexts file:// can be reached".replace("file://", &at).as_str(),
+    );
+    let nowhere = ["--ciphertext-store", "file:///nowhere/ciphertexts", "--mirror", &at];
+    let elsewhere = Visit::to(&url, &[worker.as_slice(), &nowhere].concat());
+    elsewhere.expect("fail", "there is no directory /nowhere/ciphertexts");
+    assert!(elsewhere.expect("warn", "is empty").contains("ciphertext publish"));
+    assert!(!Path::new("/nowhere").exists());
     assert!(visit.expect("warn", "no worker holds any of it").contains("--run-bg-worker"));
     assert!(
         Visit::to(&url, &worker)
