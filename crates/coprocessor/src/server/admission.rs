@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use cipherloom_telemetry::transaction;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tonic::{
@@ -19,12 +20,15 @@ use tonic::{
     body::Body,
     codegen::{BoxFuture, Service, http},
     server::NamedService,
+    transport::server::TlsConnectInfo,
 };
+use tracing::{Instrument as _, Span, error_span, field::Empty, info_span};
 
 use super::{
     authentication::{Authentication, Caller},
     config::ServerLimits,
     error::RequestError,
+    incoming::TenantConnection,
 };
 
 /// How many requests without a valid key are received at a time.
@@ -185,11 +189,16 @@ where
         if admission.places.is_closed() {
             return Box::pin(ready(Ok(Status::from(RequestError::Stopping).into_http())));
         }
-        Box::pin(async move {
-            let (place, admitted) = match admission.admit(request.headers()).await {
+        let span = span_of(request.uri().path(), request.headers());
+        let answering = async move {
+            let admitting = admission.admit(request.headers()).instrument(info_span!("authenticate"));
+            let (place, admitted) = match admitting.await {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(Status::from(error).into_http()),
             };
+            if admitted.0.is_ok() {
+                note_tenant(request.extensions());
+            }
             request.extensions_mut().insert(admitted);
             let answer = service.call(request).await?;
             Ok(answer.map(|body| {
@@ -198,7 +207,38 @@ where
                     frame
                 }))
             }))
-        })
+        };
+        Box::pin(answering.instrument(span))
+    }
+}
+
+/// Begins the span of a call, in the trace that its caller names. It is part of every line that is logged about the call, whatever is logged.
+fn span_of(path: &str, headers: &http::HeaderMap) -> Span {
+    let rpc = match path.rsplit('/').next().unwrap_or_default() {
+        "AsyncCompute" => "AsyncCompute",
+        "UploadInputs" => "UploadInputs",
+        "GetCiphertexts" => "GetCiphertexts",
+        "TrivialEncryptCiphertexts" => "TrivialEncryptCiphertexts",
+        _ => "unknown",
+    };
+    let span = error_span!(
+        "request",
+        otel.name = rpc,
+        otel.kind = "server",
+        rpc,
+        tenant = Empty,
+        items = Empty,
+        code = Empty
+    );
+    transaction::join_caller(&span, |header| headers.get(header)?.to_str().ok().map(str::to_owned));
+    span
+}
+
+/// Notes on the request's connection that a tenant uses it.
+fn note_tenant(extensions: &http::Extensions) {
+    let encrypted = extensions.get::<TlsConnectInfo<TenantConnection>>().map(TlsConnectInfo::get_ref);
+    if let Some(connection) = encrypted.or_else(|| extensions.get()) {
+        connection.is_used();
     }
 }
 

@@ -15,6 +15,7 @@ use cipherloom_rpc::fhevm::coprocessor::{
 };
 use cipherloom_store::NamedHandle;
 use futures_util::future::try_join_all;
+use tracing::{Instrument as _, info_span};
 
 use super::{authentication::Caller, error::RequestError, service::Service};
 use crate::{Coprocessor, CoprocessorError, Fault, admission::CheckedList};
@@ -33,7 +34,8 @@ impl Service {
         let checked = try_join_all(checks).await?;
         let mut upload_responses = Vec::with_capacity(checked.len());
         for (metadata, list) in checked {
-            upload_responses.push(admit(caller, &coprocessor, metadata, list).await?);
+            let admitting = admit(caller, &coprocessor, metadata, list);
+            upload_responses.push(admitting.instrument(info_span!("record")).await?);
         }
         Ok(InputUploadResponse { upload_responses })
     }
@@ -42,6 +44,7 @@ impl Service {
         let Upload { index, metadata, list } = upload;
         let checked = coprocessor
             .check_list(metadata, list)
+            .instrument(info_span!("verify", index))
             .await
             .map_err(|error| refused(index, error))?;
         let (count, maximum) = (checked.types.len(), self.shared.config.limits.handles_per_input);

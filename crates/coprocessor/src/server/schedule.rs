@@ -12,7 +12,7 @@ use cipherloom_primitives::Handle;
 use cipherloom_rpc::fhevm::coprocessor::{AsyncComputeRequest, GenericResponse};
 use cipherloom_store::{PushedWork, StoreError};
 use cipherloom_telemetry::transaction;
-use tracing::Span;
+use tracing::{Instrument as _, Span, info_span};
 
 use super::{
     authentication::Caller,
@@ -40,8 +40,9 @@ impl Service {
         let requested = Requested::read(&request.computations)?;
         drop(request);
         for _ in 0..ATTEMPTS {
-            let handles = names::resolve(&*caller.store, chain_id, &requested.names).await?;
-            let plan = requested.plan(chain_id, &handles)?;
+            let resolving = names::resolve(&*caller.store, chain_id, &requested.names);
+            let handles = resolving.instrument(info_span!("resolve")).await?;
+            let plan = info_span!("plan").in_scope(|| requested.plan(chain_id, &handles))?;
             let name_of = |handle| requested.name_of(handle, &handles);
             check_inputs(caller, &plan, name_of).await?;
             match self.offer(caller, &plan, name_of).await? {
@@ -67,7 +68,8 @@ impl Service {
                 max_pending: caller.tenant.limits.max_pending_transactions,
             };
             let start = SystemTime::now();
-            match caller.store.record_pushed(caller.tenant.chain_id, &work).await {
+            let recording = caller.store.record_pushed(caller.tenant.chain_id, &work);
+            match recording.instrument(info_span!("record")).await {
                 Ok(()) => {
                     tracing::debug!(transactions = work.transactions.len(), "recorded");
                     transaction::link(&Span::current(), work.transactions.iter().map(|recorded| &recorded.hash.0));

@@ -15,6 +15,7 @@ use cipherloom_primitives::{
 use cipherloom_rpc::fhevm::coprocessor::{FetchedCiphertext, GetCiphertextBatch, GetCiphertextResponse, GetCiphertextSingleResponse};
 use cipherloom_store::{CiphertextHead, HandleState, StoredCiphertext};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tracing::{Instrument as _, info_span};
 
 use super::{answers::Served, authentication::Caller, error::RequestError, names, service::Service};
 use crate::{Coprocessor, CoprocessorError};
@@ -39,7 +40,7 @@ impl Service {
         let handles = names::resolve(&*caller.store, caller.tenant.chain_id, &distinct).await?;
         let asked = distinct.into_iter().zip(handles);
         let asked: Vec<Asked> = asked.filter_map(|(name, handle)| Some((name, handle?))).collect();
-        let found = self.find(caller, asked).await?;
+        let found = self.find(caller, asked).instrument(info_span!("find")).await?;
         let times_asked = batch.handles.iter().filter_map(|name| found.get(name));
         self.check_size(times_asked.map(|answer| answer.ciphertext_bytes.len()).sum())?;
         let responses = batch.handles.into_iter().map(|handle| GetCiphertextSingleResponse {

@@ -6,10 +6,9 @@ use cipherloom_rpc::fhevm::coprocessor::{
     AsyncComputeRequest, GenericResponse, GetCiphertextBatch, GetCiphertextResponse, InputUploadBatch, InputUploadResponse,
     TrivialEncryptBatch, fhevm_coprocessor_server::FhevmCoprocessor,
 };
-use cipherloom_telemetry::transaction;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
-use tracing::Instrument as _;
+use tracing::Span;
 
 use super::{admission::Admitted, answers::AnswerCache, authentication::Caller, config::ServerConfig, error::RequestError};
 use crate::{Coprocessor, Tenancy, metrics::Method};
@@ -40,44 +39,34 @@ impl Service {
     /// Answers a request: refuses it if it is too large, then if nobody knows who asks, and notes how it went.
     async fn answer<T, A>(
         &self,
-        (method, rpc): (Method, &'static str),
+        method: Method,
         request: Request<T>,
         check: impl FnOnce(&Self, &T) -> Result<usize, RequestError>,
         work: impl AsyncFnOnce(&Self, &Caller, T) -> Result<A, RequestError>,
     ) -> Result<Response<A>, Status> {
         let in_progress = self.shared.tenancy.options().coprocessors.metrics.requests().begin(method);
-        let span = tracing::info_span!(
-            "request",
-            otel.name = rpc,
-            tenant = tracing::field::Empty,
-            items = tracing::field::Empty
-        );
-        transaction::join_caller(&span, |header| {
-            let value = request.metadata().get(header)?;
-            value.to_str().ok().map(str::to_owned)
-        });
         let answered = async {
             let items = check(self, request.get_ref())?;
             let caller = Admitted::caller(&request)?;
-            tracing::Span::current()
-                .record("tenant", caller.tenant.name.as_str())
-                .record("items", items);
+            // The span of the call, which was begun when it was admitted.
+            Span::current().record("tenant", caller.tenant.name.as_str()).record("items", items);
             let answer = tokio::select! {
                 answer = work(self, &caller, request.into_inner()) => answer?,
                 () = self.shared.stopped.cancelled() => return Err(RequestError::Stopping),
             };
             Ok((answer, items))
         };
-        match answered.instrument(span.clone()).await {
+        match answered.await {
             Ok((answer, items)) => {
                 in_progress.succeeded(items);
                 Ok(Response::new(answer))
             }
             Err(error) => {
-                let _inside = span.enter();
                 tracing::debug!(%error, "a request was refused");
                 let status = Status::from(error);
-                in_progress.failed(label(status.code()));
+                let code = label(status.code());
+                Span::current().record("code", code);
+                in_progress.failed(code);
                 Err(status)
             }
         }
@@ -89,25 +78,25 @@ impl FhevmCoprocessor for Service {
     async fn async_compute(&self, request: Request<AsyncComputeRequest>) -> Result<Response<GenericResponse>, Status> {
         let check = |service: &Self, request: &AsyncComputeRequest| service.check_scheduled(request.computations.len());
         let work = async |service: &Self, caller: &Caller, request: AsyncComputeRequest| service.schedule(caller, request).await;
-        Box::pin(self.answer((Method::AsyncCompute, "AsyncCompute"), request, check, work)).await
+        Box::pin(self.answer(Method::AsyncCompute, request, check, work)).await
     }
 
     async fn upload_inputs(&self, request: Request<InputUploadBatch>) -> Result<Response<InputUploadResponse>, Status> {
         let check = |service: &Self, request: &InputUploadBatch| service.check_uploaded(request.input_ciphertexts.len());
         let work = async |service: &Self, caller: &Caller, request: InputUploadBatch| service.upload(caller, request).await;
-        Box::pin(self.answer((Method::UploadInputs, "UploadInputs"), request, check, work)).await
+        Box::pin(self.answer(Method::UploadInputs, request, check, work)).await
     }
 
     async fn get_ciphertexts(&self, request: Request<GetCiphertextBatch>) -> Result<Response<GetCiphertextResponse>, Status> {
         let check = |service: &Self, request: &GetCiphertextBatch| service.check_asked_for(request.handles.len());
         let work = async |service: &Self, caller: &Caller, request: GetCiphertextBatch| service.serve(caller, request).await;
-        Box::pin(self.answer((Method::GetCiphertexts, "GetCiphertexts"), request, check, work)).await
+        Box::pin(self.answer(Method::GetCiphertexts, request, check, work)).await
     }
 
     async fn trivial_encrypt_ciphertexts(&self, request: Request<TrivialEncryptBatch>) -> Result<Response<GenericResponse>, Status> {
         let check = |service: &Self, request: &TrivialEncryptBatch| service.check_scheduled(request.values.len());
         let work = async |service: &Self, caller: &Caller, request: TrivialEncryptBatch| service.encrypt(caller, request).await;
-        Box::pin(self.answer((Method::TrivialEncrypt, "TrivialEncryptCiphertexts"), request, check, work)).await
+        Box::pin(self.answer(Method::TrivialEncrypt, request, check, work)).await
     }
 }
 

@@ -13,6 +13,7 @@ use cipherloom_primitives::{
 };
 use cipherloom_rpc::fhevm::coprocessor::{GenericResponse, TrivialEncryptBatch};
 use cipherloom_store::{NamedHandle, StoreError, StoredCiphertext};
+use tracing::{Instrument as _, info_span};
 
 use super::{
     authentication::Caller,
@@ -45,10 +46,11 @@ impl Service {
             .filter(|(_, known)| !known)
             .map(|(value, _)| value)
             .collect();
-        let ciphertexts = encrypted(&coprocessor, new.iter().map(|(_, value)| *value).collect()).await?;
+        let encrypting = encrypted(&coprocessor, new.iter().map(|(_, value)| *value).collect());
+        let ciphertexts = encrypting.instrument(info_span!("encrypt")).await?;
         // Names first: one without a ciphertext is as good as none, whereas nobody could ask for a ciphertext without its name.
         name(caller, &new).await?;
-        caller.store.add_ciphertexts(&ciphertexts).await?;
+        caller.store.add_ciphertexts(&ciphertexts).instrument(info_span!("record")).await?;
         coprocessor.notify_change();
         Ok(done())
     }
