@@ -242,6 +242,7 @@ mod tests {
                 (Kind::Number, _) => "17".to_owned(),
                 (Kind::Text, parsed) if parsed == TypeId::of::<std::net::SocketAddr>() => "\"127.0.0.1:17\"".to_owned(),
                 (Kind::Text, _) if name == "schedule" => "\"LOOP\"".to_owned(),
+                (Kind::Text, parsed) if parsed == TypeId::of::<cipherloom_store::ObjectsUrl>() => "\"s3://bucket/prefix\"".to_owned(),
                 (Kind::Text, _) => "\"some text\"".to_owned(),
             };
             for name in [name.to_owned(), name.replace('-', "_")] {

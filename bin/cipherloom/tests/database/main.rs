@@ -5,6 +5,7 @@
     reason = "in a test, a panic is how a failure is reported"
 )]
 
+mod ciphertexts;
 mod computations;
 mod doctor;
 mod first_steps;

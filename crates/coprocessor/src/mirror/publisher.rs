@@ -78,6 +78,14 @@ impl Publisher {
     /// The first failure of a value, after all others were tried; [`MirrorError::Place`] if the database or the manifest fail. A value that
     /// failed is tried again by the next call.
     pub async fn publish(&self, at_most_batches: usize) -> Result<Published, MirrorError> {
+        let published = self.publish_claimed(at_most_batches).await;
+        if !matches!(published, Ok(Published { busy: true, .. })) {
+            self.release().await?;
+        }
+        published
+    }
+
+    async fn publish_claimed(&self, at_most_batches: usize) -> Result<Published, MirrorError> {
         let mut request = PublicationRequest {
             chain_id: self.chain_id,
             after: None,
@@ -131,10 +139,10 @@ impl Publisher {
         }
     }
 
-    /// Ends this process's claim, so that another one can go on at once.
+    /// Ends this process's claim, if it has one, so that another one can go on at once. If the database fails, the claim ends by its time.
     ///
     /// # Errors
-    /// [`MirrorError::Place`] if the database fails; then the claim ends by its time.
+    /// [`MirrorError::Place`] if the database fails.
     pub async fn release(&self) -> Result<(), MirrorError> {
         self.claim(Duration::ZERO).await?;
         Ok(())

@@ -221,6 +221,19 @@ mod tests {
     }
 
     #[test]
+    fn the_known_answer_of_the_documentation_is_right() {
+        let document = include_str!("../../../../docs/mirror.md");
+        let record = record();
+        let attested = ciphertext_attestation_digest(record.handle, record.key_set_id, record.digest);
+        let words = [B256::repeat_byte(1), record.key_set_id, record.digest, attested];
+        let mut values: Vec<String> = words.iter().map(|word| format!("{word:#x}")).collect();
+        values.extend([record.signer.to_string(), record.handle.to_string(), record.signature.to_string()]);
+        for value in values {
+            assert!(document.contains(&format!("`{value}`")), "docs/mirror.md lacks {value}");
+        }
+    }
+
+    #[test]
     fn names_are_those_of_the_layout() {
         let name = CiphertextRecord::document_name(handle(0xab), Address::repeat_byte(0xcd));
         let digits = handle(0xab).to_string();

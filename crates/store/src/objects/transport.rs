@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector as TcpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use object_store::{
     ClientConfigKey, ClientOptions, HeaderValue,
@@ -66,7 +66,7 @@ impl Transport {
             tls.https_only().enable_http1().wrap_connector(tcp)
         };
         Ok(HttpClient::new(Service {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector),
             request_limit: self.request_limit,
         }))
     }
