@@ -114,9 +114,9 @@ impl CoprocessorServer {
             config,
         });
         let (router, health) = routes(&shared, &admission).await?;
-        let connections = incoming::incoming(listener, shared.config.limits.connections);
+        let connections = incoming::incoming(listener, shared.config.limits.connections, shared.config.stranger_patience);
         let server = tokio::spawn(router.serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned()));
-        let watch = health.watch(database, shared.config.health_interval, stop.clone());
+        let watch = health.clone().watch(database, shared.config.health_interval, stop.clone());
         if shared.config.tls.is_none() && !address.ip().is_loopback() {
             tracing::warn!(%address, "connections are not encrypted: API keys can be read on the network");
         }
@@ -125,6 +125,7 @@ impl CoprocessorServer {
             address,
             drain_timeout: shared.config.drain_timeout,
             admission,
+            health,
             stop,
             abort,
             server,
@@ -177,6 +178,7 @@ async fn routes(shared: &Arc<Shared>, admission: &Admission) -> Result<(Router, 
 pub struct ServerHandle {
     address: SocketAddr,
     admission: Admission,
+    health: Health,
     stop: CancellationToken,
     abort: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -203,6 +205,8 @@ impl ServerHandle {
     /// # Errors
     /// [`ServerError::Server`] if the server had stopped by itself.
     pub async fn shutdown(mut self) -> Result<(), ServerError> {
+        // First, so that who watches it learns of it before the connection is closed.
+        self.health.set(false).await;
         self.stop.cancel();
         let _ = (&mut self.watch).await;
         let answered = async {

@@ -2,12 +2,12 @@
 //!
 //! A request carries `authorization: Bearer <API key>`. The database knows the digest of each key; what it says counts for a few seconds, so that a
 //! busy tenant does not ask it for every request, and a key that was replaced ends soon. Digests are compared in constant time. Unknown keys are
-//! not remembered, and few are looked up at a time: who guesses keys waits for other guesses.
+//! not remembered, and few are looked up at a time: who guesses keys waits for other guesses, and tenants who were here before do not.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,8 +21,10 @@ use super::error::RequestError;
 
 /// How many keys are remembered.
 const REMEMBERED_KEYS: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not zero");
-/// How many keys are looked up at a time.
+/// How many keys are looked up at a time, of those that were known before and of others.
 const LOOKUPS: usize = 4;
+/// How many others may wait.
+const WAITING: usize = 256;
 
 /// A tenant that asks for something.
 #[derive(Clone)]
@@ -38,13 +40,26 @@ pub(super) struct Authentication {
     /// By a keyed hash of the digest, so that finding an entry does not compare digests.
     remembered: Mutex<LruCache<u64, Remembered>>,
     hasher: RandomState,
+    /// For keys that were known before.
+    returning: Semaphore,
     lookups: Semaphore,
+    waiting: Semaphore,
 }
 
 struct Remembered {
     digest: ApiKeyDigest,
     until: Instant,
     caller: Arc<Caller>,
+}
+
+/// What is remembered of a key.
+enum Remembrance {
+    /// Whose it is.
+    Current(Arc<Caller>),
+    /// That it was somebody's, some time ago.
+    Former,
+    /// Nothing.
+    Unknown,
 }
 
 impl Authentication {
@@ -54,24 +69,34 @@ impl Authentication {
             lifetime,
             remembered: Mutex::new(LruCache::new(REMEMBERED_KEYS)),
             hasher: RandomState::new(),
+            returning: Semaphore::new(LOOKUPS),
             lookups: Semaphore::new(LOOKUPS),
+            waiting: Semaphore::new(WAITING),
         }
     }
 
     /// Finds the tenant whose key a request carries.
     pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, RequestError> {
         let digest = api_key(headers).ok_or(RequestError::Unauthenticated)?.digest();
-        if let Some(caller) = self.remembered(&digest) {
-            return Ok(caller);
-        }
-        let _turn = self.lookups.acquire().await.map_err(|_| RequestError::Stopping)?;
+        let before = match self.remembered(&digest) {
+            Remembrance::Current(caller) => return Ok(caller),
+            other => other,
+        };
+        let (turns, _waiting) = match before {
+            Remembrance::Former => (&self.returning, None),
+            _ => (&self.lookups, Some(self.waiting.try_acquire().map_err(|_| RequestError::Busy)?)),
+        };
+        let _turn = turns.acquire().await.map_err(|_| RequestError::Stopping)?;
         // Another request of the tenant may have looked meanwhile.
-        if let Some(caller) = self.remembered(&digest) {
+        if let Remembrance::Current(caller) = self.remembered(&digest) {
             return Ok(caller);
         }
         // From before the question: what changes while it is answered is not missed for longer.
         let until = Instant::now() + self.lifetime;
-        let tenant = self.database.tenant_with_key(digest).await?.ok_or(RequestError::Unauthenticated)?;
+        let Some(tenant) = self.database.tenant_with_key(digest).await? else {
+            self.kept().pop(&self.place(&digest));
+            return Err(RequestError::Unauthenticated);
+        };
         let caller = Arc::new(Caller {
             store: self.database.store(&tenant),
             tenant,
@@ -81,24 +106,22 @@ impl Authentication {
             until,
             caller: Arc::clone(&caller),
         };
-        let place = self.place(&digest);
-        self.remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(place, remembered);
+        self.kept().put(self.place(&digest), remembered);
         Ok(caller)
     }
 
-    fn remembered(&self, digest: &ApiKeyDigest) -> Option<Arc<Caller>> {
-        let place = self.place(digest);
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = remembered.get(&place)?;
-        if Instant::now() >= found.until {
-            remembered.pop(&place);
-            return None;
+    fn remembered(&self, digest: &ApiKeyDigest) -> Remembrance {
+        let mut kept = self.kept();
+        match kept.get(&self.place(digest)) {
+            Some(found) if !bool::from(found.digest.as_bytes().ct_eq(digest.as_bytes())) => Remembrance::Unknown,
+            Some(found) if Instant::now() < found.until => Remembrance::Current(Arc::clone(&found.caller)),
+            Some(_) => Remembrance::Former,
+            None => Remembrance::Unknown,
         }
-        let same = bool::from(found.digest.as_bytes().ct_eq(digest.as_bytes()));
-        same.then(|| Arc::clone(&found.caller))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, LruCache<u64, Remembered>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self, digest: &ApiKeyDigest) -> u64 {

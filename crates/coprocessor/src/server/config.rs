@@ -35,7 +35,7 @@ pub struct ServerLimits {
     pub requests: usize,
     /// How many of them may be of one tenant.
     pub requests_per_tenant: usize,
-    /// How many connections are open at a time. More wait.
+    /// How many connections are open at a time. More wait, and connections that no tenant uses then make room.
     pub connections: usize,
 }
 
@@ -110,6 +110,8 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// How long an API key counts after it was looked up: one that was replaced, or whose tenant was disabled, ends within this time.
     pub api_key_lifetime: Duration,
+    /// How long a connection may be open without a tenant's request when there is no room for others.
+    pub stranger_patience: Duration,
     /// How often the database is asked whether it is there.
     pub health_interval: Duration,
     /// The clock that requests are dated with.
@@ -127,6 +129,7 @@ impl ServerConfig {
             request_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(30),
             api_key_lifetime: Duration::from_secs(5),
+            stranger_patience: Duration::from_secs(10),
             health_interval: Duration::from_secs(2),
             clock: system_clock(),
         }

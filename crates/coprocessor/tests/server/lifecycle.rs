@@ -175,3 +175,45 @@ async fn health_follows_the_database() {
     postgres.start_again().unwrap();
     tokio::time::timeout(patience, becomes(ServingStatus::Serving)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_health_learns_that_the_server_stops() {
+    let bench = Bench::new(Kind::Sqlite).await;
+    let request = HealthCheckRequest {
+        service: SERVICE.to_owned(),
+    };
+    let mut watched = HealthClient::new(bench.channel.clone()).watch(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let stopped = tokio::spawn(bench.handle.shutdown());
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    stopped.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_no_tenant_uses_make_room() {
+    let bench = Bench::with(Kind::Sqlite, clear_keys(), |config| {
+        config.limits.connections = 3;
+        config.stranger_patience = Duration::from_millis(100);
+    })
+    .await;
+    bench.fetch(&[]).await.unwrap();
+    let address = bench.handle.address();
+    // Two take the places that are left; the third waits, and so makes them go.
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let ask = async {
+        let channel = endpoint.connect().await.unwrap();
+        let mut client = cipherloom_rpc::fhevm::coprocessor::fhevm_coprocessor_client::FhevmCoprocessorClient::new(channel);
+        client.async_compute(with_key(&bench.key, AsyncComputeRequest::default())).await
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(20), ask)
+        .await
+        .expect("there should be room");
+    assert!(answer.is_ok(), "{answer:?}");
+    // The tenant's own connection was not closed.
+    bench.fetch(&[]).await.unwrap();
+    drop(strangers);
+}
