@@ -136,13 +136,20 @@ impl Tenancy {
         Ok(self.assemble(tenant, &keys, engine))
     }
 
-    /// Returns the coprocessor of a tenant if it is there without waiting for anything.
+    /// Returns the coprocessor of a tenant if it is there without waiting for anything. Its keys may be of twice the
+    /// [`TenancyOptions::key_check_interval`] before, so that they can be looked at again meanwhile: see [`Self::keys_are_due`].
     #[must_use]
     pub fn coprocessor_now(&self, tenant: &Tenant) -> Option<Coprocessor> {
-        let keys = self.keys_now(tenant)?;
+        let keys = self.keys_since(tenant, self.inner.options.key_check_interval.saturating_mul(2))?;
         let engine = self.inner.engines.get(keys.id)?;
         self.inner.options.metrics().caches().key_set(KeySetLoad::Held);
         Some(self.assemble(tenant, &keys, engine))
+    }
+
+    /// Says whether a tenant's keys are to be looked at again, which [`Self::coprocessor`] does.
+    #[must_use]
+    pub fn keys_are_due(&self, tenant: &Tenant) -> bool {
+        self.keys_since(tenant, self.inner.options.key_check_interval).is_none()
     }
 
     /// Returns which keys a tenant has, without reading them.
@@ -150,7 +157,7 @@ impl Tenancy {
     /// # Errors
     /// As [`Self::coprocessor`].
     pub async fn keys_of(&self, tenant: &Tenant) -> Result<TenantKeys, CoprocessorError> {
-        if let Some(keys) = self.keys_now(tenant) {
+        if let Some(keys) = self.keys_since(tenant, self.inner.options.key_check_interval) {
             return Ok(keys);
         }
         let current = self.inner.database.key_sets_of(tenant.id).await?.into_iter().next();
@@ -162,10 +169,11 @@ impl Tenancy {
         Ok(keys)
     }
 
-    fn keys_now(&self, tenant: &Tenant) -> Option<TenantKeys> {
+    /// Returns the keys of a tenant if they were looked at within this time.
+    fn keys_since(&self, tenant: &Tenant, at_most: Duration) -> Option<TenantKeys> {
         let seats = self.seats();
         let (checked, keys) = seats.get(&tenant.id)?.keys.as_ref()?;
-        (checked.elapsed() < self.inner.options.key_check_interval).then(|| keys.clone())
+        (checked.elapsed() < at_most).then(|| keys.clone())
     }
 
     /// Reads the manifest of a key set and decides whether it may be used.

@@ -250,6 +250,8 @@ struct Floor<'a> {
     /// Keys that are being read.
     opening: JoinSet<(TenantId, Result<Coprocessor, CoprocessorError>)>,
     opening_for: HashSet<TenantId>,
+    /// Those of them that cannot be served before. Others are only looked at again.
+    waiting: HashSet<TenantId>,
     /// Coprocessors that were opened for the next look.
     opened: HashMap<TenantId, Coprocessor>,
     /// Tenants whose keys could not be used, until they are tried again.
@@ -290,6 +292,7 @@ impl<'a> Floor<'a> {
             tenants_until: None,
             opening: JoinSet::new(),
             opening_for: HashSet::new(),
+            waiting: HashSet::new(),
             opened: HashMap::new(),
             barred: HashMap::new(),
             next: HashMap::new(),
@@ -394,7 +397,7 @@ impl<'a> Floor<'a> {
         self.barred.retain(|_, until| *until > now);
         let served = self.tenants.values().filter(|tenant| !tenant.disabled).map(|tenant| tenant.id);
         served
-            .filter(|tenant| !self.barred.contains_key(tenant) && !self.opening_for.contains(tenant))
+            .filter(|tenant| !self.barred.contains_key(tenant) && !self.waiting.contains(tenant))
             .collect()
     }
 
@@ -404,14 +407,16 @@ impl<'a> Floor<'a> {
         if let Some(opened) = self.opened.get(&id) {
             return Some(opened.clone());
         }
-        if let Some(ready) = self.workers.tenancy.coprocessor_now(tenant) {
-            return Some(ready);
-        }
-        if self.opening_for.insert(id) {
-            let (tenancy, tenant) = (self.workers.tenancy.clone(), tenant.clone());
+        let tenancy = &self.workers.tenancy;
+        let ready = tenancy.coprocessor_now(tenant);
+        if (ready.is_none() || tenancy.keys_are_due(tenant)) && self.opening_for.insert(id) {
+            let (tenancy, tenant) = (tenancy.clone(), tenant.clone());
             self.opening.spawn(async move { (id, tenancy.coprocessor(&tenant).await) });
         }
-        None
+        if ready.is_none() {
+            self.waiting.insert(id);
+        }
+        ready
     }
 
     /// Reads the tenants if it is time, or if one was hinted at that is not known.
@@ -494,14 +499,18 @@ impl<'a> Floor<'a> {
             }
             Event::Opened(tenant, opened) => {
                 self.opening_for.remove(&tenant);
+                let waited = self.waiting.remove(&tenant);
                 match opened {
+                    // It may be of other keys than before.
                     Ok(coprocessor) => {
                         self.opened.insert(tenant, coprocessor);
                     }
                     Err(error) => self.bar(tenant, &error),
                 }
-                self.due = self.due.or(Some(Reason::Hint));
-                self.quiet_until = Instant::now();
+                if waited {
+                    self.due = self.due.or(Some(Reason::Hint));
+                    self.quiet_until = Instant::now();
+                }
             }
         }
     }

@@ -41,22 +41,27 @@ async fn tenants_with_work_get_equal_shares() {
             .record(tenant, 1, (0..EACH).map(|number| sum(tenant, number)).collect())
             .await;
     }
-    let tenancy = deployment.tenancy(|_| {});
+    // Keys that are looked at again all the time would be what is measured.
+    let tenancy = deployment.tenancy(|options| options.key_check_interval = Duration::from_secs(10));
     for tenant in &deployment.tenants {
         // What is measured is not who reads its keys first.
         tenancy.coprocessor(tenant).await.unwrap();
     }
     let running = deployment.start(&tenancy, |options| options.concurrent = 6);
     let mut statistics = running.workers.statistics();
-    tokio::time::timeout(PATIENCE, statistics.wait_for(|statistics| statistics.ended >= 450))
+    tokio::time::timeout(PATIENCE, statistics.wait_for(|statistics| statistics.ended >= 300))
         .await
         .unwrap()
         .unwrap();
+    // What is counted stands still meanwhile.
+    deployment.faults.hang("finish_transaction");
+    tokio::time::timeout(PATIENCE, deployment.faults.wait_until_hung(6)).await.unwrap();
     let mut done = Vec::new();
     for tenant in &deployment.tenants {
         done.push(EACH - deployment.pending(tenant).await);
     }
     let (least, most) = (*done.iter().min().unwrap(), *done.iter().max().unwrap());
+    deployment.faults.release();
     assert!(least * 3 > most * 2, "{done:?}");
     deployment.until_all_done().await;
     running.stop().await;
