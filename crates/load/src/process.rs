@@ -71,6 +71,7 @@ pub struct Deployment {
     database_url: String,
     directory: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Deployment {
@@ -87,7 +88,15 @@ impl Deployment {
             database_url: database_url.to_owned(),
             directory: directory.to_owned(),
             arguments: Vec::new(),
+            environment: Vec::new(),
         })
+    }
+
+    /// Sets a variable of the environment for every process that is started from now on.
+    #[must_use]
+    pub fn with_environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Adds arguments for every process that is started from now on.
@@ -117,6 +126,7 @@ impl Deployment {
             command.env_remove(name);
         });
         command.env("DATABASE_URL", &self.database_url).args(arguments).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
