@@ -93,7 +93,7 @@ pub(super) async fn run(options: &PublishOptions) -> Result<()> {
             .collect();
         println!(
             "{}",
-            json!({ "mirror": options.mirror.to_string(), "signer": address, "tenants": tenants })
+            json!({ "mirror": options.mirror.to_string(), "signer": address.to_checksum(None), "tenants": tenants })
         );
         return Ok(());
     }

@@ -88,7 +88,7 @@ impl Report {
             "sizeBytes": self.size_bytes,
             "digestVerified": true,
             "signatureVerified": self.signature.is_some(),
-            "signer": self.signature.as_ref().map(|signature| signature.signer),
+            "signer": self.signature.as_ref().map(|signature| signature.signer.to_checksum(None)),
             "signerExpected": self.signature.as_ref().map(|signature| signature.expected),
             "engineVersion": self.engine_version,
             "file": file.map(|path| path.display().to_string()),
