@@ -28,8 +28,9 @@ pub(super) async fn record(store: &PostgresStore, chain_id: u64, work: &PushedWo
     let mut transaction = store.begin().await?;
     order_waits(&mut transaction, store.tenant).await?;
     let (newest, pending) = before(&mut transaction, store.tenant).await?;
-    work.check_backlog(pending)?;
+    // First, so that what is sent again is not refused for want of room.
     refuse_known_outputs(&mut transaction, store.tenant, work).await?;
+    work.check_backlog(pending)?;
     let awaited = awaited(&mut transaction, store.tenant, &work.outside()).await?;
 
     let block = work.block_after(newest.as_ref());

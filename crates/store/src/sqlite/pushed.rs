@@ -21,12 +21,13 @@ pub(super) async fn record(writer: &SqlitePool, chain_id: u64, work: &PushedWork
     }
     let mut transaction = begin(writer).await?;
     let newest = newest(&mut transaction, chain).await?;
-    if work.max_pending.is_some() {
-        work.check_backlog(pending(&mut transaction, chain).await?)?;
-    }
     let known = listed(&mut transaction, chain, work.outputs().collect(), true).await?;
     if !known.is_empty() {
         return Err(StoreError::KnownHandles(known));
+    }
+    // After what is known, so that what is sent again is not refused for want of room.
+    if work.max_pending.is_some() {
+        work.check_backlog(pending(&mut transaction, chain).await?)?;
     }
     let unknown = listed(&mut transaction, chain, work.outside(), false).await?;
     if !unknown.is_empty() {
