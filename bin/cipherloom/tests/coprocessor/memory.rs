@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// How much more memory ten tenants may take than two with the same key sets. If each had its own, it would be four times as much more.
-const BOUND: f64 = 1.25;
+/// Not 1: ten tenants have more transactions under way at a time, and what these needed stays with the allocator for a while.
+const BOUND: f64 = 1.5;
 
 /// The second of two real key sets. At reduced scale it is one without security, because making another real one takes a minute: most of the memory
 /// is then that of the first, which half of the tenants share, so that the comparison means the same.
