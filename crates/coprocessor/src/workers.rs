@@ -259,6 +259,8 @@ struct Floor<'a> {
     /// What to lease first.
     next: HashMap<TenantId, Vec<TransactionNumber>>,
     served_last: Option<TenantId>,
+    /// How many transactions of each tenant were begun, about.
+    begun: HashMap<TenantId, u64>,
     /// Whether there is a reason to look, and whether a hint is one.
     due: Option<Reason>,
     /// No look before this time.
@@ -297,6 +299,7 @@ impl<'a> Floor<'a> {
             barred: HashMap::new(),
             next: HashMap::new(),
             served_last: None,
+            begun: HashMap::new(),
             due: Some(Reason::Poll),
             quiet_until: now,
             poll_at: now,
@@ -360,7 +363,8 @@ impl<'a> Floor<'a> {
             }
             let now_ms = (tenancy.options().coprocessors.clock)();
             let turns = tenancy.database().tenants_by_turn(&among, self.served_last, now_ms).await?;
-            let shares = self.slots.shares(&turns, self.workers.options.batch.max(1));
+            let mut shares = self.slots.shares(&turns, self.workers.options.batch.max(1));
+            self.order_by_begun(&mut shares);
             let mut leased_now = 0;
             for (tenant, share) in shares {
                 let Some(coprocessor) = self.coprocessor(tenant) else { continue };
@@ -384,7 +388,22 @@ impl<'a> Floor<'a> {
         Ok(begun)
     }
 
+    /// Lets those begin first of whom fewer transactions were begun. Short transactions that are begun first end before the next look, so that without this
+    /// one tenant can be ahead in every look and get more done in the same number of slots.
+    fn order_by_begun(&mut self, shares: &mut [(TenantId, usize)]) {
+        let begun = |tenant: &TenantId| self.begun.get(tenant).copied().unwrap_or_default();
+        let most = shares.iter().map(|(tenant, _)| begun(tenant)).max().unwrap_or_default();
+        // Who had no work for a while does not make up for it.
+        let least = most.saturating_sub(self.workers.options.concurrent as u64);
+        for (tenant, _) in shares.iter() {
+            let begun = self.begun.entry(*tenant).or_default();
+            *begun = (*begun).max(least);
+        }
+        shares.sort_by_key(|(tenant, _)| self.begun.get(tenant).copied());
+    }
+
     fn begin(&mut self, tenant: TenantId, coprocessor: &Coprocessor, transaction: LeasedTransaction) {
+        *self.begun.entry(tenant).or_default() += 1;
         let (coprocessor, abort) = (coprocessor.clone(), self.abort.clone());
         let task = self.under_way.spawn(async move { coprocessor.process(transaction, &abort).await });
         self.tenant_of.insert(task.id(), tenant);
@@ -435,6 +454,7 @@ impl<'a> Floor<'a> {
             self.workers.tenancy.options().coprocessors.metrics.forget_tenant(&gone.name);
         }
         self.tenants = tenants.into_iter().map(|tenant| (tenant.id, tenant)).collect();
+        self.begun.retain(|tenant, _| self.tenants.contains_key(tenant));
         self.tenants_until = Some(now + self.workers.options.polling_interval);
         Ok(())
     }
