@@ -1,6 +1,6 @@
 //! Log lines, and what else a process tells as it goes.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -56,7 +56,10 @@ impl Telemetry {
             Some(service) => TraceExport::from_environment(service)?,
             None => None,
         };
-        let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+        // Colours are for people, not for files and journals.
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal());
         let lines: Box<dyn Layer<Registry> + Send + Sync> = match options.format {
             LogFormat::Text => lines.with_filter(filter).boxed(),
             LogFormat::Json => lines.json().with_filter(filter).boxed(),

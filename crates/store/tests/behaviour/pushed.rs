@@ -272,7 +272,10 @@ pub(crate) async fn work_beyond_the_backlog_is_refused_until_there_is_room(store
     store.record_pushed(CHAIN, &limited(&[4])).await.unwrap_err();
     // What is known needs no room.
     let error = store.record_pushed(CHAIN, &limited(&[1, 4])).await.unwrap_err();
-    assert!(matches!(&error, StoreError::KnownHandles(known) if *known == [handle(1)]), "{error}");
+    assert!(
+        matches!(&error, StoreError::KnownHandles(known) if *known == [handle(1)]),
+        "{error}"
+    );
     let leased = store.lease_transactions(&request("worker", NOW_MS, 2)).await.unwrap();
     finish(store.as_ref(), &leased[0]).await;
     fail(store.as_ref(), &leased[1]).await;

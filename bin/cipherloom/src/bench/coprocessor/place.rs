@@ -187,6 +187,10 @@ impl Place {
     }
 }
 
+/// How often workers are asked how far they are. Answering takes them about a millisecond of the CPU time that is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Look(pub(super) Duration);
+
 /// Servers and workers with one backlog: embedded, the server becomes the worker too.
 pub(super) struct Crew {
     /// What computes.
@@ -235,7 +239,7 @@ impl Crew {
     ///
     /// # Errors
     /// If a worker ends, or nothing is published for minutes.
-    pub(super) async fn until_published(&mut self, transactions: f64, bar: &indicatif::ProgressBar) -> Result<()> {
+    pub(super) async fn until_published(&mut self, transactions: f64, look: Look, bar: &indicatif::ProgressBar) -> Result<()> {
         let (mut last, mut moved) = (0.0, std::time::Instant::now());
         loop {
             let published = self.metric("coprocessor_work_items_processed")?;
@@ -253,7 +257,7 @@ impl Crew {
             }
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
             bar.set_position(published as u64);
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(look.0).await;
         }
     }
 

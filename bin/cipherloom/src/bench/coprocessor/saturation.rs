@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use cipherloom_load::{Ledger, Process, Role, Shape, Traffic, Value};
-use cipherloom_primitives::{Address, FheType, input::InputMetadata};
+use cipherloom_load::{Ledger, Process, Random, Role, Shape, TenantClient, Traffic, Value, transaction::Transaction};
+use cipherloom_primitives::{Address, FheType, U256, input::InputMetadata};
+use cipherloom_rpc::fhevm::{common::FheOperation, coprocessor::AsyncComputeRequest};
 use serde_json::json;
 
 use super::{
     Finding, bar, float, megabytes,
     options::CoprocessorBenchOptions,
-    place::{Crew, Place},
+    place::{Crew, Look, Place},
 };
 
 /// How many transfers come before what is measured: keys are read, connections and caches are filled.
@@ -18,6 +19,9 @@ const WARM_UP: usize = 2;
 
 /// How many values an input list of 64-bit numbers has room for.
 const LIST: usize = 32;
+
+/// How often workers are asked how far they are.
+const LOOK: Look = Look(Duration::from_secs(1));
 
 /// How long no result may appear: real ones take their time on a busy machine.
 const STALL: Duration = Duration::from_secs(900);
@@ -43,28 +47,32 @@ pub(super) async fn measure(options: &CoprocessorBenchOptions, place: &Place) ->
         chain_id: tenant.chain_id,
     };
     // Every balance and amount is a real encryption: public ones would cost nearly nothing.
-    let plaintexts: Vec<_> = (1..=LIST)
-        .map(|number| (FheType::Uint64, cipherloom_primitives::U256::from(number * 1_000_003)))
-        .collect();
+    let plaintexts: Vec<_> = (1..=LIST).map(|number| (FheType::Uint64, U256::from(number * 1_000_003))).collect();
     let list = keys.encryptor()?.encrypt(&plaintexts, &metadata)?;
     let inputs: Vec<Value> = client.upload_values(&list, &plaintexts, metadata.contract, metadata.user).await?;
-    traffic.open_accounts(&inputs);
-
     let mut crew = Crew::start(&deployment, server, 1, place.is_embedded(), &[])?;
     let client = place.client(crew.server(), tenant)?;
     let measured = usize::from(options.transfers);
-    let progress = bar(u64::try_from(WARM_UP + measured)?, "real ciphertexts");
+    let progress = bar(u64::try_from(LIST + WARM_UP + measured)?, "real ciphertexts");
+    // Inputs are expanded when they are first used, outside of the engine, where no clock tells that from the rest. A transaction for each takes them
+    // over, so that what is measured begins with balances, as a token does.
+    let (request, balances) = taken_over(&inputs, options.seed, &client);
+    client.compute(&request).await?;
+    ledger.accepted(balances.clone());
+    traffic.open_accounts(&balances);
+    crew.until_published(float(balances.len()), LOOK, &progress).await?;
     let warm_up = traffic.batch(WARM_UP);
     client.compute(&warm_up.request).await?;
     ledger.accepted(warm_up.results);
-    crew.until_published(float(WARM_UP), &progress).await?;
+    let warm = balances.len() + WARM_UP;
+    crew.until_published(float(warm), LOOK, &progress).await?;
     // The engine's figures are read now and then; an idle worker takes next to nothing meanwhile.
     tokio::time::sleep(SETTLED).await;
     let batch = traffic.batch(measured);
     let (before, clock) = (Reading::take(&crew)?, std::time::Instant::now());
     client.compute(&batch.request).await?;
     ledger.accepted(batch.results);
-    crew.until_published(float(WARM_UP + measured), &progress).await?;
+    crew.until_published(float(warm + measured), LOOK, &progress).await?;
     let (seconds, cpu_at_end) = (clock.elapsed().as_secs_f64(), crew.metric("process_cpu_seconds_total")?);
     tokio::time::sleep(SETTLED).await;
     let after = Reading {
@@ -113,6 +121,21 @@ pub(super) async fn measure(options: &CoprocessorBenchOptions, place: &Place) ->
             "results_checked": ledger.values().len(),
         }),
     })
+}
+
+/// Asks for the same values under names of their own, a transaction for each.
+fn taken_over(inputs: &[Value], seed: u64, client: &TenantClient) -> (AsyncComputeRequest, Vec<Value>) {
+    // Names must not be those of the traffic that follows.
+    let mut random = Random::from_seed(!seed);
+    let (mut computations, mut values) = (Vec::new(), Vec::new());
+    for input in inputs {
+        let mut transaction = Transaction::new(&mut random, client.tenant().chain_id);
+        transaction.binary_scalar(FheOperation::FheBitOr, input, U256::ZERO);
+        let (asked, results) = transaction.finish();
+        computations.extend(asked);
+        values.extend(results);
+    }
+    (AsyncComputeRequest { computations }, values)
 }
 
 /// What the worker has done so far.

@@ -12,11 +12,14 @@ use serde_json::json;
 use super::{
     Finding, bar, float, megabytes,
     options::CoprocessorBenchOptions,
-    place::{Crew, Place, Running},
+    place::{Crew, Look, Place, Running},
 };
 
 /// How many transactions go into a request.
 const TOGETHER: usize = 100;
+
+/// How often workers are asked how far they are.
+const LOOK: Look = Look(Duration::from_millis(50));
 
 /// How long no result may appear.
 const STALL: Duration = Duration::from_secs(300);
@@ -64,10 +67,10 @@ async fn of_our_workers(options: &CoprocessorBenchOptions, place: &Place) -> Res
     let start = Instant::now();
     let mut crew = Crew::start(&deployment, server, options.workers, place.is_embedded(), &[])?;
     // The first results are those of reading keys and opening connections too.
-    crew.until_published(1.0, &progress).await?;
+    crew.until_published(1.0, LOOK, &progress).await?;
     let (started, first) = (start.elapsed(), crew.metric("coprocessor_work_items_processed")?);
     let (clock, cpu) = (Instant::now(), crew.metric("process_cpu_seconds_total")?);
-    crew.until_published(float(sent), &progress).await?;
+    crew.until_published(float(sent), LOOK, &progress).await?;
     let (seconds, cpu) = (clock.elapsed().as_secs_f64(), crew.metric("process_cpu_seconds_total")? - cpu);
     progress.finish_and_clear();
     let transactions = float(sent) - first;
