@@ -1,5 +1,5 @@
 //! What is deployed to watch a coprocessor, and what documents say, agree with the metrics that exist.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -33,6 +33,7 @@ pub(crate) const STALL: Duration = Duration::from_secs(120);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Reports a figure, for `cargo xtask e2e coprocessor` to put into its table.
+#[expect(clippy::print_stdout, reason = "the table is made of what tests print")]
 pub(crate) fn report(bar: &str, value: &str) {
     println!("E2E {bar}: {value}");
 }
