@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _};
 
 use crate::{
     TelemetryError,
@@ -66,10 +66,9 @@ impl Telemetry {
         };
         let mut layers = vec![lines];
         layers.extend(traces.as_ref().map(TraceExport::layer));
-        tracing_subscriber::registry()
-            .with(layers)
-            .try_init()
-            .map_err(|_| TelemetryError::Started)?;
+        // Not `try_init`, which takes records of the crate `log` too. A library that asks there whether to log, as sqlx does at every statement, and
+        // then does not, leaves the answer of each layer's filter behind on its thread, where it is taken for that of the next span.
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layers)).map_err(|_| TelemetryError::Started)?;
         if let Some(traces) = &traces {
             tracing::info!(endpoint = traces.endpoint(), "traces are sent");
         }
