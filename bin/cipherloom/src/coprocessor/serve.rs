@@ -1,5 +1,7 @@
 //! Running what the options ask for, until a signal ends it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
 use zeroize::Zeroizing;
@@ -15,9 +17,15 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 /// If something that the options name cannot be used, or an address is taken.
 pub(super) fn run(options: &CoprocessorOptions, url: &str) -> Result<()> {
+    let threads = usize::from(options.tokio_threads);
+    let named = AtomicUsize::new(0);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(usize::from(options.tokio_threads))
-        .thread_name("tokio")
+        .worker_threads(threads)
+        // Those for async tasks come first, and all at once; later ones may block.
+        .thread_name_fn(move || match named.fetch_add(1, Ordering::Relaxed) {
+            number if number < threads => format!("tokio-{number}"),
+            _ => "blocking".to_owned(),
+        })
         .enable_all()
         .build()?
         .block_on(serve(options, url))

@@ -16,7 +16,7 @@ async fn tokio_threads_are_as_many_as_asked_for() {
             Role::Both,
             &["--tokio-threads", &count.to_string(), "--coprocessor-fhe-threads", "1"],
         );
-        assert_eq!(threads(&server, "tokio"), count);
+        assert_eq!(threads(&server, "tokio-"), count);
     }
 }
 
