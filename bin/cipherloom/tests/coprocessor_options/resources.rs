@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use cipherloom_fhe::{KeySet, ParameterSet};
-use cipherloom_load::{Role, TenantClient};
+use cipherloom_load::{Process, Role, TenantClient};
 use cipherloom_private_postgres::shared;
 
 use crate::ground::{Ground, metric, note_leases, threads, until, values};
+
+/// Fails unless a process has this many threads whose names begin so. A thread has its name when it first runs.
+async fn assert_threads(process: &Process, prefix: &str, count: usize) {
+    until(prefix, || threads(process, prefix) >= count).await;
+    assert_eq!(threads(process, prefix), count, "threads called {prefix}");
+}
 
 #[tokio::test]
 async fn tokio_threads_are_as_many_as_asked_for() {
@@ -16,25 +22,27 @@ async fn tokio_threads_are_as_many_as_asked_for() {
             Role::Both,
             &["--tokio-threads", &count.to_string(), "--coprocessor-fhe-threads", "1"],
         );
-        assert_eq!(threads(&server, "tokio-"), count);
+        assert_threads(&server, "tokio-", count).await;
     }
 }
 
 #[tokio::test]
 async fn coprocessor_fhe_threads_compute_as_many_as_asked_for_and_no_more_than_processors_by_default() {
     let ground = Ground::embedded();
-    let computing = async |options: &[&str]| {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    for (options, count) in [
+        (["--coprocessor-fhe-threads", "1"].as_slice(), 1),
+        (&["--coprocessor-fhe-threads", "11"], 11),
+        (&[], processors.min(8)),
+    ] {
         let server = ground.start(Role::Both, options);
         let client = ground.client(&server);
         let (request, names) = values(0, 1);
         client.compute_once(request).await.unwrap();
+        // The engine starts with the first work under a key set.
         ground.await_value(&client, &names[0]).await;
-        threads(&server, "engine-")
-    };
-    assert_eq!(computing(&["--coprocessor-fhe-threads", "1"]).await, 1);
-    assert_eq!(computing(&["--coprocessor-fhe-threads", "11"]).await, 11);
-    let processors = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(computing(&[]).await, processors.min(8));
+        assert_threads(&server, "engine-", count).await;
+    }
 }
 
 #[tokio::test]
@@ -90,7 +98,7 @@ async fn work_items_batch_size_is_how_much_a_worker_takes_at_a_time() {
 #[tokio::test]
 async fn worker_polling_interval_ms_is_how_often_an_idle_worker_looks() {
     let ground = Ground::embedded();
-    let polls = |process: &cipherloom_load::Process| metric(process, "coprocessor_work_items_polls");
+    let polls = |process: &Process| metric(process, "coprocessor_work_items_polls");
     let eager = ground.start(Role::Both, &["--worker-polling-interval-ms", "10"]);
     until("many polls", || polls(&eager) >= 50.0).await;
     drop(eager);
