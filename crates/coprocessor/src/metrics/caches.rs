@@ -54,7 +54,7 @@ impl CacheMetrics {
                 "Values that were dropped from memory to make room.",
             ),
             ciphertext_bytes: registrar.gauge("coprocessor_ciphertext_cache_bytes", "Bytes of the values in memory."),
-            ciphertexts: registrar.gauge("coprocessor_ciphertext_cache_values", "Values in memory."),
+            ciphertexts: registrar.gauge("coprocessor_ciphertext_cache_values", "Values that are in memory now."),
             key_hits: registrar.counter(
                 "coprocessor_key_cache_hits_total",
                 "How often a key set was in memory when it was needed.",
@@ -65,7 +65,7 @@ impl CacheMetrics {
                 "coprocessor_key_cache_evictions_total",
                 "Key sets that were dropped from memory to make room.",
             ),
-            key_sets: registrar.gauge("coprocessor_key_sets_held", "Key sets in memory."),
+            key_sets: registrar.gauge("coprocessor_key_sets_held", "Key sets that are in memory now."),
             key_load_seconds: registrar.histogram(
                 "coprocessor_key_load_seconds",
                 "Time to read a key set and make it usable.",
