@@ -107,7 +107,8 @@ async fn routes(
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, true).await;
     let router = Server::builder()
-        .timeout(config.request_timeout)
+        // After the deadline that requests are admitted with: that one says what has passed, this one ends what does not heed it.
+        .timeout(config.request_timeout.saturating_add(GOODBYE))
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
