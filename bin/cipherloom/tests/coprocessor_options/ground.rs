@@ -208,9 +208,11 @@ pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Counts the threads of a process whose names begin so.
+/// Counts the names of a process's threads that begin so. Each thread that is counted has a name of its own; others have the name of the thread that
+/// started them until they get one.
 pub(crate) fn threads(process: &Process, prefix: &str) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with(prefix)).count()
+    let names: std::collections::BTreeSet<String> = names.filter(|name| name.starts_with(prefix)).collect();
+    names.len()
 }
