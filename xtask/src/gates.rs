@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::{
+    anvil,
     command::{cache, cargo, program, run},
     contracts, generate, library_compat, postgres, tidy,
 };
@@ -49,7 +50,7 @@ pub(crate) fn check() -> Result<()> {
 /// build the large ones a second time.
 ///
 /// # Errors
-/// If a test fails, or PostgreSQL cannot be had for those that need it.
+/// If a test fails, or PostgreSQL or anvil cannot be had for those that need it.
 pub(crate) fn test(packages: &[String]) -> Result<()> {
     let names: Vec<String> = packages
         .iter()
@@ -75,6 +76,9 @@ pub(crate) fn test(packages: &[String]) -> Result<()> {
     if let Some(server) = &server {
         let (name, directory) = postgres::environment(server);
         command.env(name, directory);
+    }
+    if anvil::is_needed(packages) {
+        anvil::provide(&mut command)?;
     }
     run(command)
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: every command of the project, in Rust. CI calls only these, so what passes here passes there.
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
+mod anvil;
 mod command;
 mod contracts;
 mod e2e_coprocessor;
@@ -30,8 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run every test: unit, integration and documentation tests, the demo included. Installs PostgreSQL if it is missing and this is Debian
-    /// and root.
+    /// Run every test: unit, integration and documentation tests, the demo included. Installs what is missing: PostgreSQL, if this is Debian
+    /// and root; anvil, with npm, into the repository.
     Test {
         /// Only the tests of these packages (given without `cipherloom-`).
         #[arg(short, long)]
@@ -55,6 +56,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Install anvil, a development chain that tests attach to, with npm into the repository, and print where it is.
+    Anvil,
     /// Check that the Solidity library has everything that the published one from npm has.
     LibraryCompat,
     /// Compile contracts that call every function of the Solidity library, with ours and with the published one.
@@ -131,6 +134,7 @@ fn run(command: Command) -> Result<()> {
         Command::Licences => gates::licences(),
         Command::Gen { check } => generate::run(check),
         Command::Contracts { check } => contracts::run(check),
+        Command::Anvil => anvil::run(),
         Command::LibraryCompat => library_compat::run(),
         Command::LibraryProbe { out } => library_probe::run(&out),
         Command::TokenNpm { out, release } => token_npm::run(&out, release),

@@ -17,7 +17,7 @@ use crate::command::{cargo, root};
 
 /// The layers, lowest first. A crate may depend on crates of lower layers, and on no other.
 const LAYERS: [&[&str]; 4] = [
-    &["primitives", "private-postgres"],
+    &["primitives", "private-anvil", "private-postgres"],
     &["contracts", "fhe", "rpc", "signcryption", "telemetry"],
     &["chain", "engine", "load", "store"],
     &["client", "coprocessor", "executor", "gateway", "kms", "node"],
