@@ -1,12 +1,13 @@
 // Compiles Solidity sources with the pinned compiler and writes one artifact per contract.
 //
-//   node compile.mjs --root NAME=DIR… --out DIR [--map PREFIX=DIR…] [--modules DIR…] [--only CONTRACT…]
+//   node compile.mjs --root NAME=DIR… --out DIR [--map PREFIX=DIR…] [--modules DIR…] [--only CONTRACT…] [--snapshots DIR]
 //
 // --root     compile every .sol file below DIR; source names begin with NAME (never with a path of this machine, because
 //            source names reach the artifacts)
 // --map      imports that begin with PREFIX/ are read below DIR; the longest prefix wins
 // --modules  other imports are looked up below these folders, in order (default: node_modules next to this script)
 // --only     write only these contracts (default: every contract of the roots that has bytecode)
+// --snapshots  write ABI, storage layouts and places of immutables of these contracts below this folder too
 //
 // The compiler's settings are fixed here, so equal sources give equal bytes everywhere.
 
@@ -16,6 +17,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
 import solc from "solc";
+import { snapshots } from "./snapshot.mjs";
 
 const MAX_RUNTIME_BYTES = 24_576; // EIP-170
 
@@ -23,10 +25,11 @@ const SETTINGS = {
   evmVersion: "cancun",
   optimizer: { enabled: true, runs: 800 },
   metadata: { bytecodeHash: "none", appendCBOR: false },
-  outputSelection: {
-    "*": { "*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"] },
-  },
 };
+
+const CODE_OUTPUT = ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"];
+const ARTIFACT_OUTPUT = { "*": { "*": CODE_OUTPUT } };
+const SNAPSHOT_OUTPUT = { "*": { "*": [...CODE_OUTPUT, "evm.deployedBytecode.immutableReferences", "storageLayout"], "": ["ast"] } };
 
 // The compiler warns of every use of transient storage; the host contracts use it on purpose and clean it on request.
 const IGNORED_WARNINGS = new Set(["2394"]);
@@ -56,8 +59,8 @@ function solidityFiles(directory) {
     });
 }
 
-/** Returns the function with which the compiler asks for a source by its name. */
-function importer(roots, maps, modules) {
+/** Returns the function with which the compiler asks for a source by its name; `texts` keeps what it got. */
+function importer(roots, maps, modules, texts) {
   const prefixes = [...roots, ...maps].sort(([a], [b]) => b.length - a.length);
   return (name) => {
     const mapped = prefixes.find(([prefix]) => name.startsWith(`${prefix}/`));
@@ -65,7 +68,9 @@ function importer(roots, maps, modules) {
       ? [path.join(mapped[1], name.slice(mapped[0].length + 1))]
       : modules.map((folder) => path.join(folder, name));
     const found = candidates.find((candidate) => fs.existsSync(candidate));
-    return found ? { contents: fs.readFileSync(found, "utf8") } : { error: `${name} not found; looked at ${candidates.join(", ")}` };
+    if (!found) return { error: `${name} not found; looked at ${candidates.join(", ")}` };
+    texts[name] = fs.readFileSync(found, "utf8");
+    return { contents: texts[name] };
   };
 }
 
@@ -76,6 +81,7 @@ const { values: options } = parseArgs({
     modules: { type: "string", multiple: true, default: [path.join(here, "node_modules")] },
     only: { type: "string", multiple: true },
     out: { type: "string" },
+    snapshots: { type: "string" },
   },
 });
 if (!options.root || !options.out) fail("--root NAME=DIR and --out DIR are needed");
@@ -90,17 +96,22 @@ for (const [name, directory] of roots) {
 }
 
 const modules = options.modules.map((folder) => path.resolve(folder));
-const output = JSON.parse(
-  solc.compile(JSON.stringify({ language: "Solidity", sources, settings: SETTINGS }), {
-    import: importer(roots, options.map.map(pair), modules),
-  }),
-);
+const texts = {};
+const findImport = importer(roots, options.map.map(pair), modules, texts);
 
-const problems = output.errors ?? [];
-const ours = (problem) =>
-  problem.severity === "error" || (problem.sourceLocation?.file in sources && !IGNORED_WARNINGS.has(problem.errorCode));
-for (const problem of problems.filter(ours)) process.stderr.write(`${problem.formattedMessage}\n`);
-if (problems.some((problem) => problem.severity === "error")) process.exit(1);
+/** Compiles, or ends the process with the compiler's messages. */
+function compile(input, outputSelection) {
+  const settings = { ...SETTINGS, outputSelection };
+  const output = JSON.parse(solc.compile(JSON.stringify({ language: "Solidity", sources: input, settings }), { import: findImport }));
+  const problems = output.errors ?? [];
+  const ours = (problem) =>
+    problem.severity === "error" || (problem.sourceLocation?.file in input && !IGNORED_WARNINGS.has(problem.errorCode));
+  for (const problem of problems.filter(ours)) process.stderr.write(`${problem.formattedMessage}\n`);
+  if (problems.some((problem) => problem.severity === "error")) process.exit(1);
+  return output;
+}
+
+const output = compile(sources, options.snapshots ? SNAPSHOT_OUTPUT : ARTIFACT_OUTPUT);
 
 const artifacts = Object.keys(sources)
   .sort()
@@ -126,4 +137,19 @@ for (const { sourceName, name, contract } of artifacts) {
   };
   fs.writeFileSync(path.join(options.out, `${name}.json`), `${JSON.stringify(artifact, null, 2)}\n`);
   process.stdout.write(`${name} ${runtimeBytes}\n`);
+}
+
+if (options.snapshots) {
+  // Probes import the same sources again, and nothing of those is asked for.
+  const layouts = (probes) => {
+    const names = Object.keys(probes);
+    const selection = Object.fromEntries(names.map((name) => [name, { "*": ["storageLayout"] }]));
+    return compile(Object.fromEntries(names.map((name) => [name, { content: probes[name] }])), selection);
+  };
+  const textOf = (name) => sources[name]?.content ?? texts[name];
+  for (const [name, text] of Object.entries(snapshots(artifacts, output, textOf, layouts, fail))) {
+    const file = path.join(options.snapshots, name);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, text);
+  }
 }

@@ -52,4 +52,16 @@ contract Batch {
             results[i] = result;
         }
     }
+
+    /// @notice Makes each call by itself, whatever becomes of the others.
+    /// @param calls The calls; they have no patches.
+    /// @return successes Whether each succeeded.
+    /// @return results What each returned.
+    function attempt(Call[] calldata calls) external returns (bool[] memory successes, bytes[] memory results) {
+        successes = new bool[](calls.length);
+        results = new bytes[](calls.length);
+        for (uint256 i = 0; i < calls.length; i++) {
+            (successes[i], results[i]) = calls[i].target.call(calls[i].data);
+        }
+    }
 }

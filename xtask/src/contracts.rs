@@ -2,8 +2,9 @@
 //!
 //! `cargo xtask contracts` installs the pinned compiler (`npm ci` in `contracts/`, which needs Node), compiles the host
 //! contracts into `contracts/artifacts`, the tests' contract into `contracts/test/artifacts` and the contracts of each
-//! example into `examples/NAME/artifacts`. With `--check` it compiles into a temporary folder and fails if anything
-//! differs from what is committed.
+//! example into `examples/NAME/artifacts`. Snapshots of the host contracts, which reviewers read and upgrades are checked
+//! against, go to `contracts/snapshots`: ABI as text, storage layouts, places of immutables. With `--check` it compiles
+//! into a temporary folder and fails if anything differs from what is committed.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::command::root;
 
 /// The host contracts that are deployed; everything else in `contracts/src` is part of one of them.
-const HOST_CONTRACTS: [&str; 10] = [
+const HOST_CONTRACTS: [&str; 11] = [
     "ACL",
     "EmptyACL",
     "EmptyHostContract",
@@ -28,7 +29,11 @@ const HOST_CONTRACTS: [&str; 10] = [
     "InputVerifier",
     "KMSVerifier",
     "PauserSet",
+    "ProtocolConfig",
 ];
+
+/// The folders of snapshots, below [`snapshots_dir`].
+const SNAPSHOTS: [&str; 3] = ["abi", "code", "storage"];
 
 /// The name under which dApps import the Solidity library; the host contracts' source names begin with it too.
 pub(crate) const LIBRARY_PACKAGE: &str = "@cipherloom/solidity";
@@ -44,6 +49,8 @@ pub(crate) struct Compilation {
     pub(crate) modules: Vec<PathBuf>,
     /// The contracts to write artifacts of; empty means all that have bytecode.
     pub(crate) only: Vec<String>,
+    /// Where to write snapshots of them, if anywhere.
+    pub(crate) snapshots: Option<PathBuf>,
 }
 
 impl Compilation {
@@ -66,6 +73,9 @@ impl Compilation {
         for name in &self.only {
             command.arg("--only").arg(name);
         }
+        if let Some(folder) = &self.snapshots {
+            command.arg("--snapshots").arg(folder);
+        }
         run_quietly(command)
     }
 }
@@ -77,19 +87,30 @@ impl Compilation {
 pub(crate) fn run(check: bool) -> Result<()> {
     install_compiler()?;
     let mut differences = Vec::new();
-    for (compilation, artifacts) in compilations()? {
+    for (mut compilation, artifacts) in compilations()? {
         if check {
             let fresh = tempfile::tempdir().context("making a temporary folder")?;
+            let fresh_snapshots = fresh.path().join("snapshots");
+            let committed_snapshots = compilation.snapshots.take();
+            compilation.snapshots = committed_snapshots.is_some().then(|| fresh_snapshots.clone());
             compilation.write_to(fresh.path())?;
             differences.extend(compare(fresh.path(), &artifacts)?);
+            if let Some(committed) = committed_snapshots {
+                for folder in SNAPSHOTS {
+                    differences.extend(compare(&fresh_snapshots.join(folder), &committed.join(folder))?);
+                }
+            }
         } else {
             clear_artifacts(&artifacts)?;
+            if let Some(snapshots) = &compilation.snapshots {
+                SNAPSHOTS.iter().try_for_each(|folder| clear_artifacts(&snapshots.join(folder)))?;
+            }
             compilation.write_to(&artifacts)?;
         }
     }
     ensure!(
         differences.is_empty(),
-        "committed artifacts do not match the Solidity sources; run `cargo xtask contracts` and commit:\n  {}",
+        "committed artifacts and snapshots do not match the Solidity sources; run `cargo xtask contracts` and commit:\n  {}",
         differences.join("\n  ")
     );
     Ok(())
@@ -128,11 +149,17 @@ pub(crate) fn contracts_dir() -> PathBuf {
     root().join("contracts")
 }
 
+/// Returns the folder of the snapshots that the compiler's script writes.
+fn snapshots_dir() -> PathBuf {
+    contracts_dir().join("snapshots")
+}
+
 /// Lists what is compiled and where its artifacts are committed.
 fn compilations() -> Result<Vec<(Compilation, PathBuf)>> {
     let host = Compilation {
         roots: vec![(format!("{LIBRARY_PACKAGE}/src"), contracts_dir().join("src"))],
         only: HOST_CONTRACTS.map(str::to_owned).to_vec(),
+        snapshots: Some(snapshots_dir()),
         ..Compilation::default()
     };
     let test = Compilation {
@@ -201,7 +228,8 @@ fn artifact_names(directory: &Path) -> Result<BTreeSet<String>> {
     let names = fs::read_dir(directory)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<Vec<_>, std::io::Error>>()?;
-    Ok(names.into_iter().filter(|name| name.ends_with(".json")).collect())
+    let is_ours = |name: &String| [".json", ".txt"].iter().any(|ending| name.ends_with(ending));
+    Ok(names.into_iter().filter(is_ours).collect())
 }
 
 /// Describes every difference between two folders of artifacts.

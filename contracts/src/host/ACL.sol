@@ -5,13 +5,21 @@ import {Ownable2StepUpgradeable} from "@openzeppelin/contracts-upgradeable/acces
 import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {MulticallUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/MulticallUpgradeable.sol";
 import {FromEmptyProxy} from "../base/FromEmptyProxy.sol";
+import {ProtocolFace} from "../base/ProtocolFace.sol";
 import {IACL} from "../interfaces/IACL.sol";
 import {IPauserSet} from "../interfaces/IPauserSet.sol";
 import {TransientSet} from "../libraries/TransientSet.sol";
 
 /// @title Who may use which encrypted value
 /// @notice Its owner administers every host contract.
-contract ACL is IACL, FromEmptyProxy, Ownable2StepUpgradeable, PausableUpgradeable, MulticallUpgradeable {
+contract ACL is
+    IACL,
+    FromEmptyProxy,
+    Ownable2StepUpgradeable,
+    PausableUpgradeable,
+    MulticallUpgradeable,
+    ProtocolFace
+{
     /// @dev What a user has delegated to one delegate for one contract. One storage slot.
     struct Delegation {
         uint64 expirationDate;
@@ -49,7 +57,8 @@ contract ACL is IACL, FromEmptyProxy, Ownable2StepUpgradeable, PausableUpgradeab
     /// @param executor The FHEVMExecutor proxy.
     /// @param pauserSet The PauserSet.
     /// @param bridge The bridge, zero for none.
-    constructor(address executor, address pauserSet, address bridge) {
+    /// @param face The minor number of the protocol version that `getVersion` speaks for.
+    constructor(address executor, address pauserSet, address bridge, uint8 face) ProtocolFace(face) {
         EXECUTOR = executor;
         PAUSER_SET = pauserSet;
         BRIDGE = bridge;
@@ -219,8 +228,8 @@ contract ACL is IACL, FromEmptyProxy, Ownable2StepUpgradeable, PausableUpgradeab
     }
 
     /// @inheritdoc IACL
-    function getVersion() external pure returns (string memory) {
-        return "ACL v0.3.0";
+    function getVersion() external view returns (string memory) {
+        return _versionOf("ACL v0.3.0", "ACL v0.5.0");
     }
 
     /// @inheritdoc IACL

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {HostContract} from "../base/HostContract.sol";
+import {ProtocolFace} from "../base/ProtocolFace.sol";
 import {OperandTypes} from "../generated/OperandTypes.sol";
 import {Operations} from "../generated/Operations.sol";
 import {IACL} from "../interfaces/IACL.sol";
@@ -18,7 +19,7 @@ import {Operation} from "../types/Operation.sol";
 ///         coprocessor computes the ciphertext. The types an operation takes come from the generated table.
 /// @dev A computed handle hashes the operation, its operands and the block, so the same operation on the same operands
 ///      in one block has the same handle, and in another block or on another chain a different one.
-contract FHEVMExecutor is IFHEVMExecutor, HostContract {
+contract FHEVMExecutor is IFHEVMExecutor, HostContract, ProtocolFace {
     /// @custom:storage-location erc7201:fhevm.storage.FHEVMExecutor
     struct FHEVMExecutorStorage {
         uint256 randCounter;
@@ -44,7 +45,11 @@ contract FHEVMExecutor is IFHEVMExecutor, HostContract {
     /// @param acl The ACL proxy.
     /// @param inputVerifier The InputVerifier proxy.
     /// @param hcuLimit The HCULimit proxy.
-    constructor(address acl, address inputVerifier, address hcuLimit) HostContract(acl) {
+    /// @param face The minor number of the protocol version that `getVersion` speaks for.
+    constructor(address acl, address inputVerifier, address hcuLimit, uint8 face)
+        HostContract(acl)
+        ProtocolFace(face)
+    {
         INPUT_VERIFIER = inputVerifier;
         HCU_LIMIT = hcuLimit;
     }
@@ -329,8 +334,8 @@ contract FHEVMExecutor is IFHEVMExecutor, HostContract {
     }
 
     /// @inheritdoc IFHEVMExecutor
-    function getVersion() external pure returns (string memory) {
-        return "FHEVMExecutor v0.3.0";
+    function getVersion() external view returns (string memory) {
+        return _versionOf("FHEVMExecutor v0.3.0", "FHEVMExecutor v0.5.0");
     }
 
     /// @dev An operation on two values whose result has their type.

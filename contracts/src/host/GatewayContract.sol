@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {UUPSUpgradeable} from "@openzeppelin/contracts/proxy/utils/UUPSUpgradeable.sol";
-import {Ownable2StepUpgradeable} from "@openzeppelin/contracts-upgradeable/access/Ownable2StepUpgradeable.sol";
+import {HostContract} from "../base/HostContract.sol";
 import {IACL} from "../interfaces/IACL.sol";
 import {IGatewayContract} from "../interfaces/IGatewayContract.sol";
 import {IKMSVerifier} from "../interfaces/IKMSVerifier.sol";
@@ -10,7 +9,7 @@ import {IKMSVerifier} from "../interfaces/IKMSVerifier.sol";
 /// @title Decryptions that come back to the contract as a call
 /// @notice It holds no secret and decides nothing: whether a handle may be decrypted stands in the ACL, and whether values are right is
 ///         shown by the KMS's signatures. A relayer can withhold a delivery, and no more.
-contract GatewayContract is IGatewayContract, Ownable2StepUpgradeable, UUPSUpgradeable {
+contract GatewayContract is IGatewayContract, HostContract {
     /// @dev Two storage slots and the handles.
     struct Request {
         address contractCaller;
@@ -43,7 +42,6 @@ contract GatewayContract is IGatewayContract, Ownable2StepUpgradeable, UUPSUpgra
 
     uint256 private constant SIGNATURE_BYTES = 65;
 
-    IACL private immutable ACCESS_LIST;
     IKMSVerifier private immutable KMS_VERIFIER;
 
     /// @dev Admits relayers.
@@ -52,19 +50,16 @@ contract GatewayContract is IGatewayContract, Ownable2StepUpgradeable, UUPSUpgra
         _;
     }
 
-    /// @param acl The ACL proxy.
+    /// @param acl The ACL proxy, whose owner names relayers and decides on upgrades.
     /// @param kmsVerifier The KMSVerifier proxy.
-    constructor(address acl, address kmsVerifier) {
-        ACCESS_LIST = IACL(acl);
+    constructor(address acl, address kmsVerifier) HostContract(acl) {
         KMS_VERIFIER = IKMSVerifier(kmsVerifier);
-        _disableInitializers();
     }
 
-    /// @notice Completes the deployment.
-    /// @param initialOwner Who names relayers and decides on upgrades.
+    /// @notice Completes the deployment. The proxy may have been on the empty implementation, or on none before: a gateway
+    ///         contract can be deployed later than the others, and by another account.
     /// @param initialRelayers Who delivers values.
-    function initialize(address initialOwner, address[] calldata initialRelayers) external initializer {
-        __Ownable_init(initialOwner);
+    function initialize(address[] calldata initialRelayers) external reinitializer(FIRST_VERSION) {
         for (uint256 i = 0; i < initialRelayers.length; i++) {
             _addRelayer(initialRelayers[i]);
         }
@@ -84,7 +79,9 @@ contract GatewayContract is IGatewayContract, Ownable2StepUpgradeable, UUPSUpgra
         uint256 latest = block.timestamp + MAX_DELAY;
         if (maxTimestamp > latest) revert MaxTimestampTooLate(maxTimestamp, latest);
         for (uint256 i = 0; i < count; i++) {
-            if (!ACCESS_LIST.isAllowedForDecryption(ctsHandles[i])) revert HandleNotAllowedForDecryption(ctsHandles[i]);
+            if (!IACL(ACL_ADDRESS).isAllowedForDecryption(ctsHandles[i])) {
+                revert HandleNotAllowedForDecryption(ctsHandles[i]);
+            }
         }
         GatewayStorage storage $ = _gateway();
         requestID = $.counter++;
@@ -140,12 +137,12 @@ contract GatewayContract is IGatewayContract, Ownable2StepUpgradeable, UUPSUpgra
     }
 
     /// @inheritdoc IGatewayContract
-    function addRelayer(address relayer) external onlyOwner {
+    function addRelayer(address relayer) external onlyACLOwner {
         _addRelayer(relayer);
     }
 
     /// @inheritdoc IGatewayContract
-    function removeRelayer(address relayer) external onlyOwner {
+    function removeRelayer(address relayer) external onlyACLOwner {
         GatewayStorage storage $ = _gateway();
         if (!$.relayers[relayer]) revert NotRelayer(relayer);
         $.relayers[relayer] = false;
@@ -177,8 +174,6 @@ contract GatewayContract is IGatewayContract, Ownable2StepUpgradeable, UUPSUpgra
     function getVersion() external pure returns (string memory) {
         return "GatewayContract v0.1.1";
     }
-
-    function _authorizeUpgrade(address) internal override onlyOwner {}
 
     function _addRelayer(address relayer) private {
         if (relayer == address(0)) revert InvalidNullRelayer();

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {HostContract} from "../base/HostContract.sol";
+import {ProtocolFace} from "../base/ProtocolFace.sol";
 import {HCUCosts} from "../generated/HCUCosts.sol";
 import {IHCULimit} from "../interfaces/IHCULimit.sol";
 import {FheType} from "../types/FheType.sol";
@@ -9,7 +10,7 @@ import {Operation} from "../types/Operation.sol";
 
 /// @title Limits on homomorphic work
 /// @notice Costs come from the generated table. The sum and the depth of a transaction live in transient storage.
-contract HCULimit is IHCULimit, HostContract {
+contract HCULimit is IHCULimit, HostContract, ProtocolFace {
     /// @custom:storage-location erc7201:fhevm.storage.HCULimit
     struct HCULimitStorage {
         uint48 hcuPerBlock;
@@ -34,7 +35,8 @@ contract HCULimit is IHCULimit, HostContract {
 
     /// @param acl The ACL proxy, whose owner administers this contract.
     /// @param executor The FHEVMExecutor proxy.
-    constructor(address acl, address executor) HostContract(acl) {
+    /// @param face The minor number of the protocol version that `getVersion` speaks for.
+    constructor(address acl, address executor, uint8 face) HostContract(acl) ProtocolFace(face) {
         EXECUTOR = executor;
     }
 
@@ -158,8 +160,8 @@ contract HCULimit is IHCULimit, HostContract {
     }
 
     /// @inheritdoc IHCULimit
-    function getVersion() external pure returns (string memory) {
-        return "HCULimit v0.2.0";
+    function getVersion() external view returns (string memory) {
+        return _versionOf("HCULimit v0.2.0", "HCULimit v0.4.0");
     }
 
     /// @inheritdoc IHCULimit

@@ -184,5 +184,5 @@ interface IACL is IACLEvents {
 
     /// @notice Returns the name and version of the contract.
     /// @return The name and version.
-    function getVersion() external pure returns (string memory);
+    function getVersion() external view returns (string memory);
 }

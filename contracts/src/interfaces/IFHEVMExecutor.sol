@@ -273,5 +273,5 @@ interface IFHEVMExecutor is IFHEVMExecutorEvents {
 
     /// @notice Returns the name and version of the contract.
     /// @return The name and version.
-    function getVersion() external pure returns (string memory);
+    function getVersion() external view returns (string memory);
 }

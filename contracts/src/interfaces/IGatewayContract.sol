@@ -104,11 +104,11 @@ interface IGatewayContract {
     /// @param signatures The KMS nodes' signatures over handles and values, for the current context.
     function fulfillRequest(uint256 requestID, bytes calldata decryptedCts, bytes[] calldata signatures) external payable;
 
-    /// @notice Lets an account deliver values. Owner only.
+    /// @notice Lets an account deliver values. ACL owner only.
     /// @param relayer The account.
     function addRelayer(address relayer) external;
 
-    /// @notice Takes that right away. Owner only.
+    /// @notice Takes that right away. ACL owner only.
     /// @param relayer The account.
     function removeRelayer(address relayer) external;
 

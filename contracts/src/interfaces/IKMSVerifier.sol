@@ -1,29 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
+import {IKMSContextErrors} from "./IKMSContextErrors.sol";
+
 /// @title Checks that the KMS vouches for decrypted values
-/// @notice KMS nodes form contexts: a set of signers with a threshold, and an identifier whose highest byte is 0x07.
-///         Requests and proofs name the context in their extra data; version 0 (no extra data, or a zero byte) means
-///         the current one, version 1 carries the context id, version 2 the context id and the epoch id.
-interface IKMSVerifier {
-    /// @notice A new context is current.
-    /// @param contextId Its identifier.
-    /// @param newSigners Its signers.
-    /// @param newThreshold How many of them must sign.
-    event NewContextSet(uint256 indexed contextId, address[] newSigners, uint256 newThreshold);
-
-    /// @notice The threshold of the current context has changed.
-    /// @param contextId Its identifier.
-    /// @param newThreshold How many of its signers must sign.
-    event ThresholdSet(uint256 indexed contextId, uint256 newThreshold);
-
-    /// @notice Proofs of a former context are no longer accepted.
-    /// @param contextId Its identifier.
-    event KmsContextDestroyed(uint256 indexed contextId);
-
-    /// @notice The current context cannot be destroyed.
-    error CurrentKmsContextCannotBeDestroyed(uint256 contextId);
-
+/// @notice The ProtocolConfig says who signs for the KMS in which context and epoch. Requests and proofs name the context
+///         in their extra data; version 0 (no extra data, or a zero byte) means the current one, version 1 carries the
+///         context id, version 2 the context id and the epoch id.
+interface IKMSVerifier is IKMSContextErrors {
     /// @notice The proof is too short for the count it begins with.
     error DeserializingDecryptionProofFail();
 
@@ -32,12 +16,6 @@ interface IKMSVerifier {
 
     /// @notice The proof is empty.
     error EmptyDecryptionProof();
-
-    /// @notice There is no such context, or it was destroyed.
-    error InvalidKMSContext(uint256 contextId);
-
-    /// @notice The context has no such epoch.
-    error InvalidKMSEpoch(uint256 epochId);
 
     /// @notice A signature is not one of the context's.
     error KMSInvalidSigner(address invalidSigner);
@@ -61,19 +39,6 @@ interface IKMSVerifier {
         bytes calldata decryptedResult,
         bytes calldata decryptionProof
     ) external returns (bool);
-
-    /// @notice Makes a new context the current one. ACL owner only.
-    /// @param newSigners The signers.
-    /// @param newThreshold How many of them must sign.
-    function defineNewContext(address[] calldata newSigners, uint256 newThreshold) external;
-
-    /// @notice Changes the threshold of the current context. ACL owner only.
-    /// @param newThreshold How many of its signers must sign.
-    function setThreshold(uint256 newThreshold) external;
-
-    /// @notice Stops accepting proofs of a former context. ACL owner only.
-    /// @param contextId Its identifier.
-    function destroyKmsContext(uint256 contextId) external;
 
     /// @notice Returns the signers of the current context.
     /// @return The addresses.
@@ -111,11 +76,11 @@ interface IKMSVerifier {
         view
         returns (address[] memory signers, uint256 threshold);
 
-    /// @notice Returns the contract that holds contexts and epochs, which here is this one.
+    /// @notice Returns the contract that holds contexts and epochs.
     /// @return Its address.
     function getProtocolConfigAddress() external view returns (address);
 
     /// @notice Returns the name and version of the contract.
     /// @return The name and version.
-    function getVersion() external pure returns (string memory);
+    function getVersion() external view returns (string memory);
 }

@@ -78,19 +78,41 @@ library SignerSets {
         view
         returns (Outcome outcome, address unknown)
     {
-        uint256 count = signatures.length / SIGNATURE_BYTES;
         uint256 threshold = self.threshold;
-        if (count == 0) return (Outcome.NoSignature, address(0));
-        if (count < threshold) return (Outcome.TooFewSignatures, address(0));
-
+        outcome = _checkCount(signatures, threshold);
+        if (outcome != Outcome.Accepted) return (outcome, address(0));
         address[] memory seen = new address[](threshold);
         uint256 unique = 0;
-        for (uint256 i = 0; i < count && unique < threshold; i++) {
-            address signer = ECDSA.recover(digest, signatures[i * SIGNATURE_BYTES:(i + 1) * SIGNATURE_BYTES]);
+        for (uint256 at = 0; at < signatures.length && unique < threshold; at += SIGNATURE_BYTES) {
+            address signer = ECDSA.recover(digest, signatures[at:at + SIGNATURE_BYTES]);
             if (!self.isMember[signer]) return (Outcome.UnknownSigner, signer);
             if (!_contains(seen, unique, signer)) seen[unique++] = signer;
         }
         return (unique < threshold ? Outcome.TooFewSigners : Outcome.Accepted, address(0));
+    }
+
+    /// @dev As `check`, against a set that another contract holds.
+    function checkAgainst(address[] memory signers, uint256 threshold, bytes32 digest, bytes calldata signatures)
+        internal
+        pure
+        returns (Outcome outcome, address unknown)
+    {
+        outcome = _checkCount(signatures, threshold);
+        if (outcome != Outcome.Accepted) return (outcome, address(0));
+        address[] memory seen = new address[](threshold);
+        uint256 unique = 0;
+        for (uint256 at = 0; at < signatures.length && unique < threshold; at += SIGNATURE_BYTES) {
+            address signer = ECDSA.recover(digest, signatures[at:at + SIGNATURE_BYTES]);
+            if (!_contains(signers, signers.length, signer)) return (Outcome.UnknownSigner, signer);
+            if (!_contains(seen, unique, signer)) seen[unique++] = signer;
+        }
+        return (unique < threshold ? Outcome.TooFewSigners : Outcome.Accepted, address(0));
+    }
+
+    function _checkCount(bytes calldata signatures, uint256 threshold) private pure returns (Outcome) {
+        uint256 count = signatures.length / SIGNATURE_BYTES;
+        if (count == 0) return Outcome.NoSignature;
+        return count < threshold ? Outcome.TooFewSignatures : Outcome.Accepted;
     }
 
     function _contains(address[] memory list, uint256 length, address item) private pure returns (bool) {

@@ -12,7 +12,13 @@ pub(crate) mod nonce {
     pub(crate) const KMS_VERIFIER: u64 = 4;
     pub(crate) const INPUT_VERIFIER: u64 = 5;
     pub(crate) const HCU_LIMIT: u64 = 6;
-    pub(crate) const PAUSER_SET: u64 = 7;
+    pub(crate) const PROTOCOL_CONFIG: u64 = 7;
+    pub(crate) const PAUSER_SET: u64 = 8;
+    pub(crate) const GATEWAY_CONTRACT: u64 = 9;
+
+    /// Of a deployer of its own, who creates nothing else.
+    pub(crate) const SEPARATE_GATEWAY_IMPLEMENTATION: u64 = 0;
+    pub(crate) const SEPARATE_GATEWAY_CONTRACT: u64 = 1;
 }
 
 /// The addresses of one deployment of the host contracts.
@@ -32,8 +38,12 @@ pub struct HostAddresses {
     pub input_verifier: Address,
     /// Limits the cost of operations per transaction and block.
     pub hcu_limit: Address,
+    /// Who the KMS is: its signers, thresholds, contexts and epochs.
+    pub protocol_config: Address,
     /// Who may pause.
     pub pauser_set: Address,
+    /// Brings decrypted values to contracts as a call; zero if a deployment has none.
+    pub gateway_contract: Address,
 }
 
 impl HostAddresses {
@@ -53,7 +63,19 @@ impl HostAddresses {
             kms_verifier: deployer.create(nonce::KMS_VERIFIER),
             input_verifier: deployer.create(nonce::INPUT_VERIFIER),
             hcu_limit: deployer.create(nonce::HCU_LIMIT),
+            protocol_config: deployer.create(nonce::PROTOCOL_CONFIG),
             pauser_set: deployer.create(nonce::PAUSER_SET),
+            gateway_contract: deployer.create(nonce::GATEWAY_CONTRACT),
+        }
+    }
+
+    /// Computes the addresses of a deployment whose gateway contract comes from a fresh account of its own
+    /// ([`crate::gateway_deployment_steps`]).
+    #[must_use]
+    pub fn of_deployers(deployer: Address, gateway_deployer: Address) -> Self {
+        Self {
+            gateway_contract: gateway_deployer.create(nonce::SEPARATE_GATEWAY_CONTRACT),
+            ..Self::of_deployer(deployer)
         }
     }
 }
@@ -82,6 +104,20 @@ mod tests {
         assert_eq!(addresses.kms_verifier, address!("a1880e99d86F081E8D3868A8C4732C8f65dfdB11"));
         assert_eq!(addresses.input_verifier, address!("857Ca72A957920Fa0FB138602995839866Bd4005"));
         assert_eq!(addresses.hcu_limit, address!("Ab30999D17FAAB8c95B2eCD500cFeFc8f658f15d"));
-        assert_eq!(addresses.pauser_set, address!("52054F36036811ca418be59e41Fc6DD1b9e4F4c8"));
+        assert_eq!(addresses.protocol_config, address!("52054F36036811ca418be59e41Fc6DD1b9e4F4c8"));
+    }
+
+    #[test]
+    fn a_gateway_deployer_of_its_own_moves_the_gateway_contract_alone() {
+        let (deployer, other) = (development::DEPLOYER, address!("c45994e4098271c3140117ebD5c74C70dd56D9cd"));
+        let (one, two) = (HostAddresses::of_deployer(deployer), HostAddresses::of_deployers(deployer, other));
+        assert_eq!(two.gateway_contract, other.create(1));
+        assert_eq!(
+            HostAddresses {
+                gateway_contract: one.gateway_contract,
+                ..two
+            },
+            one
+        );
     }
 }

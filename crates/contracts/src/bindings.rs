@@ -15,3 +15,4 @@ sol!(HostProxy, "../../contracts/artifacts/HostProxy.json");
 sol!(InputVerifier, "../../contracts/artifacts/InputVerifier.json");
 sol!(KMSVerifier, "../../contracts/artifacts/KMSVerifier.json");
 sol!(PauserSet, "../../contracts/artifacts/PauserSet.json");
+sol!(ProtocolConfig, "../../contracts/artifacts/ProtocolConfig.json");

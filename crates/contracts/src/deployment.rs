@@ -10,7 +10,12 @@ use cipherloom_primitives::eip712::SigningDomains;
 
 use crate::{
     addresses::{HostAddresses, nonce},
-    bindings::{ACL, EmptyACL, EmptyHostContract, FHEVMExecutor, HCULimit, HostProxy, InputVerifier, KMSVerifier, PauserSet},
+    bindings::{
+        ACL, EmptyACL, EmptyHostContract, FHEVMExecutor, GatewayContract, HCULimit, HostProxy, IProtocolConfig, InputVerifier, KMSVerifier,
+        PauserSet, ProtocolConfig,
+    },
+    face::Face,
+    host_contract::{HostContract, Wiring, upgrade_call},
 };
 
 /// What to deploy.
@@ -23,14 +28,71 @@ pub struct DeploymentConfig {
     pub owner: Address,
     /// Chain ids and domain addresses of signatures.
     pub domains: SigningDomains,
+    /// Which version of the protocol the contracts speak for.
+    pub face: Face,
     /// The coprocessors.
     pub coprocessors: SignerSet,
     /// The KMS nodes.
-    pub kms: SignerSet,
+    pub kms: KmsConfig,
     /// The limits on the cost of operations.
     pub hcu_limits: HcuLimits,
     /// Who may pause.
     pub pausers: Vec<Address>,
+    /// The contract that brings decrypted values to contracts.
+    pub gateway: GatewayPlan,
+}
+
+impl DeploymentConfig {
+    /// Where the contracts will be.
+    #[must_use]
+    pub fn addresses(&self) -> HostAddresses {
+        self.gateway.deployer.map_or_else(
+            || HostAddresses::of_deployer(self.deployer),
+            |gateway_deployer| HostAddresses::of_deployers(self.deployer, gateway_deployer),
+        )
+    }
+
+    /// What the implementations will have compiled in.
+    #[must_use]
+    pub fn wiring(&self) -> Wiring {
+        Wiring::new(self.addresses(), self.face)
+    }
+}
+
+/// How the gateway contract comes into being.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayPlan {
+    /// A fresh account that creates it alone, with [`gateway_deployment_steps`]; `None` makes it part of
+    /// [`deployment_steps`].
+    pub deployer: Option<Address>,
+    /// Who may deliver values.
+    pub relayers: Vec<Address>,
+}
+
+/// The KMS nodes and how many of them it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsConfig {
+    /// Their signing addresses, 1 to 255, all different.
+    pub signers: Vec<Address>,
+    /// Signatures under a public decryption: from 1 to their number.
+    pub public_decryption_threshold: u64,
+    /// Answers to a user's request: from 1 to their number.
+    pub user_decryption_threshold: u64,
+    /// Nodes that may be dishonest without harm: from 0 to one less than their number.
+    pub mpc_threshold: u64,
+}
+
+impl From<SignerSet> for KmsConfig {
+    /// One threshold for both kinds of decryption, and as many dishonest nodes as a share of a third allows.
+    fn from(set: SignerSet) -> Self {
+        let count = set.signers.len() as u64;
+        Self {
+            signers: set.signers,
+            public_decryption_threshold: set.threshold,
+            user_decryption_threshold: set.threshold,
+            mpc_threshold: count.saturating_sub(1) / 3,
+        }
+    }
 }
 
 /// Signers and how many of them must sign.
@@ -84,183 +146,257 @@ pub struct DeploymentStep {
     pub to: Option<Address>,
     /// The call or creation data.
     pub data: Bytes,
+    /// What a creation creates.
+    pub creates: Option<Creation>,
+}
+
+/// A contract that a step creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Creation {
+    /// What it is in the deployment.
+    pub part: Part,
+    /// Where it will be.
+    pub address: Address,
+}
+
+/// What a created contract is in a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// What stands behind the ACL's proxy at first.
+    EmptyAcl,
+    /// What stands behind the other proxies at first.
+    EmptyHostContract,
+    /// The proxy of a contract.
+    Proxy(HostContract),
+    /// The implementation of a contract, or the contract itself if it has no proxy.
+    Implementation(HostContract),
 }
 
 /// Returns the transactions of a deployment; they must be sent in this order, from the deployer's nonce 0 on.
 ///
-/// The addresses of the contracts are [`HostAddresses::of_deployer`]. A configuration that the contracts refuse (no
+/// The addresses of the contracts are [`DeploymentConfig::addresses`]. A configuration that the contracts refuse (no
 /// signers, a threshold above their number, inconsistent limits) makes the transaction of that contract revert.
 #[must_use]
 pub fn deployment_steps(config: &DeploymentConfig) -> Vec<DeploymentStep> {
-    let deployer = config.deployer;
-    let host = HostAddresses::of_deployer(deployer);
-    let mut plan = Plan {
-        deployer,
-        steps: Vec::new(),
-    };
+    let wiring = config.wiring();
+    let host = wiring.addresses;
+    let mut plan = Plan::of(config.deployer);
 
-    plan.create("create the empty ACL", &EmptyACL::BYTECODE, &[]);
-    plan.proxy(
-        "create the ACL proxy",
-        nonce::EMPTY_ACL,
-        EmptyACL::initializeCall { initialOwner: deployer }.abi_encode(),
-    );
+    plan.create("create the empty ACL", Part::EmptyAcl, EmptyACL::BYTECODE.clone());
+    let owner = EmptyACL::initializeCall {
+        initialOwner: config.deployer,
+    };
+    plan.proxy(HostContract::Acl, nonce::EMPTY_ACL, owner.abi_encode());
+    let empty = EmptyHostContract::constructorCall { acl: host.acl }.abi_encode();
     plan.create(
         "create the empty host contract",
-        &EmptyHostContract::BYTECODE,
-        &EmptyHostContract::constructorCall { acl: host.acl }.abi_encode(),
+        Part::EmptyHostContract,
+        [EmptyHostContract::BYTECODE.as_ref(), &empty].concat().into(),
     );
-    for name in [
-        "create the FHEVMExecutor proxy",
-        "create the KMSVerifier proxy",
-        "create the InputVerifier proxy",
-        "create the HCULimit proxy",
+    for contract in [
+        HostContract::FhevmExecutor,
+        HostContract::KmsVerifier,
+        HostContract::InputVerifier,
+        HostContract::HcuLimit,
+        HostContract::ProtocolConfig,
     ] {
-        plan.proxy(name, nonce::EMPTY_HOST_CONTRACT, EmptyHostContract::initializeCall {}.abi_encode());
+        plan.empty_proxy(contract);
     }
     plan.create(
         "create the PauserSet",
-        &PauserSet::BYTECODE,
-        &PauserSet::constructorCall { acl: host.acl }.abi_encode(),
+        Part::Implementation(HostContract::PauserSet),
+        HostContract::PauserSet.creation_code(&wiring),
     );
-    plan.implementations(config, &host);
-    for pauser in &config.pausers {
-        plan.call(
-            "add a pauser",
-            host.pauser_set,
-            PauserSet::addPauserCall { account: *pauser }.abi_encode(),
-        );
+    let gateway = config.gateway.deployer.is_none();
+    if gateway {
+        plan.empty_proxy(HostContract::GatewayContract);
     }
-    if config.owner != deployer {
+    for contract in HostContract::ALL.into_iter().filter(|contract| contract.is_upgradeable()) {
+        if contract != HostContract::GatewayContract || gateway {
+            plan.implementation(contract, &wiring, initialization(contract, config));
+        }
+    }
+    for pauser in &config.pausers {
+        let add = PauserSet::addPauserCall { account: *pauser };
+        plan.call("add a pauser", host.pauser_set, add.abi_encode().into());
+    }
+    if config.owner != config.deployer {
         let offer = ACL::transferOwnershipCall { newOwner: config.owner };
-        plan.call("offer the ownership", host.acl, offer.abi_encode());
+        plan.call("offer the ownership", host.acl, offer.abi_encode().into());
     }
     plan.steps
 }
 
+/// Returns the transactions of the gateway contract's own deployer, from its nonce 0 on; none if it has none.
+///
+/// The contract calls others of the deployment only when it is used, so the order of the two deployments is free.
+#[must_use]
+pub fn gateway_deployment_steps(config: &DeploymentConfig) -> Vec<DeploymentStep> {
+    let Some(deployer) = config.gateway.deployer else {
+        return Vec::new();
+    };
+    let contract = HostContract::GatewayContract;
+    let mut plan = Plan::of(deployer);
+    plan.create(
+        create_name(contract),
+        Part::Implementation(contract),
+        contract.creation_code(&config.wiring()),
+    );
+    plan.proxy(
+        contract,
+        nonce::SEPARATE_GATEWAY_IMPLEMENTATION,
+        initialization(contract, config).into(),
+    );
+    plan.steps
+}
+
+/// The call that completes a contract's deployment.
+fn initialization(contract: HostContract, config: &DeploymentConfig) -> Bytes {
+    let DeploymentConfig {
+        domains,
+        coprocessors,
+        kms,
+        hcu_limits: limits,
+        ..
+    } = config;
+    let call = match contract {
+        HostContract::Acl => ACL::initializeFromEmptyProxyCall {}.abi_encode(),
+        HostContract::FhevmExecutor => FHEVMExecutor::initializeFromEmptyProxyCall {}.abi_encode(),
+        HostContract::KmsVerifier => KMSVerifier::initializeFromEmptyProxyCall {
+            verifyingContractSource: domains.decryption,
+            chainIDSource: domains.gateway_chain_id,
+        }
+        .abi_encode(),
+        HostContract::InputVerifier => InputVerifier::initializeFromEmptyProxyCall {
+            verifyingContractSource: domains.input_verification,
+            chainIDSource: domains.gateway_chain_id,
+            initialSigners: coprocessors.signers.clone(),
+            initialThreshold: U256::from(coprocessors.threshold),
+        }
+        .abi_encode(),
+        HostContract::HcuLimit => HCULimit::initializeFromEmptyProxyCall {
+            hcuPerBlock: Uint::saturating_from(limits.per_block_hcu),
+            maxHCUDepthPerTx: Uint::saturating_from(limits.depth_hcu),
+            maxHCUPerTx: Uint::saturating_from(limits.per_transaction_hcu),
+        }
+        .abi_encode(),
+        HostContract::ProtocolConfig => ProtocolConfig::initializeFromEmptyProxyCall {
+            initialSigners: kms.signers.clone(),
+            initialThresholds: IProtocolConfig::KmsThresholds {
+                publicDecryption: U256::from(kms.public_decryption_threshold),
+                userDecryption: U256::from(kms.user_decryption_threshold),
+                mpc: U256::from(kms.mpc_threshold),
+            },
+        }
+        .abi_encode(),
+        HostContract::GatewayContract => GatewayContract::initializeCall {
+            initialRelayers: config.gateway.relayers.clone(),
+        }
+        .abi_encode(),
+        // It has no proxy, so nothing is left to initialize.
+        HostContract::PauserSet => Vec::new(),
+    };
+    call.into()
+}
+
+/// The transactions of one account, so the number of steps so far is its nonce.
 struct Plan {
     deployer: Address,
     steps: Vec<DeploymentStep>,
 }
 
 impl Plan {
-    fn create(&mut self, name: &'static str, bytecode: &Bytes, arguments: &[u8]) {
-        let data = [bytecode.as_ref(), arguments].concat().into();
-        self.steps.push(DeploymentStep { name, to: None, data });
+    const fn of(deployer: Address) -> Self {
+        Self {
+            deployer,
+            steps: Vec::new(),
+        }
     }
 
-    fn call(&mut self, name: &'static str, to: Address, data: Vec<u8>) {
+    fn create(&mut self, name: &'static str, part: Part, data: Bytes) -> Address {
+        let address = self.deployer.create(self.steps.len() as u64);
+        self.steps.push(DeploymentStep {
+            name,
+            to: None,
+            data,
+            creates: Some(Creation { part, address }),
+        });
+        address
+    }
+
+    fn call(&mut self, name: &'static str, to: Address, data: Bytes) {
         self.steps.push(DeploymentStep {
             name,
             to: Some(to),
-            data: data.into(),
+            data,
+            creates: None,
         });
     }
 
-    /// Creates a proxy on an implementation that the deployer created before at this nonce.
-    fn proxy(&mut self, name: &'static str, implementation_nonce: u64, initialize: Vec<u8>) {
-        let implementation = self.deployer.create(implementation_nonce);
+    /// Creates a proxy on an implementation that the account created before at this nonce.
+    fn proxy(&mut self, contract: HostContract, implementation_nonce: u64, initialize: Vec<u8>) {
         let arguments = HostProxy::constructorCall {
-            implementation,
+            implementation: self.deployer.create(implementation_nonce),
             data: initialize.into(),
-        }
-        .abi_encode();
-        self.create(name, &HostProxy::BYTECODE, &arguments);
+        };
+        let data = [HostProxy::BYTECODE.as_ref(), &arguments.abi_encode()].concat().into();
+        self.create(proxy_name(contract), Part::Proxy(contract), data);
+    }
+
+    fn empty_proxy(&mut self, contract: HostContract) {
+        let initialize = EmptyHostContract::initializeCall {}.abi_encode();
+        self.proxy(contract, nonce::EMPTY_HOST_CONTRACT, initialize);
     }
 
     /// Creates an implementation and upgrades its proxy to it.
-    fn implementation(&mut self, names: [&'static str; 2], proxy: Address, code: (&Bytes, &[u8]), initialize: Vec<u8>) {
-        let [create, upgrade] = names;
-        // Every step is a transaction of the deployer, so the number of steps is the nonce.
-        let implementation = self.deployer.create(self.steps.len() as u64);
-        self.create(create, code.0, code.1);
-        // All host contracts have the same upgrade function; the ACL's binding stands for it.
-        let call = ACL::upgradeToAndCallCall {
-            newImplementation: implementation,
-            data: initialize.into(),
-        };
-        self.call(upgrade, proxy, call.abi_encode());
+    fn implementation(&mut self, contract: HostContract, wiring: &Wiring, initialize: Bytes) {
+        let implementation = self.create(
+            create_name(contract),
+            Part::Implementation(contract),
+            contract.creation_code(wiring),
+        );
+        let proxy = contract.address(&wiring.addresses);
+        self.call(upgrade_name(contract), proxy, upgrade_call(implementation, initialize));
     }
+}
 
-    fn implementations(&mut self, config: &DeploymentConfig, host: &HostAddresses) {
-        let acl = host.acl;
-        let DeploymentConfig {
-            domains,
-            coprocessors,
-            kms,
-            hcu_limits: limits,
-            ..
-        } = config;
-        self.implementation(
-            ["create the ACL", "upgrade to the ACL"],
-            acl,
-            (
-                &ACL::BYTECODE,
-                &ACL::constructorCall {
-                    executor: host.executor,
-                    pauserSet: host.pauser_set,
-                    bridge: Address::ZERO,
-                }
-                .abi_encode(),
-            ),
-            ACL::initializeFromEmptyProxyCall {}.abi_encode(),
-        );
-        self.implementation(
-            ["create the FHEVMExecutor", "upgrade to the FHEVMExecutor"],
-            host.executor,
-            (
-                &FHEVMExecutor::BYTECODE,
-                &FHEVMExecutor::constructorCall {
-                    acl,
-                    inputVerifier: host.input_verifier,
-                    hcuLimit: host.hcu_limit,
-                }
-                .abi_encode(),
-            ),
-            FHEVMExecutor::initializeFromEmptyProxyCall {}.abi_encode(),
-        );
-        self.implementation(
-            ["create the KMSVerifier", "upgrade to the KMSVerifier"],
-            host.kms_verifier,
-            (&KMSVerifier::BYTECODE, &KMSVerifier::constructorCall { acl }.abi_encode()),
-            KMSVerifier::initializeFromEmptyProxyCall {
-                verifyingContractSource: domains.decryption,
-                chainIDSource: domains.gateway_chain_id,
-                initialSigners: kms.signers.clone(),
-                initialThreshold: U256::from(kms.threshold),
-            }
-            .abi_encode(),
-        );
-        self.implementation(
-            ["create the InputVerifier", "upgrade to the InputVerifier"],
-            host.input_verifier,
-            (&InputVerifier::BYTECODE, &InputVerifier::constructorCall { acl }.abi_encode()),
-            InputVerifier::initializeFromEmptyProxyCall {
-                verifyingContractSource: domains.input_verification,
-                chainIDSource: domains.gateway_chain_id,
-                initialSigners: coprocessors.signers.clone(),
-                initialThreshold: U256::from(coprocessors.threshold),
-            }
-            .abi_encode(),
-        );
-        self.implementation(
-            ["create the HCULimit", "upgrade to the HCULimit"],
-            host.hcu_limit,
-            (
-                &HCULimit::BYTECODE,
-                &HCULimit::constructorCall {
-                    acl,
-                    executor: host.executor,
-                }
-                .abi_encode(),
-            ),
-            HCULimit::initializeFromEmptyProxyCall {
-                hcuPerBlock: Uint::saturating_from(limits.per_block_hcu),
-                maxHCUDepthPerTx: Uint::saturating_from(limits.depth_hcu),
-                maxHCUPerTx: Uint::saturating_from(limits.per_transaction_hcu),
-            }
-            .abi_encode(),
-        );
+const fn proxy_name(contract: HostContract) -> &'static str {
+    match contract {
+        HostContract::Acl => "create the ACL proxy",
+        HostContract::FhevmExecutor => "create the FHEVMExecutor proxy",
+        HostContract::KmsVerifier => "create the KMSVerifier proxy",
+        HostContract::InputVerifier => "create the InputVerifier proxy",
+        HostContract::HcuLimit => "create the HCULimit proxy",
+        HostContract::ProtocolConfig => "create the ProtocolConfig proxy",
+        HostContract::PauserSet => "create the PauserSet proxy",
+        HostContract::GatewayContract => "create the GatewayContract proxy",
+    }
+}
+
+const fn create_name(contract: HostContract) -> &'static str {
+    match contract {
+        HostContract::Acl => "create the ACL",
+        HostContract::FhevmExecutor => "create the FHEVMExecutor",
+        HostContract::KmsVerifier => "create the KMSVerifier",
+        HostContract::InputVerifier => "create the InputVerifier",
+        HostContract::HcuLimit => "create the HCULimit",
+        HostContract::ProtocolConfig => "create the ProtocolConfig",
+        HostContract::PauserSet => "create the PauserSet",
+        HostContract::GatewayContract => "create the GatewayContract",
+    }
+}
+
+const fn upgrade_name(contract: HostContract) -> &'static str {
+    match contract {
+        HostContract::Acl => "upgrade to the ACL",
+        HostContract::FhevmExecutor => "upgrade to the FHEVMExecutor",
+        HostContract::KmsVerifier => "upgrade to the KMSVerifier",
+        HostContract::InputVerifier => "upgrade to the InputVerifier",
+        HostContract::HcuLimit => "upgrade to the HCULimit",
+        HostContract::ProtocolConfig => "upgrade to the ProtocolConfig",
+        HostContract::PauserSet => "upgrade to the PauserSet",
+        HostContract::GatewayContract => "upgrade to the GatewayContract",
     }
 }
 
@@ -285,7 +421,32 @@ mod tests {
         assert_eq!(created(nonce::KMS_VERIFIER), "create the KMSVerifier proxy");
         assert_eq!(created(nonce::INPUT_VERIFIER), "create the InputVerifier proxy");
         assert_eq!(created(nonce::HCU_LIMIT), "create the HCULimit proxy");
+        assert_eq!(created(nonce::PROTOCOL_CONFIG), "create the ProtocolConfig proxy");
         assert_eq!(created(nonce::PAUSER_SET), "create the PauserSet");
+        assert_eq!(created(nonce::GATEWAY_CONTRACT), "create the GatewayContract proxy");
+    }
+
+    #[test]
+    fn every_contract_is_created_where_the_plan_says() {
+        for gateway_deployer in [None, Some(Address::repeat_byte(9))] {
+            let mut config = config();
+            config.gateway.deployer = gateway_deployer;
+            let host = config.addresses();
+            let steps = [deployment_steps(&config), gateway_deployment_steps(&config)].concat();
+            for contract in HostContract::ALL {
+                let part = if contract.is_upgradeable() {
+                    Part::Proxy(contract)
+                } else {
+                    Part::Implementation(contract)
+                };
+                let address = contract.address(&host);
+                let created: Vec<Creation> = steps.iter().filter_map(|step| step.creates).collect();
+                assert!(created.contains(&Creation { part, address }), "{contract}");
+                let implementations = created.iter().filter(|creation| creation.part == Part::Implementation(contract));
+                assert_eq!(implementations.count(), 1, "{contract}");
+            }
+            assert!(steps.iter().all(|step| step.creates.is_some() == step.to.is_none()));
+        }
     }
 
     #[test]
@@ -296,7 +457,7 @@ mod tests {
             .enumerate()
             .filter(|(_, step)| step.name.starts_with("upgrade"))
             .collect();
-        assert_eq!(upgrades.len(), 5);
+        assert_eq!(upgrades.len(), 7);
         for (index, step) in upgrades {
             let call = ACL::upgradeToAndCallCall::abi_decode(&step.data).unwrap();
             assert_eq!(

@@ -7,7 +7,8 @@ use cipherloom_primitives::eip712::SigningDomains;
 
 use crate::{
     addresses::HostAddresses,
-    deployment::{DeploymentConfig, HcuLimits, SignerSet},
+    deployment::{DeploymentConfig, GatewayPlan, HcuLimits, KmsConfig, SignerSet},
+    face::Face,
 };
 
 /// The chain id.
@@ -49,16 +50,21 @@ pub const fn signing_domains() -> SigningDomains {
     }
 }
 
-/// Returns the deployment with these signers; the deployer owns the contracts and is the one pauser.
+/// Returns the deployment with these signers; the deployer owns the contracts, is the one pauser and delivers decrypted values.
 #[must_use]
-pub fn deployment(coprocessors: SignerSet, kms: SignerSet) -> DeploymentConfig {
+pub fn deployment(coprocessors: SignerSet, kms: impl Into<KmsConfig>) -> DeploymentConfig {
     DeploymentConfig {
         deployer: DEPLOYER,
         owner: DEPLOYER,
         domains: signing_domains(),
+        face: Face::default(),
         coprocessors,
-        kms,
+        kms: kms.into(),
         hcu_limits: HcuLimits::default(),
         pausers: vec![DEPLOYER],
+        gateway: GatewayPlan {
+            deployer: None,
+            relayers: vec![DEPLOYER],
+        },
     }
 }

@@ -4,6 +4,8 @@
 //!   they cannot differ from the bytecode that is deployed.
 //! * [`HostAddresses`]: where the contracts of a deployment are; a plain function of the deployer's address.
 //! * [`deployment_steps`]: the transactions that deploy and connect them.
+//! * [`HostContract`]: each contract's code as it must be on chain, its version strings and its storage layout.
+//! * [`StorageLayout::check_upgrade`]: whether a new implementation reads what an old one wrote.
 //! * [`decode_log`]: raw logs to [`HostEvent`]s, with computations checked against the operation table.
 //! * [`development`]: the constants of the development chain that published dApp libraries have built in.
 //!
@@ -15,10 +17,21 @@ mod deployment;
 pub mod development;
 mod error;
 mod events;
+mod face;
+mod host_contract;
 mod operation_events;
+mod storage_layout;
 
 pub use addresses::HostAddresses;
-pub use deployment::{DeploymentConfig, DeploymentStep, HcuLimits, SignerSet, deployment_steps};
+pub use deployment::{
+    Creation, DeploymentConfig, DeploymentStep, GatewayPlan, HcuLimits, KmsConfig, Part, SignerSet, deployment_steps,
+    gateway_deployment_steps,
+};
 pub use error::DecodeError;
 pub use events::{HostEvent, decode_log};
+pub use face::{Face, UnknownFace};
+pub use host_contract::{
+    HostContract, UnknownHostContract, Wiring, empty_acl_runtime_code, empty_host_contract_runtime_code, proxy_runtime_code, upgrade_call,
+};
 pub use operation_events::event_topic;
+pub use storage_layout::{Encoding, IncompatibleLayout, LayoutProblem, Member, Namespace, StorageLayout, StorageType};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, hex, keccak256};
-use cipherloom_contracts::event_topic;
+use cipherloom_contracts::{HostContract, event_topic};
 use cipherloom_primitives::operation::TABLE;
 use serde_json::Value;
 
@@ -213,12 +213,28 @@ fn named_functions_and_errors_exist() {
     );
     has(
         "KMSVerifier",
-        &["isSigner(address)", "initializeFromEmptyProxy(address,uint64,address[],uint256)"],
+        &[
+            "isSigner(address)",
+            "getCurrentKmsContextAndEpoch()",
+            "initializeFromEmptyProxy(address,uint64)",
+        ],
         &[
             "KMSInvalidSigner(address)",
             "KMSSignatureThresholdNotReached(uint256)",
             "UnsupportedExtraDataVersion(uint8)",
         ],
+    );
+    has(
+        "ProtocolConfig",
+        &[
+            "getKmsSignersForContext(uint256)",
+            "getPublicDecryptionThresholdForContext(uint256)",
+            "getUserDecryptionThresholdForContext(uint256)",
+            "getMpcThresholdForContext(uint256)",
+            "getCurrentKmsContextAndEpoch()",
+            "getVersion()",
+        ],
+        &["InvalidKMSContext(uint256)", "InvalidKMSEpoch(uint256)"],
     );
     has(
         "HCULimit",
@@ -336,7 +352,7 @@ fn only_the_caller_of_an_executor_event_is_indexed() {
 
 #[test]
 fn every_contract_fits_a_block_chains_size_limit() {
-    for name in ["ACL", "FHEVMExecutor", "HCULimit", "InputVerifier", "KMSVerifier", "PauserSet"] {
+    for name in HostContract::ALL.map(HostContract::name) {
         let bytes = artifact(name).bytecode_bytes;
         assert!((1..=24_576).contains(&bytes), "{name} has {bytes} bytes");
     }

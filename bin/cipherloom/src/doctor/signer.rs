@@ -155,6 +155,8 @@ const fn addresses(input_verifier: Address) -> HostAddresses {
         kms_verifier: Address::ZERO,
         input_verifier,
         hcu_limit: Address::ZERO,
+        protocol_config: Address::ZERO,
         pauser_set: Address::ZERO,
+        gateway_contract: Address::ZERO,
     }
 }

@@ -9,7 +9,8 @@ use alloy::{
     sol_types::{SolCall, SolError},
 };
 use cipherloom_contracts::{
-    DeploymentConfig, HostAddresses, HostEvent, SignerSet, bindings::FHEVMExecutor as Executor, decode_log, deployment_steps, development,
+    DeploymentConfig, DeploymentStep, HostAddresses, HostEvent, SignerSet, bindings::FHEVMExecutor as Executor, decode_log,
+    deployment_steps, development, gateway_deployment_steps,
 };
 use cipherloom_node::{DevChain, DevChainConfig, NodeError};
 use cipherloom_primitives::{Computation, FheType, Handle, Operation, operation::Shape};
@@ -354,9 +355,16 @@ impl Stage {
 
 /// Sends the transactions of a deployment and checks that each succeeds.
 pub(crate) fn deploy(chain: &DevChain, config: &DeploymentConfig) {
-    for (nonce, step) in deployment_steps(config).into_iter().enumerate() {
+    send_steps(chain, config.deployer, deployment_steps(config));
+    if let Some(gateway_deployer) = config.gateway.deployer {
+        send_steps(chain, gateway_deployer, gateway_deployment_steps(config));
+    }
+}
+
+fn send_steps(chain: &DevChain, from: Address, steps: Vec<DeploymentStep>) {
+    for (nonce, step) in steps.into_iter().enumerate() {
         let request = TransactionRequest {
-            from: Some(config.deployer),
+            from: Some(from),
             to: step.to.map(Into::into),
             input: step.data.into(),
             nonce: Some(nonce as u64),
@@ -367,6 +375,9 @@ pub(crate) fn deploy(chain: &DevChain, config: &DeploymentConfig) {
             .unwrap_or_else(|error| panic!("{}: {error}", step.name));
         let (block, index) = chain.mined_transaction(&hash).unwrap().unwrap();
         assert!(block.receipts[index].is_success(), "{}", step.name);
+        if let Some(creation) = step.creates {
+            assert_eq!(block.receipts[index].contract_address, Some(creation.address), "{}", step.name);
+        }
     }
 }
 
