@@ -61,13 +61,13 @@ pub(crate) fn run(scale: Scale, binary: Option<PathBuf>) -> Result<()> {
     let measured = PrivatePostgres::start_with(&MEASURED_SETTINGS).context("cannot start PostgreSQL for measurements")?;
     let on_postgres = bench(scale, &binary, Some(&measured.create_database()?))?;
     drop(measured);
+    // What is measured is printed at once: it took long, and what comes next may fail.
+    lines.extend(shown(figures("PostgreSQL", &on_postgres, "20 ms")));
     let embedded = bench(scale, &binary, None)?;
-    lines.extend(figures(&on_postgres, &embedded));
+    lines.extend(shown(figures("SQLite", &embedded, "5 ms")));
     println!();
     println!("{:<52} {:<9} measured", "bar", "");
-    for Line { bar, verdict, value } in &lines {
-        println!("{bar:<52} {verdict:<9} {value}");
-    }
+    let lines = shown(lines);
     let failed = lines.iter().filter(|line| line.verdict == "FAILED").count();
     ensure!(failed == 0, "{failed} of the bars above are missed");
     Ok(())
@@ -137,52 +137,56 @@ fn bench(scale: Scale, binary: &std::path::Path, database_url: Option<&str>) -> 
     serde_json::from_slice(&output.stdout).context("the benchmark printed no JSON")
 }
 
-/// Puts times next to their bars.
-fn figures(on_postgres: &Value, embedded: &Value) -> Vec<Line> {
-    let number = |report: &Value, pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    let line = |bar: &str, value: String| Line {
-        bar: bar.to_owned(),
+/// Prints lines of the table.
+fn shown(lines: Vec<Line>) -> Vec<Line> {
+    for Line { bar, verdict, value } in &lines {
+        println!("{bar:<52} {verdict:<9} {value}");
+    }
+    lines
+}
+
+/// Puts the times of a database next to their bars.
+fn figures(name: &str, report: &Value, wake_up: &str) -> Vec<Line> {
+    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let rate = |size: &str| number(&format!("/ingestion/{size}/computations_per_second"));
+    let rows = |size: &str| number(&format!("/ingestion/{size}/rows"));
+    let line = |bar: String, value: String| Line {
+        bar: format!("{name}: {bar}"),
         verdict: "measured",
         value,
     };
-    let mut lines = Vec::new();
-    for (name, report, bar) in [("PostgreSQL", on_postgres, "20 ms"), ("SQLite", embedded, "5 ms")] {
-        let rate = |size: &str| number(report, &format!("/ingestion/{size}/computations_per_second"));
-        let rows = |size: &str| number(report, &format!("/ingestion/{size}/rows"));
-        lines.extend([
-            line(
-                &format!("{name}: ingestion, bar 20,000/s (PostgreSQL)"),
-                format!(
-                    "{:.0}/s at {:.0} rows, {:.0}/s at {:.0}",
-                    rate("small"),
-                    rows("small"),
-                    rate("large"),
-                    rows("large")
-                ),
+    vec![
+        line(
+            "ingestion, bar 20,000/s (PostgreSQL)".to_owned(),
+            format!(
+                "{:.0}/s at {:.0} rows, {:.0}/s at {:.0}",
+                rate("small"),
+                rows("small"),
+                rate("large"),
+                rows("large")
             ),
-            line(
-                &format!("{name}: time each, large by small, bar 1"),
-                format!("{:.2}", number(report, "/ingestion/time_ratio")),
+        ),
+        line(
+            "time each, large by small, bar 1".to_owned(),
+            format!("{:.2}", number("/ingestion/time_ratio")),
+        ),
+        line(
+            format!("wake-up, median, bar {wake_up}"),
+            format!(
+                "{:.2} ms from the request, {:.2} ms from the answer",
+                number("/latency/ms_from_request/median"),
+                number("/latency/ms_from_answer/median")
             ),
-            line(
-                &format!("{name}: wake-up, median, bar {bar}"),
-                format!(
-                    "{:.2} ms from the request, {:.2} ms from the answer",
-                    number(report, "/latency/ms_from_request/median"),
-                    number(report, "/latency/ms_from_answer/median")
-                ),
-            ),
-            line(
-                &format!("{name}: throughput on plaintext"),
-                format!("{:.0} transactions/s", number(report, "/throughput/transactions_per_second")),
-            ),
-            line(
-                &format!("{name}: outside of FHE, bar 5 %"),
-                format!("{:.1} %", 100.0 * number(report, "/fhe/cpu_outside_fhe")),
-            ),
-        ]);
-    }
-    lines
+        ),
+        line(
+            "throughput on plaintext".to_owned(),
+            format!("{:.0} transactions/s", number("/throughput/transactions_per_second")),
+        ),
+        line(
+            "outside of FHE, bar 5 %".to_owned(),
+            format!("{:.1} %", 100.0 * number("/fhe/cpu_outside_fhe")),
+        ),
+    ]
 }
 
 #[cfg(test)]
@@ -198,8 +202,8 @@ mod tests {
 
     #[test]
     fn a_figure_that_is_missing_is_no_number() {
-        let lines = figures(&serde_json::json!({"fhe": {"cpu_outside_fhe": 0.031}}), &Value::Null);
-        assert_eq!(lines.len(), 10);
+        let lines = figures("SQLite", &serde_json::json!({"fhe": {"cpu_outside_fhe": 0.031}}), "5 ms");
+        assert_eq!(lines.len(), 5);
         assert!(lines.iter().any(|line| line.value == "3.1 %"));
         assert!(lines.iter().any(|line| line.value == "NaN"));
     }

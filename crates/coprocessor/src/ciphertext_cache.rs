@@ -8,7 +8,6 @@
 //! The cache is bounded by the memory that its values take. What was not used for the longest time makes room.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,6 +17,7 @@ use std::{
 
 use cipherloom_fhe::Ciphertext;
 use cipherloom_primitives::{B256, CiphertextForm, FheType};
+use lru::LruCache;
 
 /// What a value was made of. Together with the key set and the type it decides all bytes of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,20 +78,15 @@ pub(crate) struct CiphertextCache {
     evictions: AtomicU64,
 }
 
-#[derive(Default)]
 struct Held {
-    values: HashMap<CacheKey, Entry>,
-    /// Keys by their last use, oldest first.
-    by_use: BTreeMap<u64, CacheKey>,
+    /// Bounded by bytes, below, and not by their number.
+    values: LruCache<CacheKey, Entry>,
     bytes: usize,
-    /// Counts uses.
-    uses: u64,
 }
 
 struct Entry {
     value: Arc<CachedValue>,
     bytes: usize,
-    used: u64,
 }
 
 impl CiphertextCache {
@@ -99,7 +94,10 @@ impl CiphertextCache {
     pub(crate) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
-            held: Mutex::default(),
+            held: Mutex::new(Held {
+                values: LruCache::unbounded(),
+                bytes: 0,
+            }),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -112,7 +110,7 @@ impl CiphertextCache {
     }
 
     pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<CachedValue>> {
-        let found = self.lock().use_value(key);
+        let found = self.lock().values.get(key).map(|entry| Arc::clone(&entry.value));
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
@@ -124,7 +122,7 @@ impl CiphertextCache {
             return;
         }
         let mut held = self.lock();
-        if held.use_value(&key).is_some() {
+        if held.values.get(&key).is_some() {
             return;
         }
         let mut evicted = Vec::new();
@@ -156,26 +154,13 @@ impl CiphertextCache {
 }
 
 impl Held {
-    fn use_value(&mut self, key: &CacheKey) -> Option<Arc<CachedValue>> {
-        let entry = self.values.get_mut(key)?;
-        self.uses += 1;
-        self.by_use.remove(&entry.used);
-        entry.used = self.uses;
-        self.by_use.insert(self.uses, *key);
-        Some(Arc::clone(&entry.value))
-    }
-
     fn insert(&mut self, key: CacheKey, value: Arc<CachedValue>, bytes: usize) {
-        self.uses += 1;
-        let used = self.uses;
-        self.by_use.insert(used, key);
-        self.values.insert(key, Entry { value, bytes, used });
+        self.values.put(key, Entry { value, bytes });
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
     fn remove_oldest(&mut self) -> Option<Entry> {
-        let (_, key) = self.by_use.pop_first()?;
-        let entry = self.values.remove(&key)?;
+        let (_, entry) = self.values.pop_lru()?;
         self.bytes = self.bytes.saturating_sub(entry.bytes);
         Some(entry)
     }

@@ -39,13 +39,14 @@ pub(super) async fn run(sampled: Sampled, metrics: Metrics, stop: CancellationTo
                 .caches()
                 .set_connections(connections.open, connections.idle, connections.limit);
         }
-        if let Err(error) = read_backlogs(&tenancy, &metrics, &mut known).await {
+        // A busy database takes its time; whoever stops does not wait for a figure nobody will read.
+        let read = stop.run_until_cancelled(read_backlogs(&tenancy, &metrics, &mut known)).await;
+        if let Some(Err(error)) = read {
             metrics.queue().read_failed();
             tracing::warn!(%error, "the backlogs could not be read");
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(INTERVAL) => {}
+        if stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_none() {
+            return;
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::{
 
 /// What makes a transaction `t` able to run: no earlier pending one publishes a ciphertext it needs and that is not there yet, or one that
 /// it publishes too.
+///
+/// `CROSS JOIN` is SQLite's word for "in this order": from a handle to who publishes it. Left alone, it begins with all earlier pending
+/// transactions instead, for each one, and takes minutes where there are some ten thousand.
 macro_rules! waiting_for_nothing {
     ($before:expr, $after:expr) => {
         concat!(
@@ -25,15 +28,15 @@ macro_rules! waiting_for_nothing {
             " t.state = 'pending'
               AND NOT EXISTS (
                 SELECT 1 FROM transaction_boundary b
-                JOIN transaction_outputs o ON o.handle = b.handle
-                JOIN transactions p ON p.id = o.transaction_id
+                CROSS JOIN transaction_outputs o ON o.handle = b.handle
+                CROSS JOIN transactions p ON p.id = o.transaction_id
                 WHERE b.transaction_id = t.id AND p.chain_id = t.chain_id AND p.state = 'pending'
                   AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index)
                   AND NOT EXISTS (SELECT 1 FROM ciphertexts c WHERE c.chain_id = t.chain_id AND c.handle = b.handle))
               AND NOT EXISTS (
                 SELECT 1 FROM transaction_outputs own
-                JOIN transaction_outputs o ON o.handle = own.handle
-                JOIN transactions p ON p.id = o.transaction_id
+                CROSS JOIN transaction_outputs o ON o.handle = own.handle
+                CROSS JOIN transactions p ON p.id = o.transaction_id
                 WHERE own.transaction_id = t.id AND p.chain_id = t.chain_id AND p.state = 'pending'
                   AND (p.block_number, p.transaction_index) < (t.block_number, t.transaction_index)) ",
             $after
@@ -285,5 +288,26 @@ fn expect_one(lease: &Lease, rows: u64) -> Result<(), StoreError> {
         Err(StoreError::LeaseLost {
             transaction: lease.transaction,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn what_can_run_is_found_from_handles_and_never_by_looking_at_everything_pending() {
+        let store = SqliteStore::in_memory().await.unwrap();
+        for statement in [RUNNABLE_NOW, COUNT_RUNNABLE, LEASE_OLDEST, LEASE_NAMED] {
+            let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
+                .fetch_all(&store.readers)
+                .await
+                .unwrap();
+            let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+            let earlier: Vec<_> = steps.iter().filter(|step| step.starts_with("SEARCH p ")).collect();
+            assert_eq!(earlier.len(), 2, "{steps:#?}");
+            assert!(earlier.iter().all(|step| step.contains("INTEGER PRIMARY KEY")), "{steps:#?}");
+        }
     }
 }
