@@ -1,0 +1,328 @@
+//! `cipherloom contracts signers`: whose signatures the contracts accept, and how many they ask for.
+
+use alloy::primitives::Address;
+use anyhow::{Context, Result, bail, ensure};
+use cipherloom_chain::{
+    Call, SignerSetOnChain, TransactionSender,
+    administration::{owner, set_coprocessors, set_kms},
+    manifest::{Kms, Signers},
+    survey::{StateSurvey, Survey},
+};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::{
+    deploy,
+    keys::{self, KeyOptions},
+    options::{Deployed, DeployedOptions, SendingOptions},
+    reports::{self, Progress},
+    status,
+};
+
+/// What to do with signers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SignersCommand {
+    /// List coprocessors and KMS nodes with their thresholds.
+    List {
+        #[command(flatten)]
+        deployed: DeployedOptions,
+    },
+    /// Accept signatures of more coprocessors or KMS nodes. Adding KMS nodes begins a context; answers of former contexts stay valid.
+    Add(ChangeOptions),
+    /// Accept no more signatures of these coprocessors or KMS nodes. Former KMS contexts keep their nodes until they are destroyed.
+    Remove(ChangeOptions),
+    /// Change how many must sign.
+    Threshold(ThresholdOptions),
+}
+
+/// Whose signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Coprocessors sign handles of inputs.
+    Coprocessor,
+    /// KMS nodes sign decryptions.
+    Kms,
+}
+
+/// A change of a set.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChangeOptions {
+    /// Whose signatures.
+    #[arg(value_enum)]
+    role: Role,
+
+    /// The signing addresses.
+    #[arg(required = true, value_name = "ADDRESS")]
+    addresses: Vec<Address>,
+
+    #[command(flatten)]
+    change: Change,
+}
+
+/// A change of thresholds.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ThresholdOptions {
+    /// Whose signatures.
+    #[arg(value_enum)]
+    role: Role,
+
+    #[command(flatten)]
+    change: Change,
+}
+
+/// How a change is made.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Change {
+    /// How many must sign: inputs for coprocessors, public decryptions for the KMS [default: as before, as long as that many are left].
+    #[arg(long, value_name = "N")]
+    threshold: Option<u64>,
+
+    /// How many KMS nodes must answer a user's request [default: as before].
+    #[arg(long, value_name = "N")]
+    user_decryption_threshold: Option<u64>,
+
+    /// How many KMS nodes may be dishonest without harm [default: as before].
+    #[arg(long, value_name = "N")]
+    mpc_threshold: Option<u64>,
+
+    #[command(flatten)]
+    deployed: DeployedOptions,
+
+    #[command(flatten)]
+    key: KeyOptions,
+
+    #[command(flatten)]
+    sending: SendingOptions,
+
+    /// Print the transaction as JSON, for an owner that sends it by other means, and send nothing.
+    #[arg(long)]
+    print_calls: bool,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// If the chain does not answer, the change is impossible, or the owner's transaction fails.
+pub(crate) async fn run(command: &SignersCommand) -> Result<()> {
+    match command {
+        SignersCommand::List { deployed } => list(deployed).await,
+        SignersCommand::Add(options) => {
+            let apply = |signers: &mut Vec<Address>| add(signers, &options.addresses);
+            Box::pin(change(options.role, &options.change, apply)).await
+        }
+        SignersCommand::Remove(options) => {
+            let apply = |signers: &mut Vec<Address>| remove(signers, &options.addresses);
+            Box::pin(change(options.role, &options.change, apply)).await
+        }
+        SignersCommand::Threshold(options) => {
+            let Change {
+                threshold,
+                user_decryption_threshold,
+                mpc_threshold,
+                ..
+            } = &options.change;
+            ensure!(
+                threshold.or(*user_decryption_threshold).or(*mpc_threshold).is_some(),
+                "no threshold is given: --threshold, --user-decryption-threshold or --mpc-threshold"
+            );
+            Box::pin(change(options.role, &options.change, |_| Ok(()))).await
+        }
+    }
+}
+
+async fn list(options: &DeployedOptions) -> Result<()> {
+    let deployed = options.find().await?;
+    let state = state(&deployed).await?;
+    if options.json {
+        let summary = json!({
+            "chainId": deployed.chain_id,
+            "coprocessors": status::signers_json(&state.coprocessors),
+            "kms": status::signers_json(&state.kms),
+            "userDecryptionThreshold": state.user_decryption_threshold.to_string(),
+            "mpcThreshold": state.mpc_threshold.to_string(),
+            "kmsContextId": format!("{:#x}", state.context_id),
+        });
+        println!("{summary}");
+        return Ok(());
+    }
+    println!("coprocessors  {}", status::signers(&state.coprocessors));
+    println!("KMS           {}", status::signers(&state.kms));
+    println!(
+        "              user decryption {}, dishonest at most {}, context {:#x}",
+        state.user_decryption_threshold, state.mpc_threshold, state.context_id
+    );
+    Ok(())
+}
+
+async fn state(deployed: &Deployed) -> Result<StateSurvey> {
+    let survey = Survey::take(&deployed.chain).await?;
+    let chain_id = survey.chain_id;
+    survey.state.with_context(|| {
+        format!("the host contracts on chain {chain_id} are not complete; `cipherloom contracts status` shows what is there")
+    })
+}
+
+fn add(signers: &mut Vec<Address>, new: &[Address]) -> Result<()> {
+    for signer in new {
+        ensure!(!signers.contains(signer), "{signer} signs already");
+        signers.push(*signer);
+    }
+    Ok(())
+}
+
+fn remove(signers: &mut Vec<Address>, gone: &[Address]) -> Result<()> {
+    for signer in gone {
+        let Some(position) = signers.iter().position(|known| known == signer) else {
+            bail!("{signer} is none of the signers; `cipherloom contracts signers list` shows them");
+        };
+        signers.remove(position);
+    }
+    Ok(())
+}
+
+/// The set that is to be, in the form of the file about the deployment.
+enum Planned {
+    Coprocessors(Signers),
+    Kms(Kms),
+}
+
+impl Planned {
+    fn call(&self, deployed: &Deployed) -> Call {
+        let addresses = deployed.chain.addresses();
+        match self {
+            Self::Coprocessors(set) => set_coprocessors(addresses, &set.signers, set.threshold),
+            Self::Kms(kms) => set_kms(addresses, kms),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Coprocessors(set) => format!("{} of {} coprocessors must sign", set.threshold, set.signers.len()),
+            Self::Kms(kms) => format!(
+                "{} of {} KMS nodes must sign a public decryption, {} must answer a user",
+                kms.public_decryption_threshold,
+                kms.signers.len(),
+                kms.user_decryption_threshold
+            ),
+        }
+    }
+}
+
+async fn change(role: Role, options: &Change, apply: impl Fn(&mut Vec<Address>) -> Result<()>) -> Result<()> {
+    let mut deployed = options.deployed.find().await?;
+    let state = state(&deployed).await?;
+    let planned = plan(role, options, &state, apply)?;
+    let call = planned.call(&deployed);
+    let json = options.deployed.json;
+    if options.print_calls {
+        println!(
+            "{}",
+            json!({ "chainId": deployed.chain_id, "owner": reports::checksummed(state.owner), "calls": [reports::call(&call)] })
+        );
+        return Ok(());
+    }
+    let gas = deployed
+        .chain
+        .gas_of(state.owner, &call)
+        .await
+        .context("the contracts refuse this change")?;
+    let cost = options
+        .sending
+        .cost(&deployed.chain, state.owner, gas.saturating_add(gas / 5))
+        .await?;
+    if options.sending.dry_run {
+        if json {
+            let summary = json!({ "dryRun": true, "gas": gas, "mostWei": cost.most().to_string(), "call": reports::call(&call) });
+            println!("{summary}");
+        } else {
+            println!("dry run: {}; {}", planned.describe(), cost.sentence());
+        }
+        return Ok(());
+    }
+    let signer = options.key.signer(&deployed.environment, deployed.chain_id)?;
+    keys::require_account(&signer, owner(&deployed.chain).await?, "the owner of the contracts")?;
+    cost.require_funds(signer.address())?;
+    let question = format!(
+        "On chain {}, {}: {}. Send it?",
+        deployed.chain_id,
+        planned.describe(),
+        cost.sentence()
+    );
+    options.sending.confirm(deployed.chain_id, &question)?;
+    let progress = Progress::new(json);
+    let mut sender = TransactionSender::new(&deployed.chain, signer, options.sending.on(deployed.chain_id)).await?;
+    let nonce = sender.next_nonce().await?;
+    let mut observer = |event: cipherloom_chain::SendEvent<'_>| progress.transaction(event);
+    let included = Box::pin(sender.send(&call, nonce, &mut observer)).await?;
+    Box::pin(sender.confirm(&mut observer)).await?;
+    progress.included("", &call, &included);
+    let described = planned.describe();
+    if let Some(record) = &mut deployed.record {
+        match planned {
+            Planned::Coprocessors(set) => record.coprocessors = set,
+            Planned::Kms(kms) => record.kms = kms,
+        }
+        deployed.save()?;
+    }
+    if json {
+        println!(
+            "{}",
+            json!({ "transaction": included.hash, "block": included.block, "gasUsed": included.gas_used })
+        );
+    } else {
+        println!("{described}");
+    }
+    Ok(())
+}
+
+/// Makes the new set of the one that is there.
+fn plan(role: Role, options: &Change, state: &StateSurvey, apply: impl Fn(&mut Vec<Address>) -> Result<()>) -> Result<Planned> {
+    let current = match role {
+        Role::Coprocessor => &state.coprocessors,
+        Role::Kms => &state.kms,
+    };
+    let mut signers = current.signers.clone();
+    apply(&mut signers)?;
+    let threshold = options.threshold.unwrap_or_else(|| number(current));
+    let name = match role {
+        Role::Coprocessor => "coprocessor",
+        Role::Kms => "KMS node",
+    };
+    let impossible = || {
+        format!(
+            "{} {name}s would be left, {threshold} of whom would have to sign; --threshold changes that",
+            signers.len()
+        )
+    };
+    deploy::plan::check(name, "the command line", &signers, threshold).with_context(impossible)?;
+    if role == Role::Coprocessor {
+        ensure!(
+            options.user_decryption_threshold.or(options.mpc_threshold).is_none(),
+            "coprocessors have one threshold; --user-decryption-threshold and --mpc-threshold are the KMS's"
+        );
+        return Ok(Planned::Coprocessors(Signers { signers, threshold }));
+    }
+    let user = options
+        .user_decryption_threshold
+        .unwrap_or_else(|| state.user_decryption_threshold.saturating_to());
+    let mpc = options.mpc_threshold.unwrap_or_else(|| state.mpc_threshold.saturating_to());
+    let count = signers.len() as u64;
+    ensure!(
+        (1..=count).contains(&user),
+        "{user} of {count} KMS nodes would have to answer users; --user-decryption-threshold changes that"
+    );
+    ensure!(
+        mpc < count,
+        "{mpc} of {count} KMS nodes could be dishonest; --mpc-threshold changes that"
+    );
+    Ok(Planned::Kms(Kms {
+        signers,
+        public_decryption_threshold: threshold,
+        user_decryption_threshold: user,
+        mpc_threshold: mpc,
+    }))
+}
+
+fn number(set: &SignerSetOnChain) -> u64 {
+    set.threshold.saturating_to()
+}
