@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     contracts::{LIBRARY_PACKAGE, contracts_dir, install_compiler, run_for_output},
-    token_npm::{PUBLISHED_PACKAGE, Release, packages},
+    published_library::{PUBLISHED_PACKAGE, Release, packages},
 };
 
 /// The sources that contracts import.

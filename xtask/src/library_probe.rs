@@ -17,7 +17,7 @@ use crate::{
         overloads::{Overload, overloads},
         solidity::{capitalised, external},
     },
-    token_npm::{Release, packages, with_published_imports},
+    published_library::{Release, packages, with_published_imports},
 };
 
 /// How many functions one contract probes; more would exceed the size that a chain accepts.
@@ -51,7 +51,7 @@ pub(crate) fn run(out: &Path) -> Result<()> {
     fs::write(moved.join("Probes.sol"), with_published_imports(&common)?)?;
 
     compilation(&ours, LIBRARY_PACKAGE, contracts_dir().as_path()).write_to(&out.join("ours"))?;
-    compilation(&moved, crate::token_npm::PUBLISHED_PACKAGE, &published).write_to(&out.join("published"))
+    compilation(&moved, crate::published_library::PUBLISHED_PACKAGE, &published).write_to(&out.join("published"))
 }
 
 fn compilation(sources: &Path, package: &str, library: &Path) -> Compilation {

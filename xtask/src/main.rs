@@ -5,16 +5,19 @@ mod anvil;
 mod command;
 mod contracts;
 mod e2e_coprocessor;
+mod e2e_examples;
 mod e2e_kms_wasm;
 mod e2e_sdk;
+mod erc7984;
+mod gas;
 mod gates;
 mod generate;
 mod library_compat;
 mod library_probe;
 mod postgres;
+mod published_library;
 mod rule_statistics;
 mod tidy;
-mod token_npm;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -66,14 +69,33 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Compile the example token with the published Solidity library from npm, changing its imports and nothing else.
-    TokenNpm {
-        /// The folder to write the artifact into.
+    /// Compile the examples with the published Solidity library from npm, changing their imports and nothing else.
+    ExamplesNpm {
+        /// The folder to write the artifacts into, in a folder of the example's name.
         #[arg(long)]
         out: PathBuf,
         /// The release of the published library.
         #[arg(long, value_enum, default_value_t)]
-        release: token_npm::Release,
+        release: published_library::Release,
+    },
+    /// Compile OpenZeppelin's confidential contracts from npm, unmodified.
+    Erc7984 {
+        /// The folder to write the artifacts into.
+        #[arg(long)]
+        out: PathBuf,
+        /// The Solidity library that they get.
+        #[arg(long, value_enum)]
+        library: erc7984::Library,
+    },
+    /// Measure what confidential transactions cost on chain, on our host contracts and on the published ones from npm, and write the table into
+    /// docs/gas.md.
+    Gas {
+        /// Fail if the committed table differs instead of writing it.
+        #[arg(long)]
+        check: bool,
+        /// This binary instead of a newly built one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
     },
     /// Print what each rewriting rule saves on the transactions of real contracts: the examples and the published ERC-7984 token.
     RuleStatistics {
@@ -100,6 +122,16 @@ enum EndToEnd {
         #[arg(long)]
         reduced: bool,
         /// Measure this binary instead of a newly built one. Tests are built in any case.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
+    /// Run the example dApps and OpenZeppelin's confidential contracts on `cipherloom dev`, compiled with our Solidity library and with the published
+    /// one, and check docs/gas.md.
+    Examples {
+        /// Leave out what runs on real TFHE.
+        #[arg(long)]
+        reduced: bool,
+        /// This binary instead of a newly built one. Tests are built in any case.
         #[arg(long)]
         binary: Option<PathBuf>,
     },
@@ -137,7 +169,9 @@ fn run(command: Command) -> Result<()> {
         Command::Anvil => anvil::run(),
         Command::LibraryCompat => library_compat::run(),
         Command::LibraryProbe { out } => library_probe::run(&out),
-        Command::TokenNpm { out, release } => token_npm::run(&out, release),
+        Command::ExamplesNpm { out, release } => published_library::run(&out, release),
+        Command::Erc7984 { out, library } => erc7984::compile(&out, library),
+        Command::Gas { check, binary } => gas::run(check, binary),
         Command::RuleStatistics { json, binary } => rule_statistics::run(json, binary),
         Command::E2e(EndToEnd::Coprocessor { reduced, binary }) => {
             let scale = if reduced {
@@ -147,6 +181,7 @@ fn run(command: Command) -> Result<()> {
             };
             e2e_coprocessor::run(scale, binary)
         }
+        Command::E2e(EndToEnd::Examples { reduced, binary }) => e2e_examples::run(reduced, binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
         Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),

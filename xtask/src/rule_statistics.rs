@@ -1,16 +1,15 @@
 //! What the engine's rewriting rules save on the transactions of real contracts, the published ERC-7984 token among them.
 //!
 //! `cargo xtask rule-statistics` compiles the token from npm with our Solidity library and has `cipherloom graph statistics` run it
-//! next to the examples. The published packages are pinned in `e2e/npm-erc7984/package-lock.json`.
+//! next to the examples.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    command::{cargo, program, root},
-    contracts::{Compilation, contracts_dir, install_compiler, install_packages},
-    token_npm::PUBLISHED_PACKAGE,
+    command::{cargo, program},
+    erc7984::{self, Library},
 };
 
 /// Prints the statistics.
@@ -19,7 +18,7 @@ use crate::{
 /// If npm is missing, a package cannot be installed, the token does not compile, or the statistics fail.
 pub(crate) fn run(json: bool, binary: Option<PathBuf>) -> Result<()> {
     let artifacts = tempfile::tempdir().context("cannot make a temporary folder")?;
-    compile(artifacts.path())?;
+    erc7984::compile(artifacts.path(), Library::Ours)?;
     let folder = artifacts.path().to_str().context("the temporary folder's path is not UTF-8")?;
     let mut arguments = vec!["graph", "statistics", "--erc7984", folder];
     if json {
@@ -39,18 +38,4 @@ pub(crate) fn run(json: bool, binary: Option<PathBuf>) -> Result<()> {
     let status = command.status().context("cannot start cipherloom")?;
     ensure!(status.success(), "`cipherloom graph statistics` failed: {status}");
     Ok(())
-}
-
-/// Compiles the published token. It imports the published library, in whose place it gets ours.
-fn compile(out: &Path) -> Result<()> {
-    install_compiler()?;
-    let packages = root().join("e2e/npm-erc7984");
-    install_packages(&packages)?;
-    let compilation = Compilation {
-        roots: vec![("npm-erc7984".to_owned(), packages.join("contracts"))],
-        maps: vec![(PUBLISHED_PACKAGE.to_owned(), contracts_dir())],
-        modules: vec![packages.join("node_modules")],
-        ..Compilation::default()
-    };
-    compilation.write_to(out)
 }

@@ -1,7 +1,7 @@
 //! `cipherloom bench`: what computations take on this machine, each next to what it is compared with, measured in the same run.
 //!
 //! Times are CPU time of the process, so that a busy machine distorts them little, and ratios distort less still. Everything that is computed is also
-//! decrypted and compared. `docs/benchmark.md` says how to read the numbers.
+//! decrypted and compared. `docs/benchmark.md` says how to read the numbers. `bench gas` counts gas and no time; `docs/gas.md` has the result.
 
 mod clock;
 mod coprocessor;
@@ -9,6 +9,7 @@ mod decrypt;
 mod direct;
 mod engine;
 mod executor;
+mod gas;
 mod ground;
 mod input;
 mod measurement;
@@ -37,5 +38,6 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Op(options) => op::run(options),
         BenchCommand::Input(options) => input::run(options),
         BenchCommand::Decrypt(options) => decrypt::run(options),
+        BenchCommand::Gas(options) => gas::run(options),
     }
 }

@@ -59,6 +59,9 @@ contract SealedBidAuction is ZamaEthereumConfig {
     /// @notice The winning bid, once that is verified.
     uint64 public price;
 
+    /// @notice Whether winner and price are verified.
+    bool public settled;
+
     /// @notice Whether the beneficiary was paid.
     bool public collected;
 
@@ -80,7 +83,8 @@ contract SealedBidAuction is ZamaEthereumConfig {
     }
 
     /// @notice Bids, or raises a bid by an amount. The bidder has approved this contract at the token.
-    /// @dev A bid that the bidder cannot pay counts as zero: the token moves nothing then, and does not revert.
+    /// @dev A bid that the bidder cannot pay counts as zero: the token moves nothing then, and does not revert. Sums cannot overflow: all
+    ///      that was bid is held here, and the token's total supply fits.
     /// @param amount How much, encrypted by the bidder for this contract.
     /// @param inputProof The proof that comes with the encryption.
     function bid(externalEuint64 amount, bytes calldata inputProof) external {
@@ -119,7 +123,7 @@ contract SealedBidAuction is ZamaEthereumConfig {
     }
 
     /// @notice Lets anyone have winner and price decrypted. Anyone may call it.
-    function reveal() external {
+    function reveal() public {
         if (block.timestamp < endsAt) revert NotEnded();
         _revealed = true;
         FHE.makePubliclyDecryptable(_highestBidder);
@@ -133,13 +137,8 @@ contract SealedBidAuction is ZamaEthereumConfig {
     /// @param decryptionProof The KMS's signatures, as the gateway returns them with the plaintexts.
     function settle(address winner_, uint64 price_, bytes calldata decryptionProof) external {
         if (!_revealed) revert NotRevealed();
-        bytes32[] memory handles = new bytes32[](2);
-        handles[0] = FHE.toBytes32(_highestBidder);
-        handles[1] = FHE.toBytes32(_highestBid);
-        FHE.checkSignatures(handles, abi.encode(winner_, price_), decryptionProof);
-        winner = winner_;
-        price = price_;
-        emit Settled(winner_, price_);
+        FHE.checkSignatures(_resultHandles(), abi.encode(winner_, price_), decryptionProof);
+        _settle(winner_, price_);
     }
 
     /// @notice Returns the handle of a bid; only the bidder may decrypt it.
@@ -154,6 +153,21 @@ contract SealedBidAuction is ZamaEthereumConfig {
     /// @return The winning bid.
     function result() external view returns (eaddress, euint64) {
         return (_highestBidder, _highestBid);
+    }
+
+    /// @dev The handles of the result, in the order in which it is decrypted.
+    function _resultHandles() internal view returns (bytes32[] memory handles) {
+        handles = new bytes32[](2);
+        handles[0] = FHE.toBytes32(_highestBidder);
+        handles[1] = FHE.toBytes32(_highestBid);
+    }
+
+    /// @dev Stores the result; whoever calls this has made sure that it is the right one.
+    function _settle(address winner_, uint64 price_) internal {
+        settled = true;
+        winner = winner_;
+        price = price_;
+        emit Settled(winner_, price_);
     }
 
     /// @dev Takes tokens, and returns how many have really moved.

@@ -14,8 +14,11 @@ contract SecretBallot is ZamaEthereumConfig {
     /// @notice A vote has from two to sixteen options.
     error WrongNumberOfOptions();
 
-    /// @notice Only those with a weight vote, and each once.
+    /// @notice Only those with a weight vote.
     error MayNotVote();
+
+    /// @notice Everybody votes once, and whoever has voted keeps the weight she has voted with.
+    error AlreadyVoted();
 
     /// @notice The vote is over.
     error Ended();
@@ -52,8 +55,14 @@ contract SecretBallot is ZamaEthereumConfig {
     /// @notice When voting ends, in seconds since 1970.
     uint256 public immutable endsAt;
 
-    /// @notice How much a vote counts; zero for those who may not vote, or have voted.
+    /// @notice How much a vote counts; zero for those who may not vote.
     mapping(address voter => uint32) public weightOf;
+
+    /// @notice Who has voted.
+    mapping(address voter => bool) public hasVoted;
+
+    /// @notice The sum of all weights. No tally is larger, so none can overflow.
+    uint32 public totalWeight;
 
     euint32[] private _tallies;
     uint256[] private _counts;
@@ -73,11 +82,15 @@ contract SecretBallot is ZamaEthereumConfig {
         }
     }
 
-    /// @notice Gives someone the right to vote.
+    /// @notice Gives someone the right to vote, or takes it away with a weight of zero; not after she has voted.
+    /// @dev The sum of all weights is checked: encrypted tallies wrap, and nobody would see it.
     /// @param voter Who.
     /// @param weight How much the vote counts.
     function register(address voter, uint32 weight) external {
         if (msg.sender != chair) revert OnlyChair();
+        if (block.timestamp >= endsAt) revert Ended();
+        if (hasVoted[voter]) revert AlreadyVoted();
+        totalWeight = totalWeight - weightOf[voter] + weight;
         weightOf[voter] = weight;
         emit Registered(voter, weight);
     }
@@ -90,7 +103,8 @@ contract SecretBallot is ZamaEthereumConfig {
         if (block.timestamp >= endsAt) revert Ended();
         uint32 weight = weightOf[msg.sender];
         if (weight == 0) revert MayNotVote();
-        weightOf[msg.sender] = 0;
+        if (hasVoted[msg.sender]) revert AlreadyVoted();
+        hasVoted[msg.sender] = true;
 
         euint8 chosen = FHE.fromExternal(choice, inputProof);
         euint32 counts = FHE.asEuint32(weight);

@@ -28,6 +28,9 @@ pub(crate) enum BenchCommand {
     Input(InputOptions),
     /// Decryption: reading a stored ciphertext and decrypting it, for every type.
     Decrypt(DecryptOptions),
+    /// Gas of transactions of confidential contracts, next to the same on the published host contracts.
+    #[command(long_about = super::gas::HELP)]
+    Gas(super::gas::GasOptions),
 }
 
 const WORKER_HELP: &str = "\

@@ -131,7 +131,7 @@ pub(crate) struct StatisticsOptions {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// The folder with the compiled published token and its receiver, as `cargo xtask rule-statistics` makes it.
+    /// The folder with the compiled published token and its receiver, as `cargo xtask erc7984` makes it.
     #[arg(long, value_name = "DIR")]
     pub(crate) erc7984: Option<PathBuf>,
 

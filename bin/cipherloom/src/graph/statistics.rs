@@ -1,29 +1,29 @@
 //! `cipherloom graph statistics`: what each rewriting rule saves on the transactions of real contracts.
 
-mod chain;
-mod scenarios;
-
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use cipherloom_engine::{Engine, explain::Report};
 use serde_json::{Value, json};
 
-use self::chain::Chain;
 use super::{
     json::{load, reference},
     options::StatisticsOptions,
     recording::Recording,
 };
+use crate::{
+    dapp_transactions::{self, DappTransaction, ExampleCode},
+    symbolic_chain::SymbolicChain,
+};
 
 /// A transaction as users of a contract send it.
-pub(super) struct Sample {
+struct Sample {
     /// Which contract.
-    pub(super) contract: &'static str,
+    contract: &'static str,
     /// What the transaction does.
-    pub(super) transaction: &'static str,
+    transaction: &'static str,
     /// What it asks for.
-    pub(super) recording: Recording,
+    recording: Recording,
 }
 
 /// Sends the transactions and prints what the rules make of them.
@@ -31,11 +31,12 @@ pub(super) struct Sample {
 /// # Errors
 /// If an artifact cannot be read, or a contract refuses a transaction.
 pub(super) fn run(options: &StatisticsOptions) -> Result<()> {
-    let chain = Chain::start()?;
-    let mut samples = scenarios::examples(&chain)?;
+    let chain = SymbolicChain::start()?;
+    let mut transactions = dapp_transactions::examples(&chain, &ExampleCode::built_in()?)?;
     if let Some(folder) = &options.erc7984 {
-        samples.extend(scenarios::published_token(&chain, folder)?);
+        transactions.extend(dapp_transactions::erc7984(&chain, folder)?);
     }
+    let samples = samples(&transactions, &chain)?;
     if let Some(folder) = &options.save {
         save(&samples, folder)?;
     }
@@ -49,6 +50,22 @@ pub(super) fn run(options: &StatisticsOptions) -> Result<()> {
         print!("{}", tables(&reports));
     }
     Ok(())
+}
+
+/// Takes those transactions that ask for something to be computed.
+fn samples(transactions: &[DappTransaction], chain: &SymbolicChain) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for transaction in transactions {
+        let recording = Recording::from_logs(transaction.receipt.logs(), chain.addresses())?;
+        if !recording.computations.is_empty() {
+            samples.push(Sample {
+                contract: transaction.contract,
+                transaction: transaction.name,
+                recording,
+            });
+        }
+    }
+    Ok(samples)
 }
 
 /// Writes each transaction into a file that is called after it.

@@ -1,4 +1,10 @@
-//! What tests of dApps share: a running stack on plaintext, people with accounts, contracts and their values.
+//! What tests of dApps share: a running stack on plaintext, compiled contracts, people with accounts and their values.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use alloy::{
     network::{EthereumWallet, TransactionBuilder},
@@ -7,13 +13,58 @@ use alloy::{
     rpc::types::TransactionRequest,
     signers::local::PrivateKeySigner,
 };
-use cipherloom_client::{Client, ClientConfig, InputBuilder, KeyTrust, PermitTerms};
+use cipherloom_client::{Client, ClientConfig, ClientError, InputBuilder, KeyTrust, PermitTerms, PublicDecryption};
 use cipherloom_contracts::development;
 use cipherloom_primitives::{Handle, U256};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Running;
+
+/// The compiled examples.
+pub(crate) enum Examples {
+    /// With our library, as they are committed.
+    Ours,
+    /// With another library, in a folder for each example below this one.
+    In(PathBuf),
+}
+
+impl Examples {
+    /// Reads the artifact of a contract.
+    pub(crate) fn artifact(&self, example: &str, contract: &str) -> String {
+        let folder = match self {
+            Self::Ours => Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../examples")
+                .join(example)
+                .join("artifacts"),
+            Self::In(folder) => folder.join(example),
+        };
+        read(&folder, contract)
+    }
+}
+
+/// Compiles something with a command of `cargo xtask` into a folder of this name, and returns the folder. The command installs what it needs from npm.
+pub(crate) fn compile(name: &str, command: &[&str]) -> PathBuf {
+    // Two at a time would install into the same folder.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let compiled = Command::new(env!("CARGO"))
+        .arg("xtask")
+        .args(command)
+        .arg("--out")
+        .arg(&out)
+        .status()
+        .unwrap();
+    assert!(compiled.success(), "cargo xtask {} failed", command.join(" "));
+    out
+}
+
+/// Reads the artifact of a contract in a folder.
+pub(crate) fn read(folder: &Path, contract: &str) -> String {
+    let path = folder.join(contract).with_extension("json");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
 
 /// A running `cipherloom dev` on plaintext.
 pub(crate) struct Stack {
@@ -61,8 +112,13 @@ impl Stack {
 
     /// Sends transactions in the name of a person.
     pub(crate) fn provider(&self, person: usize) -> DynProvider {
+        self.provider_of(self.signer(person))
+    }
+
+    /// Sends transactions in the name of whoever has this key.
+    pub(crate) fn provider_of(&self, signer: PrivateKeySigner) -> DynProvider {
         ProviderBuilder::new()
-            .wallet(EthereumWallet::from(self.signer(person)))
+            .wallet(EthereumWallet::from(signer))
             .connect_http(self.rpc_url().parse().unwrap())
             .erased()
     }
@@ -89,18 +145,38 @@ impl Stack {
 
     /// Decrypts a value as the person who may.
     pub(crate) async fn decrypt(&self, person: usize, contract: Address, handle: B256) -> U256 {
-        let signer = self.signer(person);
-        let permit = self
-            .client
-            .permit(&signer, PermitTerms::starting_now(vec![contract], 1))
-            .await
-            .unwrap();
-        let values = self
-            .client
-            .user_decrypt(&[(Handle::try_from(handle).unwrap(), contract)], &permit)
-            .await
-            .unwrap();
-        values[0].1.to_u256()
+        self.try_decrypt(person, contract, handle).await.unwrap()
+    }
+
+    /// Asks for a value as somebody who may not have it, and makes sure that the access list is why it is refused.
+    pub(crate) async fn expect_secret(&self, person: usize, contract: Address, handle: B256) {
+        let refusal = self.try_decrypt(person, contract, handle).await.unwrap_err();
+        assert_eq!(refusal.label(), Some("not_allowed_on_host_acl"), "{refusal}");
+    }
+
+    async fn try_decrypt(&self, person: usize, contract: Address, handle: B256) -> Result<U256, ClientError> {
+        let terms = PermitTerms::starting_now(vec![contract], 1);
+        let permit = self.client.permit(&self.signer(person), terms).await.unwrap();
+        let pair = (Handle::try_from(handle).unwrap(), contract);
+        let values = self.client.user_decrypt(&[pair], &permit).await?;
+        Ok(values[0].1.to_u256())
+    }
+
+    /// Decrypts public values; gives them with the KMS's proof for contracts.
+    pub(crate) async fn decrypt_public(&self, handles: &[B256]) -> (Vec<U256>, Bytes) {
+        let public = self.try_decrypt_public(handles).await.unwrap();
+        (public.values.iter().map(|(_, value)| value.to_u256()).collect(), public.proof)
+    }
+
+    /// Asks for values that are not public, and makes sure that the access list is why it is refused.
+    pub(crate) async fn expect_not_public(&self, handle: B256) {
+        let refusal = self.try_decrypt_public(&[handle]).await.unwrap_err();
+        assert_eq!(refusal.label(), Some("not_allowed_on_host_acl"), "{refusal}");
+    }
+
+    async fn try_decrypt_public(&self, handles: &[B256]) -> Result<PublicDecryption, ClientError> {
+        let handles: Vec<Handle> = handles.iter().map(|handle| Handle::try_from(*handle).unwrap()).collect();
+        self.client.public_decrypt(&handles).await
     }
 
     /// Lets time pass on the chain.
@@ -111,12 +187,21 @@ impl Stack {
     }
 }
 
-/// Sends a call and waits until it is in a block; gives the transaction's hash.
+/// Asks what a call would do if a person sent it, and makes sure that it is refused with this error.
+macro_rules! refused {
+    ($stack:expr, $person:expr, $call:expr, $error:ty) => {{
+        let refusal = $call.from($stack.address($person)).call().await.unwrap_err();
+        assert!(refusal.as_decoded_error::<$error>().is_some(), "{refusal}");
+    }};
+}
+pub(crate) use refused;
+
+/// Sends a call and waits until it is in a block; gives the receipt.
 macro_rules! sent {
     ($call:expr) => {{
         let receipt = $call.send().await.unwrap().get_receipt().await.unwrap();
         assert!(receipt.status());
-        receipt.transaction_hash
+        receipt
     }};
 }
 pub(crate) use sent;

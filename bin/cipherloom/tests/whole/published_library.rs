@@ -1,20 +1,41 @@
-//! The example token, compiled with the published Solidity library from npm instead of ours, through the same demo.
+//! The examples, compiled with the published Solidity library from npm instead of ours, do the same.
 
-use std::process::Command;
+use std::{path::PathBuf, sync::LazyLock};
 
-use crate::process;
+use crate::{
+    auction, ballot,
+    dapp::{Examples, Stack, compile},
+    process, token,
+};
+
+static RELEASE_0_11: LazyLock<PathBuf> = LazyLock::new(|| compile("examples-0.11", &["examples-npm", "--release", "0.11.1"]));
+static RELEASE_0_13: LazyLock<PathBuf> = LazyLock::new(|| compile("examples-0.13", &["examples-npm", "--release", "0.13.2"]));
+
+async fn everything_works_with(artifacts: PathBuf) {
+    let examples = Examples::In(artifacts);
+    let stack = Stack::start().await;
+    token::circulate(&stack, &examples).await;
+    token::spend_allowances(&stack, &examples).await;
+    token::publish_the_total(&stack, &examples).await;
+    auction::play(&stack, &examples).await;
+    auction::play_with_callback(&stack, &examples).await;
+    ballot::hold(&stack, &examples).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_do_the_same_with_release_0_11_of_the_published_library() {
+    everything_works_with(RELEASE_0_11.clone()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_do_the_same_with_release_0_13_of_the_published_library() {
+    everything_works_with(RELEASE_0_13.clone()).await;
+}
 
 #[test]
 fn the_token_compiled_with_the_published_library_passes_the_same_demo() {
     let directory = tempfile::tempdir().unwrap();
-    let out = directory.path().to_str().unwrap();
-    // Installs the published packages with npm by itself.
-    let compiled = Command::new(env!("CARGO"))
-        .args(["xtask", "token-npm", "--out", out])
-        .status()
-        .unwrap();
-    assert!(compiled.success(), "cargo xtask token-npm failed");
-    let artifact = directory.path().join("ConfidentialToken.json");
+    let artifact = RELEASE_0_13.join("confidential-token/ConfidentialToken.json");
     let summary = process::demo(
         &directory.path().join("data"),
         &["--insecure-clear", "--token-artifact", artifact.to_str().unwrap()],

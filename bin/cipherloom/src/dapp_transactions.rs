@@ -1,4 +1,6 @@
-//! What users of the contracts do, one transaction after the other.
+//! What users of real contracts do, one transaction after the other: the examples and the published ERC-7984 token.
+//!
+//! `cipherloom graph statistics` looks at what the transactions ask to be computed, `cipherloom bench gas` at what they cost on chain.
 
 use std::path::Path;
 
@@ -8,24 +10,23 @@ use alloy::{
     sol_types::{SolCall, SolValue},
 };
 use anyhow::{Context, Result};
+use cipherloom_node::MinedReceipt;
 use cipherloom_primitives::FheType;
 use serde::Deserialize;
 
-use super::{
-    Sample,
-    chain::{Chain, Input},
+use crate::{
+    symbolic_chain::{Input, SymbolicChain},
+    token::ConfidentialToken,
 };
-use crate::token::ConfidentialToken;
-
-const TOKEN: &str = include_str!("../../../../../examples/confidential-token/artifacts/ConfidentialToken.json");
-const AUCTION: &str = include_str!("../../../../../examples/auction/artifacts/SealedBidAuction.json");
-const VOTING: &str = include_str!("../../../../../examples/voting/artifacts/SecretBallot.json");
 
 /// How many options the vote has.
 const OPTIONS: u64 = 4;
 
 /// How long auction and vote go on, in seconds.
 const DURATION: u64 = 3600;
+
+/// How many tokens are made in the clear, each time.
+const MINTED: u64 = 1_000_000;
 
 sol! {
     interface TokenOwner {
@@ -55,44 +56,101 @@ sol! {
     }
 }
 
+/// A transaction as users of a contract send it.
+pub(crate) struct DappTransaction {
+    /// Which contract.
+    pub(crate) contract: &'static str,
+    /// What it does.
+    pub(crate) name: &'static str,
+    /// What came of it.
+    pub(crate) receipt: MinedReceipt,
+}
+
+/// A compiled contract, as far as it matters here.
 #[derive(Deserialize)]
 struct Artifact {
     bytecode: Bytes,
 }
 
-fn bytecode(artifact: &str) -> Result<Bytes> {
+/// Reads the creation bytecode in an artifact.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn bytecode(artifact: &str) -> Result<Bytes> {
     let artifact: Artifact = serde_json::from_str(artifact).context("an artifact is JSON with a `bytecode`")?;
     Ok(artifact.bytecode)
 }
 
-/// One contract on the chain, and what was recorded of it.
+/// Reads the creation bytecode in an artifact file.
+///
+/// # Errors
+/// If the file cannot be read, or is none.
+pub(crate) fn bytecode_in(path: &Path) -> Result<Bytes> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    bytecode(&text).with_context(|| path.display().to_string())
+}
+
+/// The creation bytecode of the example contracts.
+pub(crate) struct ExampleCode {
+    token: Bytes,
+    auction: Bytes,
+    ballot: Bytes,
+}
+
+impl ExampleCode {
+    /// The examples as they are built in, from our library.
+    ///
+    /// # Errors
+    /// If an artifact is none.
+    pub(crate) fn built_in() -> Result<Self> {
+        Ok(Self {
+            token: bytecode(include_str!(
+                "../../../examples/confidential-token/artifacts/ConfidentialToken.json"
+            ))?,
+            auction: bytecode(include_str!("../../../examples/auction/artifacts/SealedBidAuction.json"))?,
+            ballot: bytecode(include_str!("../../../examples/voting/artifacts/SecretBallot.json"))?,
+        })
+    }
+
+    /// The examples in the folder that `cargo xtask examples-npm` compiles them into.
+    ///
+    /// # Errors
+    /// If an artifact cannot be read.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
+        Ok(Self {
+            token: bytecode_in(&folder.join("confidential-token/ConfidentialToken.json"))?,
+            auction: bytecode_in(&folder.join("auction/SealedBidAuction.json"))?,
+            ballot: bytecode_in(&folder.join("voting/SecretBallot.json"))?,
+        })
+    }
+}
+
+/// One contract on the chain, and what was done with it.
 struct Stage<'a> {
-    chain: &'a Chain,
+    chain: &'a SymbolicChain,
     name: &'static str,
     contract: Address,
-    samples: Vec<Sample>,
+    transactions: Vec<DappTransaction>,
 }
 
 impl<'a> Stage<'a> {
-    const fn new(chain: &'a Chain, name: &'static str, contract: Address) -> Self {
+    const fn new(chain: &'a SymbolicChain, name: &'static str, contract: Address) -> Self {
         Self {
             chain,
             name,
             contract,
-            samples: Vec::new(),
+            transactions: Vec::new(),
         }
     }
 
-    /// Sends a transaction and keeps what it asks for.
-    fn record<C: SolCall>(&mut self, transaction: &'static str, from: Address, call: &C) -> Result<()> {
-        let recording = self
-            .chain
-            .call(from, self.contract, call)
-            .with_context(|| format!("{}: {transaction}", self.name))?;
-        self.samples.push(Sample {
+    /// Sends a transaction and keeps what comes of it.
+    fn record<C: SolCall>(&mut self, name: &'static str, from: Address, call: &C) -> Result<()> {
+        let sent = self.chain.call(from, self.contract, call);
+        let receipt = sent.with_context(|| format!("{}: {name}", self.name))?;
+        self.transactions.push(DappTransaction {
             contract: self.name,
-            transaction,
-            recording,
+            name,
+            receipt,
         });
         Ok(())
     }
@@ -107,24 +165,35 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The example contracts.
+/// Uses the example contracts.
 ///
 /// # Errors
 /// If a contract refuses a transaction.
-pub(super) fn examples(chain: &Chain) -> Result<Vec<Sample>> {
-    let (token, mut samples) = token(chain)?;
-    samples.extend(auction(chain, token)?);
-    samples.extend(vote(chain)?);
-    Ok(samples)
+pub(crate) fn examples(chain: &SymbolicChain, code: &ExampleCode) -> Result<Vec<DappTransaction>> {
+    let (token, mut transactions) = token(chain, &code.token)?;
+    transactions.extend(auction(chain, &code.auction, token)?);
+    transactions.extend(vote(chain, &code.ballot)?);
+    Ok(transactions)
 }
 
-fn token(chain: &Chain) -> Result<(Address, Vec<Sample>)> {
+fn token(chain: &SymbolicChain, code: &Bytes) -> Result<(Address, Vec<DappTransaction>)> {
     let [owner, alice, bob] = people(chain)?;
-    let contract = chain.deploy(owner, &bytecode(TOKEN)?, &[])?;
+    let contract = chain.deploy(owner, code, &[])?;
     let mut stage = Stage::new(chain, "token", contract);
-    let mint = |to| ConfidentialToken::mintCall { to, amount: 1_000_000 };
+    let mint = |to| ConfidentialToken::mintCall { to, amount: MINTED };
     stage.record("mint a public amount, the first time", owner, &mint(alice))?;
     stage.record("mint a public amount", owner, &mint(alice))?;
+    stage.record(
+        "make the total supply public",
+        owner,
+        &ConfidentialToken::makeTotalSupplyPublicCall {},
+    )?;
+    let published = chain.read(contract, &ConfidentialToken::publishedTotalSupplyCall {})?;
+    let verify = ConfidentialToken::verifyTotalSupplyCall {
+        clear: 2 * MINTED,
+        decryptionProof: chain.decryption_proof(published, 2 * MINTED)?,
+    };
+    stage.record("verify the total supply", bob, &verify)?;
     let Input { handle, proof } = stage.input(owner, FheType::Uint64)?;
     let mint_encrypted = TokenOwner::mintEncryptedCall {
         to: alice,
@@ -132,14 +201,14 @@ fn token(chain: &Chain) -> Result<(Address, Vec<Sample>)> {
         inputProof: proof,
     };
     stage.record("mint a secret amount", owner, &mint_encrypted)?;
-    for transaction in ["transfer to a new account", "transfer"] {
+    for name in ["transfer to a new account", "transfer"] {
         let Input { handle, proof } = stage.input(alice, FheType::Uint64)?;
         let transfer = ConfidentialToken::transferCall {
             to: bob,
             amount: handle,
             inputProof: proof,
         };
-        stage.record(transaction, alice, &transfer)?;
+        stage.record(name, alice, &transfer)?;
     }
     let Input { handle, proof } = stage.input(alice, FheType::Uint64)?;
     let approve = TokenOwner::approveCall {
@@ -156,13 +225,12 @@ fn token(chain: &Chain) -> Result<(Address, Vec<Sample>)> {
         inputProof: proof,
     };
     stage.record("transferFrom", bob, &transfer_from)?;
-    Ok((contract, stage.samples))
+    Ok((contract, stage.transactions))
 }
 
-fn auction(chain: &Chain, token: Address) -> Result<Vec<Sample>> {
+fn auction(chain: &SymbolicChain, code: &Bytes, token: Address) -> Result<Vec<DappTransaction>> {
     let [seller, alice, bob] = people(chain)?;
-    let arguments = (token, seller, DURATION).abi_encode();
-    let contract = chain.deploy(seller, &bytecode(AUCTION)?, &arguments)?;
+    let contract = chain.deploy(seller, code, &(token, seller, DURATION).abi_encode())?;
     let mut stage = Stage::new(chain, "auction", contract);
     for bidder in [alice, bob] {
         let Input { handle, proof } = chain.input(bidder, token, FheType::Uint64)?;
@@ -173,23 +241,23 @@ fn auction(chain: &Chain, token: Address) -> Result<Vec<Sample>> {
         };
         chain.call(bidder, token, &approve)?;
     }
-    for (transaction, bidder) in [("first bid", alice), ("bid of another", bob), ("raise of a bid", alice)] {
+    for (name, bidder) in [("first bid", alice), ("bid of another", bob), ("raise of a bid", alice)] {
         let Input { handle, proof } = stage.input(bidder, FheType::Uint64)?;
         let bid = Auction::bidCall {
             amount: handle,
             inputProof: proof,
         };
-        stage.record(transaction, bidder, &bid)?;
+        stage.record(name, bidder, &bid)?;
     }
     chain.pass(DURATION)?;
     stage.record("withdraw", bob, &Auction::withdrawCall {})?;
     stage.record("collect", seller, &Auction::collectCall {})?;
-    Ok(stage.samples)
+    Ok(stage.transactions)
 }
 
-fn vote(chain: &Chain) -> Result<Vec<Sample>> {
+fn vote(chain: &SymbolicChain, code: &Bytes) -> Result<Vec<DappTransaction>> {
     let [chair, alice, bob] = people(chain)?;
-    let contract = chain.deploy(chair, &bytecode(VOTING)?, &(OPTIONS, DURATION).abi_encode())?;
+    let contract = chain.deploy(chair, code, &(OPTIONS, DURATION).abi_encode())?;
     let mut stage = Stage::new(chain, "vote", contract);
     for voter in [alice, bob] {
         stage.prepare(chair, &Ballot::registerCall { voter, weight: 3 })?;
@@ -200,40 +268,35 @@ fn vote(chain: &Chain) -> Result<Vec<Sample>> {
         inputProof: proof,
     };
     stage.record("vote among four options", alice, &vote)?;
-    Ok(stage.samples)
+    Ok(stage.transactions)
 }
 
-/// The published token, from the folder that `cargo xtask rule-statistics` compiles it into.
+/// Uses the published token, from a folder that `cargo xtask erc7984` compiles it into.
 ///
 /// # Errors
 /// If an artifact cannot be read, or a contract refuses a transaction.
-pub(super) fn published_token(chain: &Chain, folder: &Path) -> Result<Vec<Sample>> {
-    let artifact = |name: &str| {
-        let path = folder.join(name);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        bytecode(&text)
-    };
+pub(crate) fn erc7984(chain: &SymbolicChain, folder: &Path) -> Result<Vec<DappTransaction>> {
     let [owner, alice, bob] = people(chain)?;
-    let receiver = chain.deploy(owner, &artifact("Receiver.json")?, &[])?;
-    let contract = chain.deploy(owner, &artifact("PublishedToken.json")?, &[])?;
+    let receiver = chain.deploy(owner, &bytecode_in(&folder.join("Receiver.json"))?, &[])?;
+    let contract = chain.deploy(owner, &bytecode_in(&folder.join("PublishedToken.json"))?, &[])?;
     let mut stage = Stage::new(chain, "ERC7984", contract);
-    for transaction in ["mint, the first time", "mint"] {
+    for name in ["mint, the first time", "mint"] {
         let Input { handle, proof } = stage.input(owner, FheType::Uint64)?;
         let mint = Published::mintCall {
             to: alice,
             amount: handle,
             inputProof: proof,
         };
-        stage.record(transaction, owner, &mint)?;
+        stage.record(name, owner, &mint)?;
     }
-    for transaction in ["transfer to a new account", "transfer"] {
+    for name in ["transfer to a new account", "transfer"] {
         let Input { handle, proof } = stage.input(alice, FheType::Uint64)?;
         let transfer = Published::confidentialTransferCall {
             to: bob,
             amount: handle,
             inputProof: proof,
         };
-        stage.record(transaction, alice, &transfer)?;
+        stage.record(name, alice, &transfer)?;
     }
     let until = alloy::primitives::Uint::<48, 1>::MAX;
     stage.prepare(alice, &Published::setOperatorCall { operator: bob, until })?;
@@ -259,9 +322,9 @@ pub(super) fn published_token(chain: &Chain, folder: &Path) -> Result<Vec<Sample
         inputProof: proof,
     };
     stage.record("burn", alice, &burn)?;
-    Ok(stage.samples)
+    Ok(stage.transactions)
 }
 
-fn people(chain: &Chain) -> Result<[Address; 3]> {
+fn people(chain: &SymbolicChain) -> Result<[Address; 3]> {
     Ok([chain.account(0)?, chain.account(1)?, chain.account(2)?])
 }
