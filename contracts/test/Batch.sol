@@ -29,39 +29,50 @@ contract Batch {
     /// @notice A patch lies outside its call's data, or its source has no result.
     error InvalidPatch(uint256 index);
 
+    /// @notice What became of an attempt.
+    /// @param successes Which calls succeeded.
+    /// @param results What each returned.
+    event Attempted(bool[] successes, bytes[] results);
+
     /// @notice Makes the calls one after the other.
     /// @param calls The calls.
     /// @return results What they returned.
     function run(Call[] calldata calls) external returns (bytes[] memory results) {
         results = new bytes[](calls.length);
         for (uint256 i = 0; i < calls.length; i++) {
-            bytes memory data = calls[i].data;
-            for (uint256 j = 0; j < calls[i].patches.length; j++) {
-                Patch calldata patch = calls[i].patches[j];
-                if (patch.source >= i || results[patch.source].length < 32 || patch.offset + 32 > data.length) {
-                    revert InvalidPatch(i);
-                }
-                bytes32 word = bytes32(results[patch.source]);
-                uint256 offset = patch.offset;
-                assembly ("memory-safe") {
-                    mstore(add(add(data, 0x20), offset), word)
-                }
-            }
-            (bool success, bytes memory result) = calls[i].target.call(data);
+            (bool success, bytes memory result) = calls[i].target.call(_patched(calls, i, results));
             if (!success) revert CallFailed(i, result);
             results[i] = result;
         }
     }
 
-    /// @notice Makes each call by itself, whatever becomes of the others.
-    /// @param calls The calls; they have no patches.
-    /// @return successes Whether each succeeded.
+    /// @notice Makes every call, whatever becomes of the others. The result of a failed call is zero in later ones.
+    /// @param calls The calls.
+    /// @return successes Which succeeded.
     /// @return results What each returned.
     function attempt(Call[] calldata calls) external returns (bool[] memory successes, bytes[] memory results) {
         successes = new bool[](calls.length);
         results = new bytes[](calls.length);
+        bytes[] memory words = new bytes[](calls.length);
         for (uint256 i = 0; i < calls.length; i++) {
-            (successes[i], results[i]) = calls[i].target.call(calls[i].data);
+            (successes[i], results[i]) = calls[i].target.call(_patched(calls, i, words));
+            words[i] = successes[i] ? results[i] : new bytes(32);
+        }
+        emit Attempted(successes, results);
+    }
+
+    function _patched(Call[] calldata calls, uint256 i, bytes[] memory results) private pure returns (bytes memory data) {
+        data = calls[i].data;
+        for (uint256 j = 0; j < calls[i].patches.length; j++) {
+            Patch calldata patch = calls[i].patches[j];
+            if (patch.source >= i || results[patch.source].length < 32 || patch.offset + 32 > data.length) {
+                revert InvalidPatch(i);
+            }
+            bytes32 word = bytes32(results[patch.source]);
+            uint256 offset = patch.offset;
+            assembly ("memory-safe") {
+                mstore(add(add(data, 0x20), offset), word)
+            }
         }
     }
 }

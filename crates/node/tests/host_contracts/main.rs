@@ -6,9 +6,15 @@
 mod access;
 mod decryption;
 mod deployment;
+mod forgeries;
+mod gas;
 mod gateway;
 mod inputs;
+mod invariants;
 mod limits;
+mod matrix;
 mod operations;
 mod rules;
 mod stage;
+mod thresholds;
+mod upgrades;

@@ -295,6 +295,11 @@ impl Stage {
         self.chain.call(&request, LATEST).map_err(reverted)
     }
 
+    /// Asks over JSON-RPC.
+    pub(crate) fn rpc(&self, request: &serde_json::Value) -> serde_json::Value {
+        serde_json::from_slice(&self.chain.rpc(request.to_string().as_bytes()).unwrap()).unwrap()
+    }
+
     /// Returns the gas a script needs.
     pub(crate) fn gas(&self, script: &Script) -> u64 {
         let call = Batch::runCall {
