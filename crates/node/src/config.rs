@@ -128,6 +128,8 @@ pub struct Limits {
     pub subscriptions_per_connection: usize,
     /// Blocks that one `anvil_mine` call may mine.
     pub mine_blocks_per_call: u64,
+    /// Largest gas limit that `evm_setBlockGasLimit` accepts. A call runs for as long as its gas lasts.
+    pub block_gas_limit: u64,
 }
 
 impl Default for Limits {
@@ -148,7 +150,8 @@ impl Default for Limits {
             request_timeout_ms: 30_000,
             websocket_connections: 256,
             subscriptions_per_connection: 128,
-            mine_blocks_per_call: 1000,
+            mine_blocks_per_call: 65_536,
+            block_gas_limit: 1_000_000_000,
         }
     }
 }

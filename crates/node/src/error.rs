@@ -105,6 +105,14 @@ pub enum NodeError {
     /// The call stopped without returning data (out of gas, invalid opcode and the like).
     #[error("{0}")]
     Halted(String),
+    /// A simulation cannot go on; it has error codes of its own.
+    #[error("{message}")]
+    Simulation {
+        /// The JSON-RPC error code.
+        code: i64,
+        /// What is wrong.
+        message: String,
+    },
     /// The mnemonic, path or key of an account is not usable.
     #[error("development accounts: {0}")]
     Accounts(String),
@@ -180,6 +188,7 @@ impl NodeError {
             Self::TimedOut => -32002,
             Self::LimitExceeded(_) => -32005,
             Self::Reverted { .. } => 3,
+            Self::Simulation { code, .. } => *code,
             _ => -32000,
         }
     }

@@ -13,6 +13,7 @@ use revm::context::{BlockEnv, Context, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::database_interface::WrapDatabaseRef;
 use revm::handler::MainnetContext;
+use revm::precompile::Precompiles;
 use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
 use revm::primitives::hardfork::SpecId;
 use revm::state::EvmState;
@@ -61,19 +62,25 @@ pub(crate) fn execute(state: &WorldState, block: &BlockContext, tx: TxEnv, sende
     }
 }
 
-/// As [`execute`], watched by `inspector`; the state changes are dropped.
+/// As [`execute`], watched by `inspector`.
 ///
 /// # Errors
 ///
 /// As [`execute`].
-pub(crate) fn inspect<'a, I>(state: &'a WorldState, block: &'a BlockContext, tx: TxEnv, inspector: I) -> Result<ExecutionResult>
+pub(crate) fn inspect<'a, I>(
+    state: &'a WorldState,
+    block: &'a BlockContext,
+    tx: TxEnv,
+    sender: Sender,
+    inspector: I,
+) -> Result<(ExecutionResult, EvmState)>
 where
     I: Inspector<CallContext<'a>>,
 {
     let offer = Offer::of(&tx);
-    let context = context(state, block, &tx, Sender::Impersonated);
-    match context.build_mainnet_with_inspector(inspector).inspect_one_tx(tx) {
-        Ok(result) => Ok(result),
+    let context = context(state, block, &tx, sender);
+    match context.build_mainnet_with_inspector(inspector).inspect_tx(tx) {
+        Ok(done) => Ok((done.result, done.state)),
         Err(error) => Err(offer.refused(error, state, block)),
     }
 }
@@ -290,7 +297,13 @@ pub(crate) fn revert_message(output: &[u8]) -> String {
     "execution reverted".to_owned()
 }
 
-fn halt_message(reason: &HaltReason) -> String {
+/// Tells whether an address is that of a precompiled contract.
+pub(crate) fn is_precompile(address: &Address) -> bool {
+    Precompiles::prague().contains(address)
+}
+
+/// What made the execution stop.
+pub(crate) fn halt_message(reason: &HaltReason) -> String {
     match reason {
         HaltReason::OutOfGas(_) => "out of gas".to_owned(),
         HaltReason::OpcodeNotFound | HaltReason::InvalidFEOpcode => format!("invalid opcode: {reason}"),

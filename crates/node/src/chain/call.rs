@@ -9,7 +9,7 @@ use revm::context::result::{ExecutionResult, HaltReason};
 
 use super::{DevChain, View};
 use crate::error::{NodeError, Result};
-use crate::exec::{self, Sender};
+use crate::exec::{self, BlockContext, Sender};
 use crate::state::WorldState;
 
 /// An estimate may exceed the true need by this fraction (as `1 / n`); finer searches take longer.
@@ -97,16 +97,20 @@ impl DevChain {
         Ok(high)
     }
 
-    fn overridden_view(&self, id: BlockId, state: Option<StateOverride>, block: Option<BlockOverrides>) -> Result<View> {
+    pub(super) fn overridden_view(&self, id: BlockId, state: Option<StateOverride>, block: Option<BlockOverrides>) -> Result<View> {
         let mut view = self.view(id)?;
-        for (address, change) in state.unwrap_or_default() {
-            override_account(&mut view.state, address, change)?;
-        }
-        if let Some(block) = block {
-            override_block(&mut view, block)?;
-        }
+        override_accounts(&mut view.state, state)?;
+        override_block(&mut view.context, block.unwrap_or_default())?;
         Ok(view)
     }
+}
+
+/// Puts the values that a call asks for into the state it runs on.
+pub(super) fn override_accounts(state: &mut WorldState, overrides: Option<StateOverride>) -> Result<()> {
+    for (address, change) in overrides.unwrap_or_default() {
+        override_account(state, address, change)?;
+    }
+    Ok(())
 }
 
 /// Gas that the sender can pay for at the offered price.
@@ -150,13 +154,13 @@ fn override_account(state: &mut WorldState, address: alloy::primitives::Address,
     Ok(())
 }
 
-fn override_block(view: &mut View, block: BlockOverrides) -> Result<()> {
+/// Puts the values that a call asks for into the environment it runs in.
+pub(super) fn override_block(context: &mut BlockContext, block: BlockOverrides) -> Result<()> {
     if block.difficulty.is_some() || block.blob_base_fee.is_some() || block.block_hash.is_some() {
         return Err(NodeError::InvalidParams(
             "difficulty, blobBaseFee and blockHash cannot be overridden".to_owned(),
         ));
     }
-    let context = &mut view.context;
     if let Some(number) = block.number {
         context.number = number;
     }

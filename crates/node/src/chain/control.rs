@@ -154,6 +154,18 @@ impl DevChain {
         self.change(|core| core.edit(StateEdit::Storage { address, slot, value }))
     }
 
+    /// Goes back to the first block as it was made, with automining on. Snapshots, waiting transactions, state edits and
+    /// everything that was set are gone; installed filters and subscriptions stay and are told.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Io`] if the journal cannot be written.
+    pub fn reset(&self) -> Result<()> {
+        self.change(Core::reset)?;
+        self.stop_interval_mining();
+        Ok(())
+    }
+
     pub(crate) fn check_block_count(&self, count: u64) -> Result<()> {
         let limit = self.inner.limits.mine_blocks_per_call;
         if count > limit {

@@ -7,15 +7,18 @@
 mod mine;
 mod restore;
 mod rewind;
+pub(crate) mod settings;
 mod time;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use alloy::consensus::Transaction;
 use alloy::eips::eip1559::BaseFeeParams;
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256, Bytes, U256, address, bytes, keccak256};
 
 use self::rewind::Snapshot;
+use self::settings::BlockSettings;
 use self::time::MAX_TIMESTAMP;
 use super::ChainEventKind;
 use super::block::{Block, BlockBuilder, prevrandao_after};
@@ -24,7 +27,7 @@ use super::pool::Pool;
 use crate::config::DevChainConfig;
 use crate::error::{NodeError, Result};
 use crate::exec::BlockContext;
-use crate::state::{RecentHashes, WorldState};
+use crate::state::{BLOCKHASH_WINDOW, RecentHashes, WorldState};
 
 /// Base fee of the first block, in wei per gas.
 const GENESIS_BASE_FEE: u64 = 1_000_000_000;
@@ -32,8 +35,14 @@ const GENESIS_BASE_FEE: u64 = 1_000_000_000;
 /// Least block gas limit: one plain transfer.
 const LEAST_GAS_LIMIT: u64 = 21_000;
 
-/// Blocks that the BLOCKHASH opcode can look back.
-const BLOCKHASH_WINDOW: u64 = 256;
+/// The proxy that deploys contracts at addresses known in advance (CREATE2). Tools expect it at this address on every chain, and send
+/// nothing to make it on chains of developers.
+const DEPLOYMENT_PROXY: Address = address!("4e59b44847b379578588920cA78FbF26c0B4956C");
+
+/// Its code: create what follows the first word of the call data, with that word as the salt, and return the address.
+const DEPLOYMENT_PROXY_CODE: Bytes = bytes!(
+    "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3"
+);
 
 /// The chain's state machine.
 pub(crate) struct Core {
@@ -49,6 +58,12 @@ pub(crate) struct Core {
     time_offset: i64,
     next_timestamp: Option<u64>,
     next_base_fee: Option<u64>,
+    next_prevrandao: Option<B256>,
+    settings: BlockSettings,
+    /// The state of the first block as it was made, to go back to.
+    genesis_state: WorldState,
+    /// How often the chain went back to its first block.
+    resets: u64,
     pub(crate) automine: bool,
     pub(crate) impersonated: BTreeSet<Address>,
     pub(crate) impersonate_all: bool,
@@ -79,6 +94,8 @@ impl Core {
             _ => config.clock.now_unix_s().min(MAX_TIMESTAMP),
         };
         let mut state = WorldState::default();
+        state.set_nonce(DEPLOYMENT_PROXY, 1);
+        state.set_code(DEPLOYMENT_PROXY, DEPLOYMENT_PROXY_CODE)?;
         for address in funded {
             state.set_balance(*address, config.accounts.balance_wei);
         }
@@ -94,6 +111,10 @@ impl Core {
             time_offset: 0,
             next_timestamp: None,
             next_base_fee: None,
+            next_prevrandao: None,
+            settings: BlockSettings::default(),
+            genesis_state: state.clone(),
+            resets: 0,
             automine: true,
             impersonated: BTreeSet::new(),
             impersonate_all: false,
@@ -139,6 +160,17 @@ impl Core {
         Some((Arc::clone(self.block(*number)?), *index))
     }
 
+    /// Finds the mined transaction with which `sender` used up `nonce`, by looking through the blocks.
+    pub(crate) fn transaction_of(&self, sender: &Address, nonce: u64) -> Option<(Arc<Block>, usize)> {
+        self.blocks.iter().rev().find_map(|block| {
+            let index = block
+                .transactions
+                .iter()
+                .position(|transaction| transaction.sender == *sender && transaction.envelope.nonce() == nonce)?;
+            Some((Arc::clone(block), index))
+        })
+    }
+
     /// Returns the blocks `from..=to`, as far as they exist.
     pub(crate) fn blocks(&self, from: u64, to: u64) -> Vec<Arc<Block>> {
         let from = usize::try_from(from).unwrap_or(usize::MAX).min(self.blocks.len());
@@ -179,7 +211,29 @@ impl Core {
         );
         context.gas_limit = header.gas_limit;
         context.coinbase = header.beneficiary;
+        context.prevrandao = header.mix_hash;
         context
+    }
+
+    /// Environment of a block that could follow on `parent`, at its timestamp.
+    pub(crate) fn context_after(&self, parent: &Block) -> BlockContext {
+        let header = &parent.header;
+        let base_fee = header.next_block_base_fee(BaseFeeParams::ethereum()).unwrap_or(GENESIS_BASE_FEE);
+        self.context(header.number.saturating_add(1), parent.hash, header.timestamp, base_fee)
+    }
+
+    /// Tells this chain apart from others, and from itself before it was reset.
+    pub(crate) fn instance_id(&self) -> B256 {
+        let genesis = self.blocks.first().map_or(B256::ZERO, |block| block.hash);
+        keccak256([genesis.as_slice(), &self.resets.to_be_bytes()].concat())
+    }
+
+    /// The kept snapshots with the height and hash of the block each goes back to.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = (u64, u64, B256)> {
+        self.snapshots.iter().filter_map(|(id, snapshot)| {
+            let height = snapshot.height();
+            Some((*id, height, self.block(height)?.hash))
+        })
     }
 
     fn next_context_with(&self, timestamp: u64, base_fee: u64) -> (BlockContext, B256) {
@@ -191,7 +245,7 @@ impl Core {
     }
 
     fn context(&self, number: u64, parent_hash: B256, timestamp: u64, base_fee: u64) -> BlockContext {
-        let first = number.saturating_sub(BLOCKHASH_WINDOW);
+        let first = number.saturating_sub(u64::try_from(BLOCKHASH_WINDOW).unwrap_or(u64::MAX));
         let hashes = if number == 0 {
             Vec::new()
         } else {
@@ -202,9 +256,9 @@ impl Core {
             number: U256::from(number),
             timestamp: U256::from(timestamp),
             base_fee,
-            gas_limit: self.config.block_gas_limit,
-            coinbase: self.config.coinbase,
-            prevrandao: prevrandao_after(parent_hash),
+            gas_limit: self.gas_limit(),
+            coinbase: self.coinbase(),
+            prevrandao: self.next_prevrandao.unwrap_or_else(|| prevrandao_after(parent_hash)),
             hashes: RecentHashes { first, hashes },
         }
     }

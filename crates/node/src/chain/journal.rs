@@ -7,6 +7,7 @@
 //! process killed in the middle of a write leaves an incomplete last line, which is dropped with
 //! a warning; nobody had seen its block. Damage anywhere else is an error.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::{Address, B256, Bytes, U256, hex, keccak256};
 use serde::{Deserialize, Serialize};
 
+use super::core::settings::BlockSettings;
 use crate::error::{NodeError, Result};
+use crate::state::AccountDump;
 
 /// Version of the record format.
 pub(crate) const VERSION: u32 = 1;
@@ -39,6 +42,12 @@ pub(crate) enum Record {
         time_offset: i64,
         transactions: Vec<RecordedTransaction>,
         hash: B256,
+        /// What was set for this block and the following ones.
+        #[serde(default, skip_serializing_if = "BlockSettings::is_default")]
+        settings: BlockSettings,
+        /// What was set for this block only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prevrandao: Option<B256>,
     },
     /// A change of state outside any transaction.
     Edit(StateEdit),
@@ -48,6 +57,8 @@ pub(crate) enum Record {
     Revert { id: u64 },
     /// The blocks above `height` were removed.
     Rollback { height: u64 },
+    /// The chain went back to its first block.
+    Reset,
     /// Offset of block timestamps from the clock, in seconds.
     TimeOffset { seconds: i64 },
 }
@@ -70,6 +81,7 @@ pub(crate) enum StateEdit {
     Nonce { address: Address, nonce: u64 },
     Code { address: Address, code: Bytes },
     Storage { address: Address, slot: U256, value: U256 },
+    Load { accounts: BTreeMap<Address, AccountDump> },
 }
 
 /// An open journal file, at its end.
@@ -240,7 +252,12 @@ mod tests {
                     impersonated: true,
                 }],
                 hash: B256::repeat_byte(2),
+                settings: BlockSettings::default(),
+                prevrandao: Some(B256::repeat_byte(3)),
             },
+            Record::Edit(StateEdit::Load {
+                accounts: BTreeMap::from([(Address::repeat_byte(4), AccountDump::default())]),
+            }),
             Record::Edit(StateEdit::Storage {
                 address: Address::ZERO,
                 slot: U256::MAX,
@@ -249,6 +266,7 @@ mod tests {
             Record::Snapshot { id: 1 },
             Record::Revert { id: 1 },
             Record::Rollback { height: 3 },
+            Record::Reset,
             Record::TimeOffset { seconds: 9 },
         ]
     }
@@ -263,6 +281,14 @@ mod tests {
         }
         drop(journal);
         assert_eq!(Journal::open(dir.path()).unwrap().1, records());
+    }
+
+    #[test]
+    fn records_without_settings_have_none() {
+        let json = r#"{"record":"block","number":1,"timestamp":6,"base_fee":7,"time_offset":0,"transactions":[],"hash":"0x0202020202020202020202020202020202020202020202020202020202020202"}"#;
+        let record: Record = serde_json::from_str(json).unwrap();
+        assert!(matches!(&record, Record::Block { settings, prevrandao: None, .. } if settings.is_default()));
+        assert_eq!(serde_json::to_string(&record).unwrap(), json);
     }
 
     #[test]

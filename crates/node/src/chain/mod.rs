@@ -4,13 +4,17 @@
 //! machine; calls, estimates and log queries copy what they need (which is cheap, see
 //! [`crate::state`]) and run outside the lock.
 
+mod access;
 pub(crate) mod block;
 mod call;
 mod control;
 pub(crate) mod core;
+pub(crate) mod interval;
 pub(crate) mod journal;
 pub(crate) mod logs;
 pub(crate) mod pool;
+mod settings;
+pub(crate) mod simulate;
 mod submit;
 pub(crate) mod trace;
 
@@ -19,10 +23,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address, B256, Bytes, U256};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use self::block::Block;
 use self::core::Core;
+use self::interval::MiningInterval;
 use crate::accounts::{DevAccount, derive_accounts};
 use crate::config::{DevChainConfig, Limits};
 use crate::error::{NodeError, Result};
@@ -47,6 +52,8 @@ struct Inner {
     core: Mutex<Core>,
     events: broadcast::Sender<ChainEvent>,
     filters: Mutex<Filters>,
+    /// What the task that mines by itself listens to.
+    interval: watch::Sender<Option<MiningInterval>>,
 }
 
 /// Something that happened on the chain.
@@ -102,6 +109,7 @@ impl DevChain {
                 core: Mutex::new(core),
                 events,
                 filters,
+                interval: watch::Sender::new(None),
             }),
         })
     }
@@ -311,7 +319,7 @@ pub(crate) fn resolve_or_fail(core: &Core, id: BlockId) -> Result<u64> {
     resolve(core, id).ok_or_else(|| unknown(id))
 }
 
-fn unknown(id: BlockId) -> NodeError {
+pub(crate) fn unknown(id: BlockId) -> NodeError {
     NodeError::UnknownBlock(match id {
         BlockId::Hash(hash) => hash.block_hash.to_string(),
         BlockId::Number(number) => number.to_string(),

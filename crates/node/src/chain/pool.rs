@@ -34,6 +34,21 @@ impl Pool {
         Some(&self.by_sender.get(sender)?.get(nonce)?.1)
     }
 
+    /// The waiting transaction of a sender with this nonce.
+    pub(crate) fn of(&self, sender: &Address, nonce: u64) -> Option<&PoolTransaction> {
+        Some(&self.by_sender.get(sender)?.get(&nonce)?.1)
+    }
+
+    pub(crate) fn remove_all(&mut self) {
+        self.by_sender.clear();
+        self.by_hash.clear();
+    }
+
+    pub(crate) fn remove_sender(&mut self, sender: &Address) {
+        self.by_sender.remove(sender);
+        self.by_hash.retain(|_, (other, _)| other != sender);
+    }
+
     /// Adds a transaction, replacing one with the same nonce if it pays at least 10 % more.
     ///
     /// # Errors

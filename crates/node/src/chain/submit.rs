@@ -60,24 +60,30 @@ impl DevChain {
     /// [`Self::send_raw_transaction`].
     pub fn send_transaction(&self, request: TransactionRequest) -> Result<B256> {
         let sender = self.sender_of(&request)?;
-        let account = self.unlocked(&sender);
-        if account.is_none() && !self.is_impersonated(&sender)? {
-            return Err(NodeError::UnknownAccount(sender));
+        match self.unlocked(&sender) {
+            Some(account) => self.send_raw_transaction(&sign(self.fill(request, sender)?, account)?.encoded_2718()),
+            None if self.is_impersonated(&sender)? => self.send_unsigned_transaction(request),
+            None => Err(NodeError::UnknownAccount(sender)),
         }
+    }
+
+    /// Sends a transaction in anybody's name, without a signature and without
+    /// [impersonation](Self::impersonate) having been asked for, filling in what is missing.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Self::estimate_gas`] and of [`Self::send_raw_transaction`].
+    pub fn send_unsigned_transaction(&self, request: TransactionRequest) -> Result<B256> {
+        let sender = self.sender_of(&request)?;
         let transaction = self.fill(request, sender)?;
-        match account {
-            Some(account) => self.send_raw_transaction(&sign(transaction, account)?.encoded_2718()),
-            None => {
-                let envelope = TxEnvelope::from(transaction.into_signed(impersonation_mark(sender)));
-                let transaction = PoolTransaction {
-                    hash: *envelope.tx_hash(),
-                    sender,
-                    envelope,
-                    kind: Sender::Impersonated,
-                };
-                self.change(|core| core.submit(transaction))
-            }
-        }
+        let envelope = TxEnvelope::from(transaction.into_signed(impersonation_mark(sender)));
+        let transaction = PoolTransaction {
+            hash: *envelope.tx_hash(),
+            sender,
+            envelope,
+            kind: Sender::Impersonated,
+        };
+        self.change(|core| core.submit(transaction))
     }
 
     /// Fills in and signs a transaction for a development account, without sending it.
@@ -163,13 +169,18 @@ impl DevChain {
             request.max_priority_fee_per_gas = Some(tip);
             request.max_fee_per_gas = Some(request.max_fee_per_gas.unwrap_or(base_fee.saturating_mul(2).saturating_add(tip)));
         }
-        request.build_typed_tx().map_err(|request| {
-            NodeError::InvalidParams(format!(
-                "the fields do not make a transaction: {:?}",
-                request.missing_keys().err().unwrap_or_default()
-            ))
-        })
+        typed(request)
     }
+}
+
+/// The transaction that a complete request describes.
+pub(super) fn typed(request: TransactionRequest) -> Result<TypedTransaction> {
+    request.build_typed_tx().map_err(|request| {
+        NodeError::InvalidParams(format!(
+            "the fields do not make a transaction: {:?}",
+            request.missing_keys().err().unwrap_or_default()
+        ))
+    })
 }
 
 fn sign(transaction: TypedTransaction, account: &DevAccount) -> Result<TxEnvelope> {

@@ -61,7 +61,7 @@ impl DevChain {
         let env = env(index)?;
         let gas = env.gas_limit;
         let mut tracer = Tracer::new(self.limits().response_size_bytes);
-        let result = exec::inspect(&state, &context, env, &mut tracer)?;
+        let (result, _) = exec::inspect(&state, &context, env, Sender::Impersonated, &mut tracer)?;
         if tracer.left_bytes == 0 || tracer.left_calls == 0 {
             return Err(NodeError::LimitExceeded("the trace is too large or too deep".to_owned()));
         }

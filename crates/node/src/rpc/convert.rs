@@ -16,6 +16,10 @@ use crate::chain::logs::block_logs;
 use crate::chain::pool::PoolTransaction;
 use crate::error::{NodeError, Result};
 
+/// What `web3_clientVersion` reports. Tools look at its beginning to find out whether there are the methods of development
+/// chains (Hardhat's network helpers refuse to work otherwise), so it begins like that of the one whose methods these are.
+pub(crate) const CLIENT_VERSION: &str = concat!("anvil/cipherloom-node/", env!("CARGO_PKG_VERSION"));
+
 /// JSON of a result.
 pub(crate) fn json(value: impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|error| NodeError::Internal(error.to_string()))

@@ -1,16 +1,15 @@
-//! The standard methods: `web3_`, `net_`, `txpool_` and the `eth_` methods on state and transactions.
+//! The standard methods: `web3_`, `net_` and the `eth_` methods on state and transactions.
 //!
-//! Blocks, receipts, logs, filters and fees are in the modules below; each module answers the
+//! Blocks, receipts, logs, filters, fees, waiting transactions and simulations are in the modules below; each module answers the
 //! methods it knows and passes on the others.
 
 mod blocks;
 mod fees;
 mod logs;
+mod pool;
 mod proof;
+mod simulate;
 
-use std::collections::BTreeMap;
-
-use alloy::consensus::Transaction as _;
 use alloy::eips::{BlockId, Encodable2718};
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::rpc::types::state::StateOverride;
@@ -18,15 +17,12 @@ use alloy::rpc::types::{BlockOverrides, TransactionRequest};
 use alloy::serde::storage::JsonStorageKey;
 use serde_json::{Value, json};
 
-use super::convert::{self, json, quantity};
+use super::convert::{self, CLIENT_VERSION, json, quantity};
 use super::params::Params;
 use super::sign;
 use crate::accounts::DevAccount;
 use crate::chain::DevChain;
 use crate::error::{NodeError, Result};
-
-/// Name and version that `web3_clientVersion` reports.
-const CLIENT_VERSION: &str = concat!("cipherloom-node/", env!("CARGO_PKG_VERSION"));
 
 /// Answers a standard method; `None` if it is not one.
 pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
@@ -39,6 +35,8 @@ pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> R
         logs::dispatch,
         fees::dispatch,
         proof::dispatch,
+        pool::dispatch,
+        simulate::dispatch,
     ] {
         if let Some(value) = answer(chain, method, params)? {
             return Ok(Some(value));
@@ -62,32 +60,16 @@ fn meta(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Va
         "eth_syncing" | "eth_mining" => json!(false),
         "eth_hashrate" => quantity(0u64),
         "eth_blockNumber" => quantity(chain.block_number()?),
-        "eth_coinbase" => json(chain.core()?.config.coinbase)?,
+        "eth_coinbase" => json(chain.core()?.coinbase())?,
         "eth_accounts" | "eth_requestAccounts" => json(chain.accounts().iter().map(DevAccount::address).collect::<Vec<_>>())?,
-        "txpool_status" => {
-            let core = chain.core()?;
-            let (pending, queued) = core.pool.status(core.head_state());
-            json!({ "pending": format!("{pending:#x}"), "queued": format!("{queued:#x}") })
-        }
-        "txpool_content" => pool_content(chain)?,
-        "rpc_modules" => json!({ "eth": "1.0", "net": "1.0", "web3": "1.0", "evm": "1.0", "anvil": "1.0", "hardhat": "1.0" }),
+        "rpc_modules" => json!({
+            "anvil": "1.0", "debug": "1.0", "eth": "1.0", "evm": "1.0", "hardhat": "1.0",
+            "net": "1.0", "personal": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0",
+        }),
         _ => return Ok(None),
     };
     params.end()?;
     Ok(Some(value))
-}
-
-fn pool_content(chain: &DevChain) -> Result<Value> {
-    let core = chain.core()?;
-    // Sender, then nonce, then transaction, as clients expect it.
-    let (mut pending, mut queued) = (BTreeMap::new(), BTreeMap::new());
-    for (executable, waiting) in core.pool.iter(core.head_state()) {
-        let group = if executable { &mut pending } else { &mut queued };
-        let transaction = convert::pending_transaction(waiting);
-        let sender: &mut BTreeMap<String, Value> = group.entry(waiting.sender.to_string()).or_default();
-        sender.insert(transaction.nonce().to_string(), json(transaction)?);
-    }
-    Ok(json!({ "pending": pending, "queued": queued }))
 }
 
 fn state(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
@@ -151,13 +133,20 @@ fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<O
             params.optional_quantity("timeout")?;
             params.end()?;
             let hash = chain.send_raw_transaction(&raw)?;
-            let mined = chain.mined_transaction(&hash)?.ok_or(NodeError::TimedOut)?;
-            json(convert::receipt(&mined.0, mined.1)).map(Some)
+            receipt_now(chain, &hash).map(Some)
         }
-        "eth_sendTransaction" => {
+        "eth_sendTransaction" | "eth_sendTransactionSync" | "eth_sendUnsignedTransaction" => {
             let request: TransactionRequest = params.required("transaction")?;
+            if method == "eth_sendTransactionSync" {
+                params.optional_quantity("timeout")?;
+            }
             params.end()?;
-            json(chain.send_transaction(request)?).map(Some)
+            match method {
+                "eth_sendTransaction" => json(chain.send_transaction(request)?),
+                "eth_sendUnsignedTransaction" => json(chain.send_unsigned_transaction(request)?),
+                _ => receipt_now(chain, &chain.send_transaction(request)?),
+            }
+            .map(Some)
         }
         "eth_signTransaction" => {
             let request: TransactionRequest = params.required("transaction")?;
@@ -171,6 +160,16 @@ fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<O
             let found = match core.mined_transaction(&hash) {
                 Some((block, index)) => convert::transaction(&block, index),
                 None => core.pool.get(&hash).map(convert::pending_transaction),
+            };
+            json(found).map(Some)
+        }
+        "eth_getTransactionBySenderAndNonce" => {
+            let (sender, nonce) = (params.required("address")?, params.quantity("nonce")?);
+            params.end()?;
+            let core = chain.core()?;
+            let found = match core.transaction_of(&sender, nonce) {
+                Some((block, index)) => convert::transaction(&block, index),
+                None => core.pool.of(&sender, nonce).map(convert::pending_transaction),
             };
             json(found).map(Some)
         }
@@ -200,6 +199,12 @@ fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<O
     }
 }
 
+/// The receipt of a transaction that was just sent. One that waits (for an earlier nonce, or to be mined on demand) has none.
+fn receipt_now(chain: &DevChain, hash: &B256) -> Result<Value> {
+    let (block, index) = chain.mined_transaction(hash)?.ok_or(NodeError::TimedOut)?;
+    json(convert::receipt(&block, index))
+}
+
 fn signatures(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     let signature = match method {
         "eth_sign" => {
@@ -214,7 +219,7 @@ fn signatures(chain: &DevChain, method: &str, params: &mut Params) -> Result<Opt
             params.end()?;
             sign::message(chain, address, &message)?
         }
-        "eth_signTypedData_v4" | "eth_signTypedData" => {
+        "eth_signTypedData_v4" | "eth_signTypedData_v3" | "eth_signTypedData" => {
             let (address, data) = (params.required("address")?, params.required("typed data")?);
             params.end()?;
             sign::typed_data(chain, address, data)?

@@ -85,13 +85,21 @@ impl DevChain {
     ///
     /// Whatever the method reports; [`NodeError::MethodNotFound`] for an unknown one.
     pub fn rpc_call(&self, method: &str, params: Value) -> Result<Value> {
-        let mut params = Params::new(params)?;
+        let mut params = Params::new(positional(method, params))?;
         for answer in [eth::dispatch, dev::dispatch, debug::dispatch] {
             if let Some(result) = answer(self, method, &mut params)? {
                 return Ok(result);
             }
         }
         Err(NodeError::MethodNotFound(printable(method)))
+    }
+}
+
+/// Alloy names the parameters of this one method.
+fn positional(method: &str, mut params: Value) -> Value {
+    match params.as_object_mut() {
+        Some(fields) if method.ends_with("_reorg") => json!([fields.remove("depth"), fields.remove("tx_block_pairs")]),
+        _ => params,
     }
 }
 

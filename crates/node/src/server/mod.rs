@@ -4,6 +4,7 @@
 //! threads, bounded in number; a request that takes too long gets an error while its thread, whose
 //! work is bounded by the gas limit, finishes on its own.
 
+mod interval;
 mod socket;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,7 +45,7 @@ struct Shared {
     requests: Arc<Semaphore>,
     /// One permit per WebSocket connection.
     sockets: Arc<Semaphore>,
-    /// WebSocket connections, awaited at shutdown.
+    /// WebSocket connections and the task that mines at intervals, awaited at shutdown.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -96,6 +97,9 @@ impl DevChain {
             stop: CancellationToken::new(),
         });
         let (tasks, stop) = (shared.tasks.clone(), shared.stop.clone());
+        if let Some(changes) = self.first_to_hear_intervals() {
+            tasks.spawn(interval::mine(self.clone(), changes, stop.clone()));
+        }
         let app = Router::new()
             .route("/", post(answer_http).get(open_socket))
             .layer(DefaultBodyLimit::max(limits.request_size_bytes))

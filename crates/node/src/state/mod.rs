@@ -4,32 +4,39 @@
 //! A clone is a snapshot. revm reads it through [`StateView`] and hands back its changes, which
 //! [`WorldState::apply`] writes.
 
+mod dump;
 pub(crate) mod trie;
 
 use std::convert::Infallible;
 
+use alloy::consensus::constants::EMPTY_ROOT_HASH;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::rlp::{Encodable, Header};
 use revm::DatabaseRef;
 use revm::state::{AccountInfo, Bytecode, EvmState};
 
+pub(crate) use self::dump::AccountDump;
 use self::trie::{Trie, TrieValue};
 use crate::error::{NodeError, Result};
 
 /// One account of the world state.
+///
+/// The tries know hashes only; accounts and slots carry what was hashed, so that a state can be dumped.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
+    address: Address,
     pub(crate) nonce: u64,
     pub(crate) balance: U256,
     pub(crate) code_hash: B256,
     pub(crate) code: Bytecode,
-    pub(crate) storage: Trie<U256>,
+    pub(crate) storage: Trie<StorageSlot>,
 }
 
-impl Default for Account {
-    fn default() -> Self {
+impl Account {
+    fn new(address: Address) -> Self {
         let info = AccountInfo::default();
         Self {
+            address,
             nonce: 0,
             balance: U256::ZERO,
             code_hash: info.code_hash,
@@ -37,9 +44,7 @@ impl Default for Account {
             storage: Trie::default(),
         }
     }
-}
 
-impl Account {
     fn info(&self) -> AccountInfo {
         AccountInfo::new(self.balance, self.nonce, self.code_hash, self.code.clone())
     }
@@ -62,6 +67,19 @@ impl TrieValue for Account {
         self.balance.encode(out);
         storage_root.encode(out);
         self.code_hash.encode(out);
+    }
+}
+
+/// One storage slot that is not zero.
+#[derive(Clone, Debug)]
+pub(crate) struct StorageSlot {
+    slot: U256,
+    value: U256,
+}
+
+impl TrieValue for StorageSlot {
+    fn encode_value(&self, out: &mut Vec<u8>) {
+        self.value.encode(out);
     }
 }
 
@@ -95,8 +113,8 @@ impl WorldState {
 
     pub(crate) fn storage(&self, address: &Address, slot: U256) -> U256 {
         self.account(address)
-            .and_then(|account| account.storage.get(&hashed_slot(slot)).copied())
-            .unwrap_or_default()
+            .and_then(|account| account.storage.get(&hashed_slot(slot)))
+            .map_or(U256::ZERO, |found| found.value)
     }
 
     /// Proof of the account, from the state root.
@@ -143,9 +161,9 @@ impl WorldState {
 
     fn edit(&mut self, address: Address, change: impl FnOnce(&mut Account)) {
         let key = keccak256(address);
-        let mut account = self.accounts.get(&key).cloned().unwrap_or_default();
+        let mut account = self.accounts.get(&key).cloned().unwrap_or_else(|| Account::new(address));
         change(&mut account);
-        if account.is_empty() && account.storage.root_hash() == Trie::<U256>::default().root_hash() {
+        if account.is_empty() && account.storage.root_hash() == EMPTY_ROOT_HASH {
             self.accounts.remove(&key);
         } else {
             self.accounts.insert(key, account);
@@ -168,7 +186,7 @@ impl WorldState {
             } else {
                 self.accounts.get(&key).cloned()
             }
-            .unwrap_or_default();
+            .unwrap_or_else(|| Account::new(address));
             account.nonce = changed.info.nonce;
             account.balance = changed.info.balance;
             if account.code_hash != changed.info.code_hash
@@ -191,14 +209,17 @@ fn hashed_slot(slot: U256) -> B256 {
     keccak256(slot.to_be_bytes::<32>())
 }
 
-fn set_slot(storage: &mut Trie<U256>, slot: U256, value: U256) {
+fn set_slot(storage: &mut Trie<StorageSlot>, slot: U256, value: U256) {
     let key = hashed_slot(slot);
     if value.is_zero() {
         storage.remove(&key);
     } else {
-        storage.insert(key, value);
+        storage.insert(key, StorageSlot { slot, value });
     }
 }
+
+/// Blocks that the BLOCKHASH opcode can look back.
+pub(crate) const BLOCKHASH_WINDOW: usize = 256;
 
 /// Hashes of up to 256 blocks for the BLOCKHASH opcode, the last one being the parent.
 #[derive(Clone, Debug, Default)]
@@ -209,6 +230,15 @@ pub(crate) struct RecentHashes {
 }
 
 impl RecentHashes {
+    /// Adds the hash of the block after the last one; the oldest makes room for it.
+    pub(crate) fn push(&mut self, hash: B256) {
+        self.hashes.push(hash);
+        if self.hashes.len() > BLOCKHASH_WINDOW {
+            self.hashes.remove(0);
+            self.first = self.first.saturating_add(1);
+        }
+    }
+
     fn get(&self, number: u64) -> B256 {
         number
             .checked_sub(self.first)

@@ -23,12 +23,6 @@ pub(crate) trait TrieValue: Clone {
     fn encode_value(&self, out: &mut Vec<u8>);
 }
 
-impl TrieValue for alloy::primitives::U256 {
-    fn encode_value(&self, out: &mut Vec<u8>) {
-        self.encode(out);
-    }
-}
-
 /// A map from 32-byte hashed keys to values with a Merkle root.
 #[derive(Clone, Debug)]
 pub(crate) struct Trie<V> {
@@ -110,6 +104,13 @@ impl<V: TrieValue> Trie<V> {
         }
     }
 
+    /// Shows `visit` every value, in order of the keys.
+    pub(crate) fn for_each(&self, visit: &mut impl FnMut(&V)) {
+        if let Some(root) = &self.root {
+            root.for_each(visit);
+        }
+    }
+
     /// Returns the Merkle root.
     pub(crate) fn root_hash(&self) -> B256 {
         match &self.root {
@@ -154,6 +155,15 @@ impl<V: TrieValue> Node<V> {
             kind,
             reference: OnceLock::new(),
         })
+    }
+
+    /// Goes down at most as many levels as a key has nibbles.
+    fn for_each(&self, visit: &mut impl FnMut(&V)) {
+        match &self.kind {
+            Kind::Leaf { value, .. } => visit(value),
+            Kind::Extension { child, .. } => child.for_each(visit),
+            Kind::Branch { children } => children.iter().flatten().for_each(|child| child.for_each(visit)),
+        }
     }
 
     fn reference(&self, depth: usize) -> &Reference {
@@ -381,6 +391,12 @@ mod tests {
 
     use super::*;
 
+    impl TrieValue for U256 {
+        fn encode_value(&self, out: &mut Vec<u8>) {
+            self.encode(out);
+        }
+    }
+
     /// Keys that share long prefixes, so that extensions and collapses really occur.
     fn key() -> impl Strategy<Value = B256> {
         prop_oneof![
@@ -419,6 +435,9 @@ mod tests {
             for (trie, model, key) in kept {
                 prop_assert_eq!(trie.root_hash(), storage_root(model.clone()), "older versions stay as they were");
                 prop_assert_eq!(trie.get(&key), model.get(&key));
+                let mut values = Vec::new();
+                trie.for_each(&mut |value| values.push(*value));
+                prop_assert_eq!(values, model.values().copied().collect::<Vec<_>>());
                 let expected = model.get(&key).map(alloy::rlp::encode);
                 let verdict = verify_proof(trie.root_hash(), Nibbles::unpack(key), expected, &trie.proof(&key));
                 prop_assert!(verdict.is_ok() || model.is_empty(), "proof must verify: {:?}", verdict);

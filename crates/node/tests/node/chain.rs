@@ -282,6 +282,18 @@ fn the_deployer_reaches_the_published_addresses() {
 }
 
 #[test]
+fn contracts_can_be_deployed_at_addresses_known_in_advance() {
+    let (chain, _) = chain();
+    let proxy = address!("4e59b44847b379578588920cA78FbF26c0B4956C");
+    let salt = B256::repeat_byte(7);
+    let code = creation(&REGISTER);
+    let sent = call_to(proxy, [salt.to_vec(), code.to_vec()].concat().into());
+    chain.send_transaction(sent).unwrap();
+    let expected = proxy.create2_from_code(salt, &code);
+    assert_eq!(chain.code(expected, latest()).unwrap(), REGISTER);
+}
+
+#[test]
 fn snapshots_bring_back_state_blocks_pool_and_time() {
     let (chain, _) = chain();
     let register = deploy(&chain, &REGISTER);

@@ -6,5 +6,7 @@ mod fuzz;
 mod http;
 mod restart;
 mod rpc;
+mod simulate;
 mod support;
+mod tools;
 mod websocket;

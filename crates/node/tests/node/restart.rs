@@ -53,6 +53,10 @@ fn eventful(dir: &Path) -> (DevChain, Address) {
         ..call_to(Address::repeat_byte(6), "".parse().unwrap())
     };
     chain.send_transaction(impersonated).unwrap();
+    chain.set_block_gas_limit(20_000_000).unwrap();
+    chain.set_coinbase(Address::repeat_byte(0xcb)).unwrap();
+    chain.set_next_block_prevrandao(B256::repeat_byte(0x44)).unwrap();
+    chain.load_state(&chain.dump_state().unwrap()).unwrap();
     chain.set_next_block_timestamp(START + 5000).unwrap();
     chain.send_transaction(call_to(register, word(3))).unwrap();
     (chain, register)
@@ -74,11 +78,31 @@ fn everything_is_there_after_a_restart() {
     assert_eq!(chain.storage(register, U256::from(9), BlockId::latest()).unwrap(), U256::from(90));
     assert_eq!(chain.balance(Address::repeat_byte(6), BlockId::latest()).unwrap(), U256::from(3));
     chain.send_transaction(call_to(register, word(4))).unwrap();
+    let header = chain.block(BlockId::latest()).unwrap().unwrap().header.clone();
+    assert_eq!(header.timestamp, START + 5000, "time goes on where it was");
     assert_eq!(
-        chain.block(BlockId::latest()).unwrap().unwrap().header.timestamp,
-        START + 5000,
-        "time goes on where it was"
+        (header.gas_limit, header.beneficiary),
+        (20_000_000, Address::repeat_byte(0xcb)),
+        "and so do settings"
     );
+}
+
+#[test]
+fn a_reset_lasts_and_makes_another_instance() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, _) = eventful(dir.path());
+    let instance = |chain: &DevChain| chain.rpc_call("anvil_metadata", serde_json::Value::Null).unwrap()["instanceId"].clone();
+    let first = instance(&chain);
+    chain.reset().unwrap();
+    let register = deploy(&chain, &REGISTER);
+    let (before, second) = (hashes(&chain), instance(&chain));
+    assert_ne!(first, second);
+    drop(chain);
+    let chain = DevChain::new(config(dir.path())).unwrap();
+    assert_eq!((hashes(&chain), instance(&chain)), (before, second));
+    assert_eq!(hashes(&chain).len(), 2);
+    chain.send_transaction(call_to(register, word(1))).unwrap();
+    assert_eq!(chain.storage(register, U256::from(9), BlockId::latest()).unwrap(), U256::ZERO);
 }
 
 #[test]

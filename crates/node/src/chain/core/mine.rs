@@ -52,7 +52,7 @@ impl Core {
         if nonce == u64::MAX {
             return Err(NodeError::InvalidTransaction("nonce has max value (EIP-2681)".to_owned()));
         }
-        let limit = self.config.block_gas_limit;
+        let limit = self.gas_limit();
         if envelope.gas_limit() > limit {
             return Err(NodeError::InvalidTransaction(format!(
                 "exceeds block gas limit: have {}, limit {limit}",
@@ -141,7 +141,7 @@ impl Core {
 
     fn seal(&mut self, builder: BlockBuilder, context: &BlockContext, state: WorldState) -> Result<()> {
         let block = builder.seal(self.head().hash, context, state.root_hash());
-        let time_offset = match self.next_timestamp {
+        let time_offset = match self.fixed_timestamp() {
             Some(timestamp) => offset_between(self.config.clock.now_unix_s(), timestamp),
             None => self.time_offset,
         };
@@ -154,6 +154,8 @@ impl Core {
                 time_offset,
                 transactions,
                 hash: block.hash,
+                settings: self.settings.clone(),
+                prevrandao: self.next_prevrandao,
             })?;
         }
         self.time_offset = time_offset;
@@ -187,6 +189,7 @@ impl Core {
         }
         self.next_timestamp = None;
         self.next_base_fee = None;
+        self.next_prevrandao = None;
         self.outbox.push(ChainEventKind::NewBlock(block));
     }
 }

@@ -53,7 +53,11 @@ impl Core {
                 time_offset,
                 transactions,
                 hash,
+                settings,
+                prevrandao,
             } => {
+                self.settings = settings;
+                self.next_prevrandao = prevrandao;
                 let (context, parent) = self.next_context_with(timestamp, base_fee);
                 let mut state = self.head_state().clone();
                 let mut builder = BlockBuilder::default();
@@ -103,6 +107,10 @@ impl Core {
                 self.roll_back_to(height, state);
                 Ok(())
             }
+            Record::Reset => {
+                self.begin_again();
+                Ok(())
+            }
             Record::TimeOffset { seconds } => {
                 self.time_offset = seconds;
                 Ok(())
@@ -120,7 +128,7 @@ fn check_genesis(found: &Record, expected: &Record, journal: &Journal) -> Result
         (Record::Genesis { chain_id, .. }, Record::Genesis { chain_id: ours, .. }) if chain_id != ours => {
             format!("its chain id is {chain_id}, the configured one {ours}")
         }
-        (Record::Genesis { .. }, _) => "its first block has other funded accounts, balances, gas limit or coinbase".to_owned(),
+        (Record::Genesis { .. }, _) => "its first block has other accounts, balances, gas limit or coinbase".to_owned(),
         _ => "it does not begin with a genesis record".to_owned(),
     };
     Err(NodeError::JournalOfOtherChain {

@@ -1,6 +1,7 @@
 //! State edits, snapshots and ways back.
 
 use super::Core;
+use super::settings::BlockSettings;
 use crate::chain::ChainEventKind;
 use crate::chain::journal::{Record, StateEdit};
 use crate::chain::pool::Pool;
@@ -16,6 +17,13 @@ pub(super) struct Snapshot {
     time_offset: i64,
     next_timestamp: Option<u64>,
     next_base_fee: Option<u64>,
+    settings: BlockSettings,
+}
+
+impl Snapshot {
+    pub(super) fn height(&self) -> u64 {
+        self.height
+    }
 }
 
 impl Core {
@@ -54,6 +62,7 @@ impl Core {
             time_offset: self.time_offset,
             next_timestamp: self.next_timestamp,
             next_base_fee: self.next_base_fee,
+            settings: self.settings.clone(),
         };
         self.snapshots.insert(id, snapshot);
         self.next_snapshot = id.saturating_add(1);
@@ -76,6 +85,8 @@ impl Core {
         self.time_offset = snapshot.time_offset;
         self.next_timestamp = snapshot.next_timestamp;
         self.next_base_fee = snapshot.next_base_fee;
+        self.next_prevrandao = None;
+        self.settings = snapshot.settings;
         self.cut(snapshot.height, snapshot.state);
     }
 
@@ -115,6 +126,28 @@ impl Core {
         self.set_time_offset(offset)
     }
 
+    /// Goes back to the first block as it was made. Nothing else is left of what happened.
+    pub(crate) fn reset(&mut self) -> Result<()> {
+        self.record(&Record::Reset)?;
+        self.begin_again();
+        Ok(())
+    }
+
+    pub(super) fn begin_again(&mut self) {
+        self.resets = self.resets.saturating_add(1);
+        self.snapshots.clear();
+        self.pool = Pool::default();
+        self.time_offset = 0;
+        self.next_timestamp = None;
+        self.next_base_fee = None;
+        self.next_prevrandao = None;
+        self.settings = BlockSettings::default();
+        self.automine = true;
+        self.impersonated.clear();
+        self.impersonate_all = false;
+        self.cut(0, self.genesis_state.clone());
+    }
+
     fn cut(&mut self, height: u64, state: WorldState) {
         let keep = usize::try_from(height)
             .unwrap_or(usize::MAX)
@@ -144,6 +177,7 @@ pub(super) fn edited(state: &WorldState, edit: &StateEdit) -> Result<WorldState>
         StateEdit::Nonce { address, nonce } => state.set_nonce(address, nonce),
         StateEdit::Code { address, code } => state.set_code(address, code)?,
         StateEdit::Storage { address, slot, value } => state.set_storage(address, slot, value),
+        StateEdit::Load { accounts } => state.load(accounts)?,
     }
     Ok(state)
 }

@@ -9,11 +9,17 @@ pub(super) const MAX_TIMESTAMP: u64 = 253_402_300_799;
 
 impl Core {
     pub(super) fn next_timestamp(&self) -> u64 {
-        let now = self.config.clock.now_unix_s().saturating_add_signed(self.time_offset);
-        self.next_timestamp
-            .unwrap_or(now)
+        self.fixed_timestamp()
+            .unwrap_or_else(|| self.config.clock.now_unix_s().saturating_add_signed(self.time_offset))
             .max(self.head().header.timestamp)
             .min(MAX_TIMESTAMP)
+    }
+
+    /// The next block's timestamp, if it does not come from the clock.
+    pub(super) fn fixed_timestamp(&self) -> Option<u64> {
+        let interval = self.settings.timestamp_interval_s;
+        self.next_timestamp
+            .or_else(|| interval.map(|seconds| self.head().header.timestamp.saturating_add(seconds).min(MAX_TIMESTAMP)))
     }
 
     /// Moves the time of the following blocks forward and returns the whole offset, in seconds.

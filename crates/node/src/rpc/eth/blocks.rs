@@ -21,6 +21,11 @@ pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> R
             params.end()?;
             return block(chain, id, full).map(Some);
         }
+        "eth_getHeaderByNumber" | "eth_getHeaderByHash" => {
+            let found = find(chain, method, params)?;
+            params.end()?;
+            json(found.map(|block| convert::header(&block)))?
+        }
         "eth_getBlockTransactionCountByNumber" | "eth_getBlockTransactionCountByHash" => {
             let found = find(chain, method, params)?;
             params.end()?;
