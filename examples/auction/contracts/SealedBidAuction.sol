@@ -108,7 +108,7 @@ contract SealedBidAuction is ZamaEthereumConfig {
         if (!FHE.isInitialized(paid)) revert NothingToWithdraw();
         _bids[msg.sender] = euint64.wrap(0);
         ebool won = FHE.eq(_highestBidder, msg.sender);
-        euint64 refund = FHE.select(won, FHE.asEuint64(0), paid);
+        euint64 refund = FHE.allowThis(FHE.select(won, FHE.asEuint64(0), paid));
         FHE.allow(refund, msg.sender);
         _push(msg.sender, refund);
         emit Withdrawn(msg.sender, refund);

@@ -171,7 +171,7 @@ contract ConfidentialToken is ZamaEthereumConfig {
         _totalSupply = FHE.allowThis(FHE.add(_totalSupply, minted));
         FHE.allow(_totalSupply, owner);
         _setBalance(to, FHE.add(_balances[to], minted));
-        FHE.allow(minted, owner);
+        FHE.allow(FHE.allowThis(minted), owner);
         FHE.allow(minted, to);
         emit Transfer(address(0), to, minted);
     }
@@ -182,7 +182,8 @@ contract ConfidentialToken is ZamaEthereumConfig {
         moved = FHE.select(enough, amount, FHE.asEuint64(0));
         _setBalance(from, FHE.sub(_balances[from], moved));
         _setBalance(to, FHE.add(_balances[to], moved));
-        FHE.allow(moved, from);
+        // Whoever decrypts a value does so for a contract, which needs the permission too.
+        FHE.allow(FHE.allowThis(moved), from);
         FHE.allow(moved, to);
         emit Transfer(from, to, moved);
     }

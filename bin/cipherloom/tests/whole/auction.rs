@@ -37,6 +37,8 @@ sol! {
         error AlreadyCollected();
         error NotRevealed();
 
+        event Withdrawn(address indexed bidder, bytes32 refund);
+
         function bid(bytes32 amount, bytes calldata inputProof) external;
         function withdraw() external;
         function collect() external;
@@ -151,8 +153,10 @@ pub(crate) async fn play(stack: &Stack, examples: &Examples) {
 
     stack.pass(DURATION_SECONDS).await;
     refused!(stack, ALICE, sale.as_seen_by(ALICE).bid(B256::ZERO, Bytes::new()), Auction::Ended);
-    for bidder in [ALICE, BOB, CAROL] {
-        sent!(sale.as_seen_by(bidder).withdraw());
+    for (bidder, refund) in [(ALICE, 450), (BOB, 0), (CAROL, 0)] {
+        let withdrawn = sent!(sale.as_seen_by(bidder).withdraw());
+        let handle = withdrawn.decoded_log::<Auction::Withdrawn>().unwrap().refund;
+        assert_eq!(stack.decrypt(bidder, sale.auction, handle).await, U256::from(refund));
         refused!(stack, bidder, sale.as_seen_by(bidder).withdraw(), Auction::NothingToWithdraw);
     }
     refused!(stack, SELLER, sale.as_seen_by(SELLER).withdraw(), Auction::NothingToWithdraw);

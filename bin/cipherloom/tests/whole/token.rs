@@ -84,6 +84,10 @@ impl<'a> Bank<'a> {
 
     async fn balance(&self, person: usize) -> U256 {
         let handle = self.balance_handle(person).await;
+        if handle.is_zero() {
+            // She never had tokens, so there is nothing to decrypt.
+            return U256::ZERO;
+        }
         self.stack.decrypt(person, self.token, handle).await
     }
 
