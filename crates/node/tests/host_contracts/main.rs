@@ -5,6 +5,7 @@
 
 mod access;
 mod decryption;
+mod delegations;
 mod deployment;
 mod forgeries;
 mod gas;
@@ -13,6 +14,7 @@ mod inputs;
 mod invariants;
 mod limits;
 mod matrix;
+mod metering;
 mod operations;
 mod rules;
 mod stage;
