@@ -58,8 +58,8 @@ pub(crate) fn run(options: &CoprocessorOptions) -> Result<()> {
 /// would not do.
 fn check(options: &CoprocessorOptions) -> Result<&str> {
     ensure!(
-        options.run_server || options.run_bg_worker,
-        "nothing to do: --run-server serves the API, --run-bg-worker computes, and both may be given; --generate-fhe-keys makes a key set, and --help shows everything"
+        options.run_server || options.run_bg_worker || options.run_follower,
+        "nothing to do: --run-server serves the API, --run-bg-worker computes, --run-follower follows chains, and all may be given; --generate-fhe-keys makes a key set, and --help shows everything"
     );
     ensure!(
         options.tls_certificate.is_some() == options.tls_private_key.is_some(),

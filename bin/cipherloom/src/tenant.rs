@@ -1,6 +1,7 @@
 //! `cipherloom tenant`: whom a deployment works for.
 
 mod display;
+mod following;
 mod key_sets;
 mod limits;
 
@@ -17,6 +18,7 @@ use serde_json::json;
 
 use self::{
     display::{add_field, describe},
+    following::{FOLLOW_HELP, FollowOptions, RewindOptions},
     limits::{LimitOptions, SetLimitsOptions},
 };
 use crate::database::{self, DatabaseOptions};
@@ -45,6 +47,13 @@ pub(crate) enum TenantCommand {
     SetLimits(SetLimitsOptions),
     /// Write a tenant's current key set into a directory, as a worker on another machine needs it.
     FetchKeys(KeysOptions),
+    /// Have a tenant's chain followed.
+    #[command(long_about = FOLLOW_HELP)]
+    Follow(FollowOptions),
+    /// End the following of a tenant's chain. What is recorded stays.
+    Unfollow(OneTenant),
+    /// Withdraw a tenant's recorded blocks above one, with what they granted, so that followers read them again.
+    Rewind(RewindOptions),
     /// Refuse a tenant everything until it is enabled again. Its data stays.
     Disable(OneTenant),
     /// Serve a disabled tenant again.
@@ -174,6 +183,9 @@ pub(crate) async fn run(command: TenantCommand) -> Result<()> {
         TenantCommand::SetKeys(options) => key_sets::set(&options).await,
         TenantCommand::SetLimits(options) => limits::set(&options).await,
         TenantCommand::FetchKeys(options) => key_sets::fetch(&options).await,
+        TenantCommand::Follow(options) => Box::pin(following::follow(&options)).await,
+        TenantCommand::Unfollow(options) => following::unfollow(&options).await,
+        TenantCommand::Rewind(options) => following::rewind(&options).await,
         TenantCommand::Disable(options) => set_disabled(&options, true).await,
         TenantCommand::Enable(options) => set_disabled(&options, false).await,
         TenantCommand::Remove { tenant, .. } => remove(&tenant).await,

@@ -43,6 +43,16 @@ pub fn set_kms(addresses: &HostAddresses, kms: &Kms) -> Call {
     }
 }
 
+/// Returns the call that offers the ownership to an account. The owner keeps it until it is accepted.
+#[must_use]
+pub fn offer_ownership(addresses: &HostAddresses, account: Address) -> Call {
+    Call {
+        name: "offer the ownership".to_owned(),
+        to: Some(addresses.acl),
+        data: ACL::transferOwnershipCall { newOwner: account }.abi_encode().into(),
+    }
+}
+
 /// Returns the call by which a new owner takes over what was offered.
 #[must_use]
 pub fn accept_ownership(addresses: &HostAddresses) -> Call {

@@ -1,104 +1,211 @@
 //! Deployment of the host contracts.
 //!
-//! The deployer's nonce is the progress: step `n` is the transaction with nonce `n`. An interrupted deployment goes on
-//! with the first step that is not included; a finished one sends nothing.
-
-use std::time::Duration;
+//! **Progress is on the chain.** Addresses follow from the deployer's nonces, so the first steps have to have exactly theirs: step `n` is the
+//! transaction with nonce `n`. From the first implementation on the nonce is free, and a step whose transaction failed on chain is done again with
+//! the next one. Which steps are done is read from the chain: creations by the code they left, upgrades by what the proxy points to. So a deployment
+//! goes on after a failure at any step, with or without the file about it; a finished one sends nothing.
 
 use alloy::{
-    eips::eip2718::Encodable2718,
-    network::{EthereumWallet, NetworkTransactionBuilder, TransactionBuilder},
-    primitives::TxKind,
-    rpc::types::TransactionRequest,
+    primitives::{Address, Bytes},
     signers::local::PrivateKeySigner,
+    sol_types::{SolCall, SolConstructor, SolType},
 };
-use cipherloom_contracts::DeploymentStep;
-use cipherloom_primitives::B256;
+use cipherloom_contracts::{
+    DeploymentStep,
+    bindings::{ACL, HostProxy},
+};
 
-use crate::{error::ChainError, host_chain::HostChain};
+use crate::{
+    error::ChainError,
+    host_chain::HostChain,
+    proxy,
+    sender::{Call, Included, SendEvent, SendOptions, TransactionSender},
+};
 
-/// How long to wait for a transaction to be included.
-const INCLUSION_LIMIT: Duration = Duration::from_secs(120);
+/// How often another transaction with the expected nonce is taken for one of an earlier run before it is taken for a stranger's.
+const MAX_NONCE_SURPRISES: u32 = 3;
 
-/// How often to look for a receipt at first, and at most.
-const RECEIPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// What happens during a deployment.
+#[derive(Clone, Copy, Debug)]
+pub enum DeployEvent<'a> {
+    /// Something happens to the transaction of a step.
+    Transaction(SendEvent<'a>),
+    /// A step is included.
+    Included {
+        /// Whose step it is.
+        account: Address,
+        /// The step's position, from 0.
+        index: usize,
+        /// What it did.
+        call: &'a Call,
+        /// Its transaction.
+        included: &'a Included,
+    },
+}
+
+/// How far a deployment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The nonces of the steps that are done, in order.
+    pub done: Vec<u64>,
+    /// The nonce of the deployer's next transaction.
+    pub next_nonce: u64,
+}
 
 /// Sends the deployment steps that are not on chain yet, one after the other, and returns how many it sent.
 ///
 /// # Errors
 /// [`ChainError::DeployerUsed`] if the deployer's nonce says something else was sent from it,
-/// [`ChainError::TransactionFailed`] if the contracts refuse the configuration, and what reading and sending can meet.
+/// [`ChainError::Refused`] if the contracts refuse the configuration, and what reading and sending can meet.
 pub async fn deploy(chain: &HostChain, steps: &[DeploymentStep], signer: &PrivateKeySigner) -> Result<usize, ChainError> {
-    let deployer = signer.address();
-    let chain_id = chain.chain_id().await?;
-    let included = chain.nonce(deployer).await?;
-    // The ACL is the second contract created, so from nonce 2 on its absence shows that the nonces are not ours.
-    if included >= 2 && !chain.has_code(chain.addresses().acl).await? {
-        return Err(ChainError::DeployerUsed { deployer, nonce: included });
-    }
-    let wallet = EthereumWallet::from(signer.clone());
+    let mut sender = TransactionSender::new(chain, signer.clone(), SendOptions::default()).await?;
     let mut sent = 0;
-    for (nonce, step) in (0u64..).zip(steps).skip(usize::try_from(included).unwrap_or(usize::MAX)) {
-        let hash = send(chain, chain_id, nonce, step, &wallet, signer).await?;
-        tracing::debug!(step = step.name, nonce, %hash, "deployed");
-        sent += 1;
-    }
+    let mut observer = |event: DeployEvent<'_>| {
+        if let DeployEvent::Included { call, included, .. } = event {
+            tracing::debug!(step = call.name, nonce = included.nonce, hash = %included.hash, "deployed");
+            sent += 1;
+        }
+    };
+    Box::pin(deploy_steps(chain, steps, &mut sender, &mut observer)).await?;
     Ok(sent)
 }
 
-async fn send(
+/// Sends the steps that are not on chain yet and waits until all are as deep as the sender's options ask for.
+///
+/// Returns the nonces of all steps.
+///
+/// # Errors
+/// As [`deploy`].
+pub async fn deploy_steps(
     chain: &HostChain,
-    chain_id: u64,
-    nonce: u64,
-    step: &DeploymentStep,
-    wallet: &EthereumWallet,
-    signer: &PrivateKeySigner,
-) -> Result<B256, ChainError> {
-    let gas_price = chain.gas_price().await?;
-    let mut request = TransactionRequest::default()
-        .from(signer.address())
-        .nonce(nonce)
-        .input(step.data.clone().into())
-        // Room for the base fee to rise a few times before the transaction is included.
-        .max_fee_per_gas(gas_price.saturating_mul(2))
-        .max_priority_fee_per_gas(0);
-    request.to = Some(step.to.map_or(TxKind::Create, TxKind::Call));
-    request.chain_id = Some(chain_id);
-    let gas = chain.estimate_gas(&request).await?;
-    request.set_gas_limit(gas.saturating_add(gas / 5));
-    let signing = |reason: String| ChainError::Signing {
-        name: step.name.to_owned(),
-        reason,
-    };
-    let envelope = request.build(wallet).await.map_err(|error| signing(error.to_string()))?;
-    let hash = *envelope.tx_hash();
-    chain.send_raw(&envelope.encoded_2718()).await?;
-    wait_for_inclusion(chain, step.name, hash).await?;
-    Ok(hash)
+    steps: &[DeploymentStep],
+    sender: &mut TransactionSender,
+    observer: &mut (dyn FnMut(DeployEvent<'_>) + Send),
+) -> Result<Vec<u64>, ChainError> {
+    let deployer = sender.account();
+    let mut progress = progress(chain, steps, deployer).await?;
+    let mut surprises = 0;
+    while let Some(step) = steps.get(progress.done.len()) {
+        let index = progress.done.len();
+        require_planned_nonce(steps, deployer, index, progress.next_nonce)?;
+        let call = call_of(step, deployer, &progress.done);
+        let sent = {
+            let mut transactions = |event: SendEvent<'_>| observer(DeployEvent::Transaction(event));
+            Box::pin(sender.send(&call, progress.next_nonce, &mut transactions)).await
+        };
+        match sent {
+            Ok(included) => {
+                observer(DeployEvent::Included {
+                    account: deployer,
+                    index,
+                    call: &call,
+                    included: &included,
+                });
+                progress.done.push(progress.next_nonce);
+                progress.next_nonce += 1;
+            }
+            // A transaction that an earlier run left pending was included meanwhile: the chain says which step it was.
+            Err(ChainError::NonceUsed { .. }) if surprises < MAX_NONCE_SURPRISES => {
+                surprises += 1;
+                progress = self::progress(chain, steps, deployer).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut transactions = |event: SendEvent<'_>| observer(DeployEvent::Transaction(event));
+    Box::pin(sender.confirm(&mut transactions)).await?;
+    Ok(progress.done)
 }
 
-async fn wait_for_inclusion(chain: &HostChain, name: &str, hash: B256) -> Result<(), ChainError> {
-    let (mut pause, longest) = RECEIPT_PAUSES;
-    let included = tokio::time::timeout(INCLUSION_LIMIT, async {
-        loop {
-            if let Some(receipt) = chain.receipt(hash).await? {
-                return Ok::<bool, ChainError>(receipt.status());
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(longest);
+/// Reads from the chain which steps are done.
+///
+/// # Errors
+/// [`ChainError::DeployerUsed`] if the deployer sent something else at a nonce that an address depends on, and what reading can meet.
+pub async fn progress(chain: &HostChain, steps: &[DeploymentStep], deployer: Address) -> Result<Progress, ChainError> {
+    let next_nonce = chain.nonce(deployer).await?;
+    let mut done = Vec::new();
+    for nonce in 0..next_nonce {
+        let Some(step) = steps.get(done.len()) else { break };
+        let is_done = match step.to {
+            None => chain.has_code(deployer.create(nonce)).await?,
+            Some(contract) => is_called(chain, steps, deployer, step, contract).await?,
+        };
+        if is_done {
+            done.push(nonce);
+        } else {
+            // The transaction with this nonce failed, or was none of the deployment's.
+            require_planned_nonce(steps, deployer, done.len(), nonce + 1).map_err(|_| ChainError::DeployerUsed {
+                deployer,
+                nonce: next_nonce,
+            })?;
         }
-    });
-    match included.await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(ChainError::TransactionFailed {
-            name: name.to_owned(),
-            hash,
-        }),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(ChainError::NotIncluded {
-            name: name.to_owned(),
-            hash,
-            limit: INCLUSION_LIMIT,
-        }),
     }
+    Ok(Progress { done, next_nonce })
+}
+
+/// The transaction of a step. An upgrade names the implementation where it really is, which is elsewhere if a transaction failed.
+#[must_use]
+pub fn call_of(step: &DeploymentStep, deployer: Address, done: &[u64]) -> Call {
+    let data = match ACL::upgradeToAndCallCall::abi_decode(&step.data) {
+        Ok(mut upgrade) if step.to.is_some() => {
+            let planned = (0u64..)
+                .zip(done)
+                .find(|(index, _)| deployer.create(*index) == upgrade.newImplementation);
+            if let Some((_, nonce)) = planned {
+                upgrade.newImplementation = deployer.create(*nonce);
+            }
+            upgrade.abi_encode().into()
+        }
+        _ => step.data.clone(),
+    };
+    Call {
+        name: step.name.to_string(),
+        to: step.to,
+        data,
+    }
+}
+
+/// An upgrade is done once the proxy is no longer on the implementation it was created with; later upgrades change nothing about that. Other calls
+/// are done if their nonce is used: none of them fails once its gas was estimated.
+async fn is_called(
+    chain: &HostChain,
+    steps: &[DeploymentStep],
+    deployer: Address,
+    step: &DeploymentStep,
+    contract: Address,
+) -> Result<bool, ChainError> {
+    if ACL::upgradeToAndCallCall::abi_decode(&step.data).is_err() {
+        return Ok(true);
+    }
+    let now = proxy::implementation(chain, contract).await?;
+    Ok(now.is_some() && now != first_implementation(steps, deployer, contract))
+}
+
+/// Returns the implementation that a proxy was created on.
+fn first_implementation(steps: &[DeploymentStep], deployer: Address, proxy: Address) -> Option<Address> {
+    let (_, creation) = (0u64..).zip(steps).find(|(nonce, _)| deployer.create(*nonce) == proxy)?;
+    let arguments = proxy_arguments(&creation.data)?;
+    Some(arguments.implementation)
+}
+
+/// Reads what a proxy is created with, if the data create one.
+#[must_use]
+pub fn proxy_arguments(creation: &Bytes) -> Option<HostProxy::constructorCall> {
+    let arguments = creation.strip_prefix(HostProxy::BYTECODE.as_ref())?;
+    let parameters = <HostProxy::constructorCall as SolConstructor>::Parameters::abi_decode_params(arguments).ok()?;
+    Some(HostProxy::constructorCall::new(parameters))
+}
+
+/// Addresses depend on the nonces of everything before the first implementation.
+fn require_planned_nonce(steps: &[DeploymentStep], deployer: Address, index: usize, nonce: u64) -> Result<(), ChainError> {
+    // The first call upgrades to the first implementation, which was created just before.
+    let planned = steps
+        .iter()
+        .position(|step| step.to.is_some())
+        .map_or(steps.len(), |call| call.saturating_sub(1));
+    let is_planned = u64::try_from(index) == Ok(nonce);
+    if index < planned && !is_planned {
+        return Err(ChainError::DeployerUsed { deployer, nonce });
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use alloy::{
 use cipherloom_contracts::{DeploymentConfig, DeploymentStep, HostContract, deployment_steps, gateway_deployment_steps};
 
 use crate::{
-    deployment::{DeployEvent, deploy_steps},
+    deployment::{DeployEvent, deploy_steps, progress},
     error::ChainError,
     host_chain::HostChain,
     manifest::{Deployment, Implementation},
@@ -68,10 +68,14 @@ impl DeploymentRun<'_> {
             ),
         ];
         for (signer, account, steps) in accounts {
-            let (Some(signer), Some(account)) = (signer, account) else {
-                if let Some(account) = account {
+            let Some(account) = account else { continue };
+            let Some(signer) = signer else {
+                // A key that is not there is not missed if nothing is left to sign.
+                let done = progress(chain, &steps, account).await?.done;
+                if done.len() < steps.len() {
                     return Err(inconsistent("the key of the gateway's deployer", account, "missing"));
                 }
+                note_done(chain, &mut record, account, &steps, &done).await?;
                 continue;
             };
             if signer.address() != account {
@@ -133,26 +137,7 @@ impl DeploymentRun<'_> {
         };
         let done = done?;
         written?;
-        // What an earlier run did and could not note, because it was stopped or its file is lost.
-        for (step, nonce) in steps.iter().zip(done) {
-            let noted = record.steps.iter_mut().find(|noted| noted.from == account && noted.nonce == nonce);
-            match noted {
-                Some(noted) if noted.block.is_some() => {}
-                Some(noted) => {
-                    if let Some(receipt) = match noted.transaction {
-                        Some(hash) => chain.receipt(hash).await?,
-                        None => None,
-                    } {
-                        noted.block = receipt.block_number;
-                        noted.gas_used = Some(receipt.gas_used);
-                        noted.created = receipt.contract_address;
-                    }
-                }
-                None => record.note_step(step.name, account, nonce, None, None),
-            }
-        }
-        record.steps.sort_by_key(|step| (step.from != record.deployer, step.nonce));
-        Ok(())
+        note_done(chain, record, account, steps, &done).await
     }
 
     /// Notes what stands behind the proxies, and that nothing is left to do.
@@ -162,7 +147,9 @@ impl DeploymentRun<'_> {
         let all_known = record.steps.iter().all(|step| step.block.is_some());
         record.first_block = match first_known {
             Some(block) if all_known => Some(block),
-            _ => first_block_with_code(chain, record.contracts.acl).await?.or(record.first_block),
+            _ => first_block_with_code(chain, record.deployer.create(0))
+                .await?
+                .or(record.first_block),
         };
         record.complete = true;
         record.software = Deployment::this_software();
@@ -172,6 +159,32 @@ impl DeploymentRun<'_> {
     fn write(&self, record: &Deployment) -> Result<(), ChainError> {
         self.file.map_or(Ok(()), |path| record.write(path))
     }
+}
+
+/// Notes what an earlier run did and could not note, because it was stopped or its file is lost.
+async fn note_done(
+    chain: &HostChain,
+    record: &mut Deployment,
+    account: Address,
+    steps: &[DeploymentStep],
+    done: &[u64],
+) -> Result<(), ChainError> {
+    for (step, nonce) in steps.iter().zip(done) {
+        let noted = record.steps.iter_mut().find(|noted| noted.from == account && noted.nonce == *nonce);
+        let Some(noted) = noted else {
+            record.note_step(step.name, account, *nonce, None, None);
+            continue;
+        };
+        if let (None, Some(hash)) = (noted.block, noted.transaction)
+            && let Some(receipt) = chain.receipt(hash).await?
+        {
+            noted.block = receipt.block_number;
+            noted.gas_used = Some(receipt.gas_used);
+            noted.created = receipt.contract_address;
+        }
+    }
+    record.steps.sort_by_key(|step| (step.from != record.deployer, step.nonce));
+    Ok(())
 }
 
 /// Notes which code stands behind the proxies, with the storage layout if it is this build's.

@@ -1,6 +1,6 @@
 //! What can go wrong with a host chain.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use alloy::transports::{RpcError, TransportErrorKind};
 use cipherloom_primitives::{Address, B256};
@@ -10,8 +10,50 @@ use cipherloom_primitives::{Address, B256};
 #[non_exhaustive]
 pub enum ChainError {
     /// The URL of the node is not one.
-    #[error("{0:?} is not an HTTP URL of a JSON-RPC node")]
+    #[error("{0:?} is no HTTP or WebSocket URL of a JSON-RPC node")]
     Url(String),
+    /// There must be a node to ask, and not too many.
+    #[error("a chain has 1 to {most} nodes, not {found}")]
+    NoNodes {
+        /// How many URLs there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A node's answers contradict each other, or the question.
+    #[error("{method}: the chain's node {node} contradicts itself: {reason}")]
+    Contradiction {
+        /// What was asked.
+        method: &'static str,
+        /// The node, as it may be logged.
+        node: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A storage proof proves nothing.
+    #[error("the storage proof of {contract} is not valid: {reason}")]
+    Proof {
+        /// The contract.
+        contract: Address,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The chain contradicts a block that is final.
+    #[error(
+        "the chain's node {node} says that block {number} or one below is another one than recorded, though blocks up to {final_block} are final; \
+         nothing is withdrawn. If the chain did change so far back, let the tenant's blocks be read again"
+    )]
+    FinalityBroken {
+        /// The node, as it may be logged.
+        node: String,
+        /// The lowest block that would have to be withdrawn.
+        number: u64,
+        /// The highest final block.
+        final_block: u64,
+    },
+    /// The system has no certificates of authorities, without which no server can be trusted.
+    #[error("no connection over TLS is possible: {0}")]
+    Tls(std::io::Error),
     /// The node did not answer in time.
     #[error("{method}: no answer from the chain's node within {} ms", .limit.as_millis())]
     Timeout {
@@ -95,6 +137,42 @@ pub enum ChainError {
         /// What went wrong.
         reason: String,
     },
+    /// Another transaction of the account was included with the nonce of one of ours.
+    #[error("account {account} used nonce {nonce} for another transaction meanwhile; nothing else may send from it now")]
+    NonceUsed {
+        /// The account.
+        account: Address,
+        /// The nonce.
+        nonce: u64,
+    },
+    /// The chain asks for more than the user wants to pay.
+    #[error("{name}: the chain asks for {needed_gwei} gwei per unit of gas, more than the limit of {limit_gwei} gwei")]
+    FeesAboveLimit {
+        /// What the transaction was for.
+        name: String,
+        /// What the chain asks for.
+        needed_gwei: String,
+        /// The limit.
+        limit_gwei: String,
+    },
+    /// A file about a deployment cannot be read or written.
+    #[error("deployment file {}: {reason}", .path.display())]
+    DeploymentFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A block explorer refused or did not answer.
+    #[error("block explorer: {what}: {reason}")]
+    Explorer {
+        /// What was asked.
+        what: &'static str,
+        /// What it said.
+        reason: String,
+        /// Whether asking again may help.
+        is_retryable: bool,
+    },
     /// The deploying account sent other transactions before.
     #[error("deployer {deployer} already sent {nonce} transactions and no host contracts are deployed at its addresses")]
     DeployerUsed {
@@ -121,20 +199,38 @@ impl ChainError {
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::Timeout { .. } | Self::Transport { .. } | Self::BlockGone(_) | Self::NotIncluded { .. } => Fault::Node,
-            Self::Url(_) | Self::Contract { .. } | Self::WrongChain { .. } | Self::Inconsistent { .. } | Self::DeployerUsed { .. } => {
-                Fault::Configuration
-            }
-            Self::Refused { .. } | Self::TransactionFailed { .. } | Self::Signing { .. } => Fault::Request,
+            Self::Timeout { .. }
+            | Self::Transport { .. }
+            | Self::BlockGone(_)
+            | Self::NotIncluded { .. }
+            | Self::Contradiction { .. }
+            | Self::Proof { .. }
+            | Self::Explorer { .. } => Fault::Node,
+            Self::Url(_)
+            | Self::NoNodes { .. }
+            | Self::FinalityBroken { .. }
+            | Self::Tls(_)
+            | Self::Contract { .. }
+            | Self::WrongChain { .. }
+            | Self::Inconsistent { .. }
+            | Self::DeploymentFile { .. }
+            | Self::DeployerUsed { .. } => Fault::Configuration,
+            Self::Refused { .. }
+            | Self::TransactionFailed { .. }
+            | Self::Signing { .. }
+            | Self::NonceUsed { .. }
+            | Self::FeesAboveLimit { .. } => Fault::Request,
         }
     }
 
     /// Says whether the same call may succeed later.
     #[must_use]
-    pub const fn is_retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
-            // -32005 is the usual "limit exceeded" of providers (EIP-1474); the other codes judge the request.
-            Self::Refused { code, .. } => *code == -32005 || *code == 429,
+            // -32005 is the usual "limit exceeded" of providers (EIP-1474); the other codes judge the request. So does this one where it is
+            // about the size of the answer.
+            Self::Refused { code, message, .. } => (*code == -32005 || *code == 429) && !crate::ranges::is_about_size(message),
+            Self::Explorer { is_retryable, .. } => *is_retryable,
             other => matches!(other.fault(), Fault::Node),
         }
     }

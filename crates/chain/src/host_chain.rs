@@ -1,6 +1,6 @@
 //! One deployment of the host contracts behind a JSON-RPC URL.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use alloy::{
     eips::BlockNumberOrTag,
@@ -8,10 +8,11 @@ use alloy::{
     providers::{Provider, RootProvider},
     rpc::{
         client::RpcClient,
-        types::{Filter, Header, Log, TransactionReceipt, TransactionRequest},
+        json_rpc::{RpcRecv, RpcSend},
+        types::{EIP1186AccountProofResponse, Filter, Header, Log, TransactionReceipt, TransactionRequest},
     },
     sol_types::SolCall,
-    transports::{RpcError, TransportErrorKind, http::Http, http::reqwest},
+    transports::{RpcError, TransportErrorKind},
 };
 use cipherloom_contracts::{
     HostAddresses,
@@ -19,7 +20,12 @@ use cipherloom_contracts::{
 };
 use cipherloom_primitives::{Address, B256, Handle, U256, eip712::SigningDomains};
 
-use crate::error::ChainError;
+use tokio::sync::watch;
+
+use crate::{
+    error::ChainError,
+    nodes::{Nodes, NodesTransport},
+};
 
 /// How patient calls to the chain's node are.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +61,7 @@ pub struct SignerSetOnChain {
 #[derive(Clone, Debug)]
 pub struct HostChain {
     provider: RootProvider<Ethereum>,
+    transport: NodesTransport,
     addresses: HostAddresses,
     limits: CallLimits,
 }
@@ -63,7 +70,7 @@ impl HostChain {
     /// Sets up calls to a node with the usual limits; nothing is sent yet.
     ///
     /// # Errors
-    /// [`ChainError::Url`] if this is not an HTTP URL.
+    /// [`ChainError::Url`] if this is no HTTP or WebSocket URL, [`ChainError::Tls`] if it needs TLS and the system trusts nobody.
     pub fn connect(url: &str, addresses: HostAddresses) -> Result<Self, ChainError> {
         Self::with_limits(url, addresses, CallLimits::default())
     }
@@ -71,24 +78,75 @@ impl HostChain {
     /// Sets up calls to a node with these limits; nothing is sent yet.
     ///
     /// # Errors
-    /// [`ChainError::Url`] if this is not an HTTP URL.
+    /// As [`Self::connect`].
     pub fn with_limits(url: &str, addresses: HostAddresses, limits: CallLimits) -> Result<Self, ChainError> {
-        let invalid = || ChainError::Url(url.to_owned());
-        let parsed: reqwest::Url = url.parse().map_err(|_| invalid())?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(invalid());
-        }
-        let local = matches!(parsed.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        let client = reqwest::Client::builder().timeout(limits.timeout);
-        // A proxy for the outside world cannot reach a node on this machine.
-        let client = if local { client.no_proxy() } else { client };
-        let client = client.build().map_err(|_| invalid())?;
-        let provider = RootProvider::new(RpcClient::new(Http::with_client(client, parsed), local));
-        Ok(Self {
-            provider,
+        Self::connect_all(&[url], addresses, limits, None)
+    }
+
+    /// Sets up calls to several nodes of one chain, the preferred one first; nothing is sent yet. While one fails the next is asked. If the chain's id is
+    /// given, each node is asked for it before it is used for the first time.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], and [`ChainError::NoNodes`] if there are no URLs or too many.
+    pub fn connect_all(
+        urls: &[impl AsRef<str>],
+        addresses: HostAddresses,
+        limits: CallLimits,
+        chain_id: Option<u64>,
+    ) -> Result<Self, ChainError> {
+        let transport = NodesTransport {
+            nodes: Nodes::new(urls, limits, chain_id)?,
+            only: None,
+        };
+        Ok(Self::over(transport, addresses, limits))
+    }
+
+    fn over(transport: NodesTransport, addresses: HostAddresses, limits: CallLimits) -> Self {
+        Self {
+            provider: RootProvider::new(RpcClient::new(transport.clone(), true)),
+            transport,
             addresses,
             limits,
-        })
+        }
+    }
+
+    /// The same chain, with all calls to the node that is preferred now: answers of one node fit together.
+    pub(crate) fn on_one_node(&self) -> Self {
+        let transport = NodesTransport {
+            nodes: Arc::clone(&self.transport.nodes),
+            only: Some(self.transport.nodes.preferred()),
+        };
+        Self::over(transport, self.addresses, self.limits)
+    }
+
+    /// Lets the node that this talks to rest, if there is another one.
+    pub(crate) fn distrust_node(&self) {
+        if let Some(index) = self.transport.only {
+            self.transport.nodes.distrust(index);
+        }
+    }
+
+    /// Returns how the node that this talks to may be named in logs.
+    pub(crate) fn node_label(&self) -> &str {
+        self.transport.only.map_or("", |index| self.transport.nodes.label(index))
+    }
+
+    /// Says whether a node announces new blocks by itself now, which one behind a WebSocket URL does.
+    #[must_use]
+    pub fn announces_blocks(&self) -> bool {
+        self.transport.nodes.announces_heads()
+    }
+
+    /// Counts the blocks that nodes announce. What they announce is only a hint that there is something to read.
+    #[must_use]
+    pub fn announced_blocks(&self) -> watch::Receiver<u64> {
+        self.transport.nodes.heads()
+    }
+
+    /// Returns the way to the nodes, for calls and transactions that are about other contracts.
+    #[must_use]
+    pub fn provider(&self) -> RootProvider<Ethereum> {
+        self.provider.clone()
     }
 
     /// Returns the addresses of the host contracts.
@@ -114,6 +172,38 @@ impl HostChain {
             .rpc("eth_getBlockByNumber", || async { self.provider.get_block_by_number(block).await })
             .await?;
         Ok(block.map(|block| block.header))
+    }
+
+    /// Returns the header of the block with this hash, or `None` if the node does not have it.
+    ///
+    /// # Errors
+    /// As [`Self::chain_id`].
+    pub async fn header_with_hash(&self, hash: B256) -> Result<Option<Header>, ChainError> {
+        let block = self
+            .rpc("eth_getBlockByHash", || async { self.provider.get_block_by_hash(hash).await })
+            .await?;
+        Ok(block.map(|block| block.header))
+    }
+
+    /// Returns the receipts of exactly this block, or `None` if the node does not have it.
+    pub(crate) async fn receipts_of_block(&self, hash: B256) -> Result<Option<Vec<TransactionReceipt>>, ChainError> {
+        self.rpc("eth_getBlockReceipts", || async {
+            self.provider.get_block_receipts(hash.into()).await
+        })
+        .await
+    }
+
+    /// Returns storage of a contract after a block, with proofs.
+    pub(crate) async fn storage_proof(
+        &self,
+        contract: Address,
+        slots: &[B256],
+        block: B256,
+    ) -> Result<EIP1186AccountProofResponse, ChainError> {
+        self.rpc("eth_getProof", || async {
+            self.provider.get_proof(contract, slots.to_vec()).hash(block).await
+        })
+        .await
     }
 
     /// Returns the logs of the executor and the ACL in one block, exactly this one.
@@ -285,6 +375,14 @@ impl HostChain {
         expect_equal("the HCULimit that the executor knows", &host.hcu_limit, &knows)
     }
 
+    /// Returns the executor that the ACL knows.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn executor_of_acl(&self) -> Result<Address, ChainError> {
+        self.read(self.addresses.acl, ACL::getFHEVMExecutorAddressCall {}).await
+    }
+
     /// Says whether there is code at an address.
     pub(crate) async fn has_code(&self, address: Address) -> Result<bool, ChainError> {
         let code = self
@@ -326,7 +424,7 @@ impl HostChain {
         .await
     }
 
-    async fn read<C: SolCall>(&self, contract: Address, call: C) -> Result<C::Return, ChainError> {
+    pub(crate) async fn read<C: SolCall>(&self, contract: Address, call: C) -> Result<C::Return, ChainError> {
         let request = TransactionRequest::default().to(contract).input(call.abi_encode().into());
         let answer = self
             .rpc(C::SIGNATURE, || async { self.provider.call(request.clone()).await })
@@ -336,6 +434,16 @@ impl HostChain {
             contract,
             reason: error.to_string(),
         })
+    }
+
+    /// Asks for a method that has no function of its own here.
+    pub(crate) async fn request<P, R>(&self, method: &'static str, params: P) -> Result<R, ChainError>
+    where
+        P: RpcSend + Clone + 'static,
+        R: RpcRecv,
+    {
+        self.rpc(method, || async { self.provider.raw_request(method.into(), params.clone()).await })
+            .await
     }
 
     /// Calls the node with time limit and retries.

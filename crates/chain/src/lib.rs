@@ -1,20 +1,47 @@
 //! Everything that talks to a host chain: reading the host contracts, deploying them, and following what they announce.
 //!
-//! * [`HostChain`]: one deployment of the host contracts behind a JSON-RPC URL; typed reads with time limit and retries.
+//! * [`HostChain`]: one deployment of the host contracts behind the JSON-RPC URLs of one or several nodes; typed reads with time limit and retries.
 //! * [`Follower`]: turns the chain into [`BlockEvents`], detects reorganisations, and keeps no state worth saving.
-//! * [`deploy`]: sends the deployment transactions, resuming where an earlier run stopped.
+//! * [`proof`]: storage of the ACL, proven against the header of a block.
+//! * [`deploy`]: sends the deployment transactions, resuming where an earlier run stopped; [`TransactionSender`] sends any others.
+//! * [`Deployment`]: the file about a deployment, by which stacks are attached to it.
+//! * [`explorer`]: has block explorers verify sources.
 //!
 //! The chain's node is outside: it can be slow, wrong or gone. Every call is limited in time and retries, and
 //! [`ChainError`] says whose fault a failure is and whether trying again can help.
 
+mod account;
+pub mod administration;
 pub mod deployment;
+pub mod deployment_run;
 pub mod error;
 pub mod events;
+pub mod explorer;
+pub mod fees;
 pub mod follower;
 pub mod host_chain;
+mod https;
+mod log_checks;
+pub mod manifest;
+mod nodes;
+pub mod profile;
+pub mod proof;
+pub mod proxy;
+mod ranges;
+pub mod sender;
+pub mod survey;
+pub mod upgrade;
+pub mod verification;
+mod websocket;
 
-pub use deployment::deploy;
+pub use deployment::{DeployEvent, deploy, deploy_steps};
+pub use deployment_run::{Deployers, DeploymentRun};
 pub use error::{ChainError, Fault};
 pub use events::{BlockEvents, BlockId, DelegationEvent, GrantEvent, TransactionEvents};
-pub use follower::{FollowUpdate, Follower, FollowerConfig};
+pub use fees::Fees;
+pub use follower::{ChainHead, FollowUpdate, Follower, FollowerConfig};
 pub use host_chain::{CallLimits, HostChain, SignerSetOnChain};
+pub use manifest::Deployment;
+pub use nodes::redacted_url;
+pub use profile::LocalProfile;
+pub use sender::{Call, Included, SendEvent, SendOptions, TransactionSender};

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use alloy::{
     eips::{BlockNumberOrTag, eip2718::Encodable2718},
     network::{EthereumWallet, NetworkTransactionBuilder},
-    primitives::{Address, B256, Bytes, TxKind, U256},
+    primitives::{Address, B256, Bytes, TxKind},
     rpc::types::{TransactionReceipt, TransactionRequest},
     signers::local::PrivateKeySigner,
 };
@@ -414,47 +414,4 @@ pub(crate) fn request(from: Address, call: &Call) -> TransactionRequest {
     let mut request = TransactionRequest::default().from(from).input(call.data.clone().into());
     request.to = Some(call.to.map_or(TxKind::Create, TxKind::Call));
     request
-}
-
-impl HostChain {
-    /// Returns the gas that a transaction of an account would use now.
-    ///
-    /// # Errors
-    /// [`ChainError::Refused`] if it would fail, and as all reads.
-    pub async fn gas_of(&self, from: Address, call: &Call) -> Result<u64, ChainError> {
-        self.estimate_gas(&request(from, call)).await
-    }
-
-    /// Returns the balance of an account in wei.
-    ///
-    /// # Errors
-    /// As all reads of a chain.
-    pub async fn balance(&self, account: Address) -> Result<U256, ChainError> {
-        self.request("eth_getBalance", (account, "latest")).await
-    }
-
-    /// Returns how many transactions of an account are included.
-    ///
-    /// # Errors
-    /// As all reads of a chain.
-    pub async fn sent_by(&self, account: Address) -> Result<u64, ChainError> {
-        self.nonce(account).await
-    }
-
-    /// Returns the code of an account.
-    ///
-    /// # Errors
-    /// As all reads of a chain.
-    pub async fn code(&self, account: Address) -> Result<Bytes, ChainError> {
-        self.request("eth_getCode", (account, "latest")).await
-    }
-
-    /// Returns a word of an account's storage.
-    ///
-    /// # Errors
-    /// As all reads of a chain.
-    pub async fn storage(&self, account: Address, slot: B256) -> Result<B256, ChainError> {
-        let word: U256 = self.request("eth_getStorageAt", (account, slot, "latest")).await?;
-        Ok(word.into())
-    }
 }

@@ -146,8 +146,8 @@ async fn slots(findings: &mut Findings, chain: &HostChain, contract: &ContractSu
 
 /// Compares what the contracts say with what the file says.
 fn settings(findings: &mut Findings, state: &StateSurvey, manifest: &Deployment) {
-    // Ownership is offered first and accepted later; until then the deployer has it.
-    let owner_is_right = state.owner == manifest.owner || (state.owner == manifest.deployer && state.pending_owner == manifest.owner);
+    // Ownership is offered first and accepted later; until then somebody else has it.
+    let owner_is_right = state.owner == manifest.owner || state.pending_owner == manifest.owner;
     let problem = (!owner_is_right).then(|| format!("{} instead of {}", state.owner, manifest.owner));
     findings.add(None, "owner", problem);
     let someone_else = state.pending_owner != Address::ZERO && state.pending_owner != manifest.owner;

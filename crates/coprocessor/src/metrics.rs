@@ -2,7 +2,8 @@
 //!
 //! One [`Metrics`] belongs to one process and is handed to its server and its workers; clones are the same one. It has a registry of its own, so
 //! that tests and several coprocessors in one process do not mix. The parts follow what an operator asks: what do callers ask for
-//! ([`RequestMetrics`]), what becomes of transactions ([`WorkMetrics`]), how far behind is each tenant ([`QueueMetrics`]), what do caches serve
+//! ([`RequestMetrics`]), what becomes of transactions ([`WorkMetrics`]), how far behind is each tenant ([`QueueMetrics`]),
+//! how far is the following of its chain ([`FollowingMetrics`]), what do caches serve
 //! ([`CacheMetrics`]), where does computing time go ([`FheMetrics`]), and what does the process take ([`ProcessMetrics`]).
 //!
 //! The counters of the 0.6 generation keep their names, so that existing dashboards work; they have no labels. Labels of the others are bounded:
@@ -11,6 +12,7 @@
 
 mod caches;
 mod fhe;
+mod following;
 mod process;
 mod queue;
 mod requests;
@@ -26,6 +28,7 @@ use prometheus::{
 pub use self::{
     caches::{CacheMetrics, KeySetLoad},
     fhe::{EngineReading, FheMetrics},
+    following::{FollowingMetrics, FollowingReading},
     process::ProcessMetrics,
     queue::{QueueMetrics, QueueReading},
     requests::{Method, RequestInProgress, RequestMetrics},
@@ -71,6 +74,7 @@ struct Inner {
     requests: RequestMetrics,
     work: WorkMetrics,
     queue: QueueMetrics,
+    following: FollowingMetrics,
     caches: CacheMetrics,
     fhe: FheMetrics,
     process: ProcessMetrics,
@@ -85,6 +89,7 @@ impl Metrics {
             requests: RequestMetrics::new(&mut registrar),
             work: WorkMetrics::new(&mut registrar),
             queue: QueueMetrics::new(&mut registrar),
+            following: FollowingMetrics::new(&mut registrar),
             caches: CacheMetrics::new(&mut registrar),
             fhe: FheMetrics::new(&mut registrar),
             process: ProcessMetrics::new(&mut registrar),
@@ -112,6 +117,12 @@ impl Metrics {
         &self.inner.queue
     }
 
+    /// How far the following of chains is.
+    #[must_use]
+    pub fn following(&self) -> &FollowingMetrics {
+        &self.inner.following
+    }
+
     /// What caches serve.
     #[must_use]
     pub fn caches(&self) -> &CacheMetrics {
@@ -134,6 +145,7 @@ impl Metrics {
     pub fn forget_tenant(&self, tenant: &str) {
         self.inner.work.forget_tenant(tenant);
         self.inner.queue.forget_tenant(tenant);
+        self.inner.following.forget_tenant(tenant);
     }
 
     /// Lists every metric, in the order of their parts.
@@ -321,6 +333,9 @@ mod tests {
         metrics.work().leased("gone", 1);
         metrics.work().finished("gone", Outcome::Computed, None);
         metrics.queue().set("gone", &QueueReading::default());
+        metrics.following().set("gone", &FollowingReading::default());
+        metrics.following().reorganised("gone", 3);
+        metrics.following().failed("gone");
         metrics.queue().set("stays", &QueueReading::default());
         assert!(text(&metrics).contains("gone"));
         metrics.forget_tenant("gone");

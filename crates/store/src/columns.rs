@@ -14,6 +14,16 @@ pub(crate) fn number(what: &'static str, value: i64) -> Result<u64, StoreError> 
     u64::try_from(value).map_err(|_| StoreError::corrupt(what, "negative"))
 }
 
+/// Converts a number that may be absent to a database integer.
+pub(crate) fn optional_integer(what: &'static str, value: Option<u64>) -> Result<Option<i64>, StoreError> {
+    value.map(|value| integer(what, value)).transpose()
+}
+
+/// Reads a number that was written by [`optional_integer`].
+pub(crate) fn optional_number(what: &'static str, value: Option<i64>) -> Result<Option<u64>, StoreError> {
+    value.map(|value| number(what, value)).transpose()
+}
+
 /// Reads when a block was recorded.
 pub(crate) fn recorded_at(value: Option<i64>) -> Result<Option<u64>, StoreError> {
     value.map(|value| number("time of recording", value)).transpose()

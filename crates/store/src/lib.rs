@@ -27,6 +27,7 @@ mod columns;
 pub mod database;
 mod encoding;
 pub mod error;
+pub mod following;
 pub mod inspection;
 mod key_part_cache;
 pub mod model;
@@ -42,6 +43,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 
 pub use database::Database;
 pub use error::StoreError;
+pub use following::{FollowClaim, FollowProgress, FollowState, FollowedChain, Following};
 pub use inspection::{
     Backlog, Inspection, LeaseSummary, OutputSummary, RetryRequest, TransactionDetail, TransactionFilter, TransactionKey,
     TransactionPosition, TransactionState, TransactionSummary, WaitSummary,
@@ -101,7 +103,9 @@ pub trait Store: Publications + Send + Sync + 'static {
 
     /// Withdraws the blocks from this number on: their grants, delegations and transactions, and the ciphertexts these published.
     /// Leases on those transactions are lost. Ciphertexts go too because their bytes belong to the transaction that computed them: if
-    /// another one computes the same handle on the new branch, all coprocessors must have its bytes.
+    /// another one computes the same handle on the new branch, all coprocessors must have its bytes. They are kept aside for a while, under
+    /// the hashes of their blocks: if a block comes back, [`Store::record_blocks`] takes its results up again, and its transactions with all
+    /// results are done.
     ///
     /// # Errors
     /// [`StoreError::PushedTo`] if work was pushed: no chain can withdraw it.

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use sha3::Sha3_256;
 use zeroize::Zeroizing;
 
-use crate::{StoreError, StoreFuture};
+use crate::{Following, StoreError, StoreFuture};
 
 /// The longest name of a tenant, in characters.
 pub const MAX_NAME_CHARACTERS: usize = 64;
@@ -194,7 +194,7 @@ pub(crate) fn check_part(digest: B256, size_bytes: u64, bytes: &[u8]) -> Result<
 /// The tenants of a deployment and their keys.
 ///
 /// Every method fails with [`StoreError::Database`] if the database does; other errors are listed per method.
-pub trait Tenants: Send + Sync + 'static {
+pub trait Tenants: Following {
     /// Adds a tenant.
     ///
     /// # Errors

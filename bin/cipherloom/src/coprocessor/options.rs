@@ -12,7 +12,7 @@ pub(crate) const HELP: &str = "\
 Serve the chains of a deployment: a gRPC API for their nodes, workers that compute, and metrics.
 
 One process does what its flags say, and any number of processes share a PostgreSQL database: API servers (--run-server) behind one address, workers \
-(--run-bg-worker) on machines with many processors, or both in one. Tenants, which are chains with their contracts and keys, are in the database; \
+(--run-bg-worker) on machines with many processors, followers (--run-follower) of chains whose nodes do not call the API, or all in one. Tenants, which are chains with their contracts and keys, are in the database; \
 `cipherloom tenant` manages them and `cipherloom doctor` checks a deployment.
 
   cipherloom tenant add shop --chain-id 12345 --acl-contract-address 0x… --verifying-contract-address 0x… --keys DIR
@@ -39,6 +39,12 @@ pub(crate) struct CoprocessorOptions {
     /// Run the background worker
     #[arg(long)]
     pub(crate) run_bg_worker: bool,
+
+    /// Follow the chains of the tenants that have theirs followed; see `cipherloom tenant follow`
+    ///
+    /// Several processes may; each chain is followed by one of them, and by another one when that is gone.
+    #[arg(long, help_heading = "Options of ours")]
+    pub(crate) run_follower: bool,
 
     /// Generate fhe keys and exit
     ///
@@ -181,6 +187,18 @@ pub(crate) struct CoprocessorOptions {
     /// This process's name in leases, unique among the processes on the database [default: the host's name and a random number]
     #[arg(long, value_name = "NAME", help_heading = "Options of ours")]
     pub(crate) worker_name: Option<String>,
+
+    /// How often a follower looks for new blocks, in milliseconds; a tenth as often while a node announces them
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = value_parser!(u32).range(10..=3_600_000), help_heading = "Options of ours")]
+    pub(crate) follower_polling_interval_ms: u32,
+
+    /// How long a chain must stay shorter than what is recorded until the rest is withdrawn
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = value_parser!(u32).range(0..=86_400), help_heading = "Options of ours")]
+    pub(crate) follower_rollback_seconds: u32,
+
+    /// How long a follower's claim on a chain lasts unless it is renewed: what one that was killed followed waits as long for another one
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = value_parser!(u32).range(1..=3600), help_heading = "Options of ours")]
+    pub(crate) follower_lease_seconds: u32,
 
     /// Leave the database's schema as it is, and refuse to start unless it is the newest; `cipherloom db migrate` brings it there
     #[arg(long, help_heading = "Options of ours")]

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration}
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result};
 use cipherloom_coprocessor::{
-    Tenancy, Workers,
+    Followers, Tenancy, Workers,
     metrics::{METRICS_CONTENT_TYPE, Metrics},
     mirror::Publishing,
     server::{CoprocessorServer, ServerHandle, TlsIdentity},
@@ -32,6 +32,8 @@ pub(super) struct Process {
     server: Option<ServerHandle>,
     /// The task of the workers.
     workers: Option<JoinHandle<()>>,
+    /// The task that follows chains.
+    followers: Option<JoinHandle<()>>,
     samples: JoinHandle<()>,
     /// The task that publishes to the mirror.
     publishing: Option<JoinHandle<()>>,
@@ -126,6 +128,20 @@ impl Process {
                 }
             })
         });
+        let followers = options.run_follower.then(|| {
+            let followers = Followers::new(
+                Arc::clone(tenancy.database()),
+                setup::followers_options(options, &summary.worker, &metrics),
+            );
+            let (stop, health) = (stop.clone(), Arc::clone(&health));
+            tokio::spawn(async move {
+                let ended = AssertUnwindSafe(followers.run(stop.clone())).catch_unwind().await;
+                if ended.is_err() || !stop.is_cancelled() {
+                    tracing::error!("following chains ended by itself; restart the process");
+                    health.lose_workers();
+                }
+            })
+        });
         let sampled = Sampled {
             tenancy,
             postgres,
@@ -135,6 +151,7 @@ impl Process {
         Ok(Self {
             server,
             workers,
+            followers,
             samples,
             publishing,
             monitoring,
@@ -156,6 +173,7 @@ impl Process {
                     "metricsAddress": metrics,
                     "signerAddress": self.summary.signer.map(|signer| signer.to_checksum(None)),
                     "worker": self.workers.as_ref().map(|_| &self.summary.worker),
+                    "follower": self.followers.as_ref().map(|_| &self.summary.worker),
                     "fheThreads": self.summary.fhe_threads,
                     "policy": options.engine.schedule.name(),
                 })
@@ -170,6 +188,9 @@ impl Process {
                 "worker {} with {} FHE threads, policy {}",
                 self.summary.worker, self.summary.fhe_threads, options.engine.schedule
             );
+        }
+        if self.followers.is_some() {
+            println!("follower {}", self.summary.worker);
         }
         println!("metrics on http://{metrics}/metrics, health on http://{metrics}/health");
     }
@@ -194,6 +215,10 @@ impl Process {
             }
         };
         let (server, ()) = tokio::join!(server, workers);
+        if let Some(followers) = self.followers {
+            // The task catches panics of what it runs.
+            let _ = followers.await;
+        }
         let _ = self.samples.await;
         if let Some(publishing) = self.publishing {
             let _ = publishing.await;

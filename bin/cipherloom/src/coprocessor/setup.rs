@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use cipherloom_coprocessor::{
-    CoprocessorConfig, Machine, MachineOptions, TenancyOptions, WorkersOptions,
+    CoprocessorConfig, FollowersOptions, Machine, MachineOptions, TenancyOptions, WorkersOptions,
     metrics::Metrics,
     server::{ServerConfig, ServerLimits, TlsIdentity},
 };
@@ -70,6 +70,16 @@ pub(super) fn tenancy_options(options: &CoprocessorOptions, worker: &str, thread
         key_cache_size: options.tenant_key_cache_size.into(),
         insecure_keys: options.insecure_keys,
         ..defaults
+    }
+}
+
+/// Tells the followers how to follow.
+pub(super) fn followers_options(options: &CoprocessorOptions, name: &str, metrics: &Metrics) -> FollowersOptions {
+    FollowersOptions {
+        poll_interval: Duration::from_millis(options.follower_polling_interval_ms.into()),
+        rollback_patience: Duration::from_secs(options.follower_rollback_seconds.into()),
+        lease_duration: Duration::from_secs(options.follower_lease_seconds.into()),
+        ..FollowersOptions::new(name, metrics.clone())
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use cipherloom_store::{KeySetRecord, Tenant, TenantLimits, Tenants};
 use serde_json::{Value, json};
 
-use super::{CommonOptions, OneTenant, find, key_sets};
+use super::{CommonOptions, OneTenant, find, following, key_sets};
 use crate::database;
 
 /// Prints all tenants.
@@ -56,6 +56,7 @@ pub(super) async fn show(options: &OneTenant) -> Result<()> {
     let (tenants, tenant) = find(options).await?;
     let sets = tenants.key_sets_of(tenant.id).await?;
     let shared = shared_with(tenants.as_ref(), &tenant, &sets).await?;
+    let followed = following::of(tenants.as_ref(), &tenant).await?;
     if options.common.json {
         let list: Vec<Value> = sets
             .iter()
@@ -74,6 +75,9 @@ pub(super) async fn show(options: &OneTenant) -> Result<()> {
             .collect();
         let mut description = describe(&tenant);
         add_field(&mut description, "keySets", list.into());
+        if let Some((chain, state)) = &followed {
+            add_field(&mut description, "following", following::describe(chain, state.as_ref()));
+        }
         println!("{description}");
         return Ok(());
     }
@@ -98,6 +102,9 @@ pub(super) async fn show(options: &OneTenant) -> Result<()> {
     }
     if sets.is_empty() {
         println!("key sets             none; `cipherloom tenant set-keys` stores one");
+    }
+    if let Some((chain, state)) = &followed {
+        following::print(chain, state.as_ref());
     }
     Ok(())
 }

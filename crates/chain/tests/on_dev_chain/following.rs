@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, U256};
 use alloy::sol_types::SolCall;
-use cipherloom_chain::{BlockEvents, DelegationEvent, FollowUpdate, Follower, FollowerConfig, GrantEvent, TransactionEvents};
+use cipherloom_chain::{BlockEvents, ChainError, DelegationEvent, FollowUpdate, Follower, FollowerConfig, GrantEvent, TransactionEvents};
 use cipherloom_contracts::bindings::ACL;
 use cipherloom_primitives::{FheType, Handle, TypedOperation};
 
@@ -161,6 +161,74 @@ async fn a_chain_that_went_back_is_noticed_when_it_grows_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_stays_shorter_is_followed_back() {
+    let bench = Bench::deployed().await;
+    let config = FollowerConfig {
+        rollback_patience: std::time::Duration::ZERO,
+        ..FollowerConfig::default()
+    };
+    let (mut recorded, mut follower) = (Vec::new(), Follower::new(bench.host.clone(), config));
+    let snapshot = bench.node.chain().snapshot().unwrap();
+    bench.request_value(1).await;
+    bench.request_value(2).await;
+    follow_all(&mut follower, &mut recorded).await;
+    let newest = recorded[0].number;
+    assert!(bench.node.chain().revert(snapshot).unwrap());
+    assert_eq!(
+        follower.poll(&recorded).await.unwrap(),
+        FollowUpdate::Reorganised { first_removed: newest - 1 }
+    );
+    recorded.retain(|block| block.number < newest - 1);
+    assert_eq!(follower.poll(&recorded).await.unwrap(), FollowUpdate::UpToDate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn final_blocks_are_removed_only_where_nothing_is_final() {
+    let bench = Bench::deployed().await;
+    let config = |keeps_final_blocks| FollowerConfig {
+        finality_depth: 3,
+        keeps_final_blocks,
+        ..FollowerConfig::default()
+    };
+    let mut recorded = Vec::new();
+    let mut follower = Follower::new(bench.host.clone(), config(true));
+    bench.node.chain().mine(10).unwrap();
+    follow_all(&mut follower, &mut recorded).await;
+    let newest = recorded[0].number;
+    let head = follower.head().unwrap();
+    assert_eq!((head.number, head.final_block), (newest, Some(newest - 3)));
+
+    bench.node.chain().reorganize(4).unwrap();
+    let error = follower.poll(&recorded).await.unwrap_err();
+    assert!(
+        matches!(error, ChainError::FinalityBroken { number, final_block, .. } if (number, final_block) == (newest - 3, newest - 3)),
+        "{error}"
+    );
+    assert_eq!(
+        Follower::new(bench.host.clone(), config(false)).poll(&recorded).await.unwrap(),
+        FollowUpdate::Reorganised { first_removed: newest - 3 }
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_from_checked_receipts_are_the_same() {
+    let bench = Bench::deployed().await;
+    let (first, _) = bench.request_value(1).await;
+    let (second, _) = bench.request_value(2).await;
+    let config = FollowerConfig {
+        checks_receipts: true,
+        finality_depth: 0,
+        ..FollowerConfig::default()
+    };
+    let blocks = follow_all(&mut Follower::new(bench.host.clone(), config), &mut Vec::new()).await;
+    assert_eq!(results(&blocks), [first, second]);
+    assert_eq!(
+        transactions(&blocks),
+        transactions(&follow_all(&mut bench.follower(), &mut Vec::new()).await)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reorganisation_deeper_than_what_was_given_is_resolved_in_steps() {
     let bench = Bench::deployed().await;
     let (mut recorded, mut follower) = (Vec::new(), bench.follower());
@@ -189,7 +257,7 @@ async fn catching_up_reads_ranges_and_leaves_empty_blocks_out() {
     let (third, _) = bench.request_value(3).await;
     let config = FollowerConfig {
         longest_range: 300,
-        careful_blocks: 20,
+        finality_depth: 20,
         ..FollowerConfig::default()
     };
     let mut recorded = Vec::new();

@@ -9,5 +9,7 @@
 mod deployment;
 mod fixture;
 mod following;
+mod proofs;
 mod reading;
+mod sending;
 mod unreliable_nodes;

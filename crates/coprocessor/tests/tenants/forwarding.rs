@@ -7,10 +7,10 @@ use std::{
 
 use cipherloom_primitives::{B256, Handle};
 use cipherloom_store::{
-    AdmittedInput, ApiKeyDigest, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Inspection,
-    KeySetRecord, Lease, LeaseRequest, LeasedTransaction, NamedHandle, NewTenant, PublicationRequest, Publications, PublishedCiphertext,
-    PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, TenantLimits, Tenants,
-    TransactionNumber,
+    AdmittedInput, ApiKeyDigest, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim, FollowState, FollowedChain,
+    Following, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest, LeasedTransaction, NamedHandle, NewTenant,
+    PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
+    Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
 };
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
@@ -154,6 +154,16 @@ impl Tenants for ForwardingDatabase {
         attach_key_set(tenant: TenantId, key_set: B256) -> ();
         key_sets_of(tenant: TenantId) -> Vec<KeySetRecord>;
         key_part(digest: B256) -> Option<Arc<[u8]>>;
+    }
+}
+
+impl Following for ForwardingDatabase {
+    forward! {
+        follow(tenant: TenantId, chain: &'a FollowedChain) -> ();
+        unfollow(tenant: TenantId) -> bool;
+        followed() -> Vec<(Tenant, FollowedChain)>;
+        claim_following(tenant: TenantId, claim: FollowClaim<'a>) -> bool;
+        follow_state(tenant: TenantId) -> Option<FollowState>;
     }
 }
 

@@ -1,11 +1,11 @@
 //! Blocks and what their transactions asked for, written as sets: the number of statements does not depend on the number of rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use cipherloom_primitives::Handle;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{PostgresStore, changes::announce, leases::order_waits};
+use super::{PostgresStore, changes::announce, leases::order_waits, withdrawn};
 use crate::{
     BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError, TenantId,
     columns::{hash, integer, number},
@@ -50,7 +50,8 @@ pub(super) async fn record(store: &PostgresStore, chain_id: u64, blocks: &[Recor
         newest = Some(recorded.block);
     }
     insert_blocks(&mut transaction, store.tenant, blocks).await?;
-    insert_work(&mut transaction, store.tenant, blocks).await?;
+    let results = withdrawn::take_up(&mut transaction, store.tenant, blocks).await?;
+    insert_work(&mut transaction, store.tenant, blocks, &results).await?;
     insert_rights(&mut transaction, store.tenant, blocks).await?;
     announce(&mut transaction, store.tenant).await?;
     transaction.commit().await?;
@@ -90,14 +91,18 @@ pub(super) struct Placed<'a> {
     pub(super) block_number: u64,
     pub(super) index: u64,
     pub(super) transaction: &'a RecordedTransaction,
+    /// Whether there is nothing left to compute.
+    pub(super) done: bool,
 }
 
-fn work(blocks: &[RecordedBlock]) -> Vec<Placed<'_>> {
+/// Lists what there is to compute, given the results that are there already.
+fn work<'a>(blocks: &'a [RecordedBlock], results: &HashSet<Vec<u8>>) -> Vec<Placed<'a>> {
     let all = blocks.iter().flat_map(|recorded| {
         recorded.transactions.iter().map(|transaction| Placed {
             block_number: recorded.block.number,
             index: transaction.index,
             transaction,
+            done: transaction.outputs.iter().all(|output| results.contains(output.as_slice())),
         })
     });
     let mut work: Vec<Placed<'_>> = all.filter(|placed| !placed.transaction.computations.is_empty()).collect();
@@ -105,8 +110,13 @@ fn work(blocks: &[RecordedBlock]) -> Vec<Placed<'_>> {
     work
 }
 
-async fn insert_work(connection: &mut PgConnection, tenant: TenantId, blocks: &[RecordedBlock]) -> Result<(), StoreError> {
-    let work = work(blocks);
+async fn insert_work(
+    connection: &mut PgConnection,
+    tenant: TenantId,
+    blocks: &[RecordedBlock],
+    results: &HashSet<Vec<u8>>,
+) -> Result<(), StoreError> {
+    let work = work(blocks, results);
     if work.is_empty() {
         return Ok(());
     }
@@ -116,8 +126,8 @@ async fn insert_work(connection: &mut PgConnection, tenant: TenantId, blocks: &[
     let (mut wait_ids, mut waits, mut publishes): (Vec<i64>, Vec<&[u8]>, Vec<bool>) = (Vec::new(), Vec::new(), Vec::new());
     let mut pending = 0u64;
     for (id, placed) in ids.into_iter().zip(&work) {
-        // A transaction without outputs is done as it is, and waits for nothing.
-        if !placed.transaction.outputs.is_empty() {
+        // A transaction whose outputs are all there, if it has any, waits for nothing.
+        if !placed.done {
             pending += 1;
             for (handles, own) in [(&placed.transaction.boundary, false), (&placed.transaction.outputs, true)] {
                 wait_ids.extend(handles.iter().map(|_| id));
@@ -185,10 +195,7 @@ pub(super) async fn insert_transactions(
     let indexes = integers("transaction index", work.iter().map(|placed| placed.index))?;
     let hashes: Vec<&[u8]> = work.iter().map(|placed| placed.transaction.hash.as_slice()).collect();
     let computations: Vec<Vec<u8>> = work.iter().map(|placed| encode(&placed.transaction.computations)).collect();
-    let states: Vec<&str> = work
-        .iter()
-        .map(|placed| if placed.transaction.outputs.is_empty() { "done" } else { "pending" })
-        .collect();
+    let states: Vec<&str> = work.iter().map(|placed| if placed.done { "done" } else { "pending" }).collect();
     let waits = (0..work.len()).map(|place| waits.get(place).map_or(0, Vec::len));
     let waits: Vec<i32> = waits.map(|waits| i32::try_from(waits).unwrap_or(i32::MAX)).collect();
     let rows = sqlx::query(
@@ -305,18 +312,14 @@ pub(super) async fn remove_from(store: &PostgresStore, chain_id: u64, first_remo
     let mut transaction = store.begin().await?;
     order_waits(&mut transaction, store.tenant).await?;
     followed(&mut transaction, store.tenant).await?;
+    withdrawn::put_aside(&mut transaction, store.tenant, first_removed).await?;
     // Transactions, grants and delegations go with their block. Nothing that stays waits for something that goes: waits are for earlier
     // transactions.
-    for statement in [
-        "DELETE FROM blocks WHERE tenant_id = $1 AND number >= $2",
-        "DELETE FROM ciphertexts WHERE tenant_id = $1 AND created_block_number >= $2",
-    ] {
-        sqlx::query(statement)
-            .bind(store.tenant.0)
-            .bind(first_removed)
-            .execute(&mut *transaction)
-            .await?;
-    }
+    sqlx::query("DELETE FROM blocks WHERE tenant_id = $1 AND number >= $2")
+        .bind(store.tenant.0)
+        .bind(first_removed)
+        .execute(&mut *transaction)
+        .await?;
     sqlx::query(
         "UPDATE tenant_work SET pending = (SELECT count(*) FROM transactions WHERE tenant_id = $1 AND state = 'pending')
          WHERE tenant_id = $1",

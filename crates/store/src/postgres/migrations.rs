@@ -26,6 +26,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "mirror",
         sql: include_str!("0004_mirror.sql"),
     },
+    Migration {
+        name: "following",
+        sql: include_str!("0005_following.sql"),
+    },
 ];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.

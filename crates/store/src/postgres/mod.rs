@@ -15,6 +15,7 @@ mod blocks;
 mod changes;
 mod ciphertexts;
 mod diagnosis;
+mod following;
 mod handles;
 mod inspection;
 mod key_sets;
@@ -25,6 +26,7 @@ mod publications;
 mod pushed;
 mod retry;
 mod tenants;
+mod withdrawn;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -37,6 +39,7 @@ use sqlx::{
 
 pub use diagnosis::PostgresDiagnosis;
 pub use migrations::{MigrationState, MigrationStatus};
+pub(crate) use withdrawn::KEPT_BLOCKS;
 
 use crate::{
     AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey,

@@ -41,6 +41,7 @@ pub(super) async fn record(store: &PostgresStore, chain_id: u64, work: &PushedWo
             block_number: block.number,
             index,
             transaction,
+            done: transaction.outputs.is_empty(),
         })
         .collect();
     let waits = waits(work, awaited);

@@ -152,7 +152,7 @@ impl Tenants for PostgresDatabase {
     }
 }
 
-fn tenant(row: &PgRow) -> Result<Tenant, StoreError> {
+pub(super) fn tenant(row: &PgRow) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId(row.try_get("tenant_id")?),
         name: row.try_get("name")?,
@@ -168,7 +168,7 @@ fn tenant(row: &PgRow) -> Result<Tenant, StoreError> {
     })
 }
 
-fn address(what: &'static str, text: &str) -> Result<Address, StoreError> {
+pub(super) fn address(what: &'static str, text: &str) -> Result<Address, StoreError> {
     text.parse().map_err(|error| StoreError::corrupt(what, error))
 }
 

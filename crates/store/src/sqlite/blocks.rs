@@ -2,7 +2,9 @@
 
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnection, sqlite::SqliteRow};
 
-use super::begin;
+use std::collections::HashSet;
+
+use super::{begin, withdrawn};
 use crate::{
     BlockRef, Grantee, RecordedBlock, RecordedTransaction, StoreError,
     columns::{hash, integer, number},
@@ -44,6 +46,9 @@ pub(super) async fn record(writer: &SqlitePool, chain_id: u64, blocks: &[Recorde
         record_one(&mut transaction, chain, recorded).await?;
         newest = Some(recorded.block);
     }
+    if let Some(newest) = newest {
+        withdrawn::forget_old(&mut transaction, chain, newest.number).await?;
+    }
     transaction.commit().await?;
     Ok(())
 }
@@ -60,10 +65,11 @@ async fn followed(connection: &mut SqliteConnection, chain: i64) -> Result<Optio
 async fn record_one(connection: &mut SqliteConnection, chain: i64, recorded: &RecordedBlock) -> Result<(), StoreError> {
     let block_number = integer("block number", recorded.block.number)?;
     insert_block(&mut *connection, chain, &recorded.block, false).await?;
+    let results = withdrawn::take_up(&mut *connection, chain, &recorded.block).await?;
     for transaction in &recorded.transactions {
         if !transaction.computations.is_empty() {
             let index = integer("transaction index", transaction.index)?;
-            record_work(&mut *connection, chain, block_number, index, transaction).await?;
+            record_work(&mut *connection, chain, (block_number, index), transaction, &results).await?;
         }
         record_rights(&mut *connection, chain, block_number, transaction).await?;
     }
@@ -89,10 +95,11 @@ pub(super) async fn insert_block(connection: &mut SqliteConnection, chain: i64, 
 pub(super) async fn record_work(
     connection: &mut SqliteConnection,
     chain: i64,
-    block_number: i64,
-    index: i64,
+    (block_number, index): (i64, i64),
     transaction: &RecordedTransaction,
+    results: &HashSet<Vec<u8>>,
 ) -> Result<(), StoreError> {
+    let done = transaction.outputs.iter().all(|output| results.contains(output.as_slice()));
     let id = sqlx::query(
         "INSERT INTO transactions (chain_id, block_number, transaction_index, hash, computations, work, state)
          VALUES (?, ?, ?, ?, '', ?, ?)",
@@ -102,7 +109,7 @@ pub(super) async fn record_work(
     .bind(index)
     .bind(transaction.hash.as_slice())
     .bind(encode(&transaction.computations))
-    .bind(if transaction.outputs.is_empty() { "done" } else { "pending" })
+    .bind(if done { "done" } else { "pending" })
     .execute(&mut *connection)
     .await?
     .last_insert_rowid();
@@ -164,17 +171,13 @@ pub(super) async fn remove_from(writer: &SqlitePool, chain_id: u64, first_remove
     let first_removed = integer("block number", first_removed)?;
     let mut transaction = begin(writer).await?;
     followed(&mut transaction, chain).await?;
+    withdrawn::put_aside(&mut transaction, chain, first_removed).await?;
     // Transactions, grants and delegations go with their block.
-    for statement in [
-        "DELETE FROM blocks WHERE chain_id = ? AND number >= ?",
-        "DELETE FROM ciphertexts WHERE chain_id = ? AND created_block_number >= ?",
-    ] {
-        sqlx::query(statement)
-            .bind(chain)
-            .bind(first_removed)
-            .execute(&mut *transaction)
-            .await?;
-    }
+    sqlx::query("DELETE FROM blocks WHERE chain_id = ? AND number >= ?")
+        .bind(chain)
+        .bind(first_removed)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -8,12 +8,14 @@
 mod blocks;
 mod ciphertexts;
 mod database;
+mod following;
 mod handles;
 mod inspection;
 mod leases;
 mod publications;
 mod pushed;
 mod tenants;
+mod withdrawn;
 
 use std::{
     fs::{File, TryLockError},
@@ -46,6 +48,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0004_pushed_work.sql"),
     include_str!("0005_time_of_recording.sql"),
     include_str!("0006_mirror.sql"),
+    include_str!("0007_following.sql"),
 ];
 
 /// Connections that read beside the one that writes.

@@ -1,5 +1,7 @@
 //! Work that a node sends, and names of handles.
 
+use std::collections::HashSet;
+
 use cipherloom_primitives::Handle;
 use sqlx::{Row, SqlitePool, sqlite::SqliteConnection};
 
@@ -36,7 +38,14 @@ pub(super) async fn record(writer: &SqlitePool, chain_id: u64, work: &PushedWork
     let block = work.block_after(newest.as_ref());
     insert_block(&mut transaction, chain, &block, true).await?;
     for (index, recorded) in (0..).zip(&work.transactions) {
-        record_work(&mut transaction, chain, integer("block number", block.number)?, index, recorded).await?;
+        record_work(
+            &mut transaction,
+            chain,
+            (integer("block number", block.number)?, index),
+            recorded,
+            &HashSet::new(),
+        )
+        .await?;
     }
     insert_names(&mut transaction, &work.names).await?;
     transaction.commit().await?;

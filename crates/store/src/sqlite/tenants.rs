@@ -132,7 +132,7 @@ async fn add(writer: &SqlitePool, new: &NewTenant, api_key: ApiKeyDigest) -> Res
     tenant(&row)
 }
 
-fn tenant(row: &SqliteRow) -> Result<Tenant, StoreError> {
+pub(super) fn tenant(row: &SqliteRow) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId(row.try_get("tenant_id")?),
         name: row.try_get("name")?,
@@ -159,6 +159,7 @@ async fn remove(writer: &SqlitePool, id: TenantId) -> Result<(), StoreError> {
     for statement in [
         "DELETE FROM blocks WHERE chain_id = ?",
         "DELETE FROM ciphertexts WHERE chain_id = ?",
+        "DELETE FROM withdrawn_ciphertexts WHERE chain_id = ?",
         "DELETE FROM input_handles WHERE chain_id = ?",
         "DELETE FROM inputs WHERE chain_id = ?",
         "DELETE FROM handle_names WHERE chain_id = ?",

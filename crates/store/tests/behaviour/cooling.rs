@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use cipherloom_primitives::{Handle, HotWindow};
-use cipherloom_store::{CoolingRequest, Finished, HandleState, Store};
+use cipherloom_store::{BlockRef, CoolingRequest, Finished, HandleState, Store};
 
-use crate::fixture::{CHAIN, NOW_MS, ciphertext, empty_block, handle, keccak, lease_one, packed, publish, published, record, transaction};
+use crate::fixture::{
+    CHAIN, NOW_MS, block, ciphertext, empty_block, handle, keccak, lease_one, packed, publish, publish_in, published, record, transaction,
+};
 
 /// A window of 10 blocks and a margin of 5.
 const REQUEST: CoolingRequest = CoolingRequest {
@@ -30,7 +32,11 @@ pub(crate) async fn what_a_removed_block_published_goes_with_it(store: Arc<dyn S
     assert_eq!(store.handle_state(handle(2)).await.unwrap(), HandleState::Unknown);
     assert_eq!(store.ciphertext(input).await.unwrap(), Some(ciphertext(input, 3)));
     // On the new branch the handle gets the bytes of the transaction that computes it there.
-    publish(store.as_ref(), 2, handle(2), 9).await;
+    let other = BlockRef {
+        parent_hash: block(1, 1).hash,
+        ..block(2, 2)
+    };
+    publish_in(store.as_ref(), other, handle(2), 9).await;
     assert_eq!(store.ciphertext(handle(2)).await.unwrap(), Some(published(handle(2), 9, 2)));
 }
 

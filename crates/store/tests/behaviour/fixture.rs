@@ -137,7 +137,16 @@ pub(crate) fn packed(raw: StoredCiphertext) -> StoredCiphertext {
 
 /// Records a transaction that computes `output` in a block and publishes a value for it.
 pub(crate) async fn publish(store: &dyn Store, number: u64, output: Handle, content: u8) {
-    record(store, number, vec![transaction(0, output, &[])]).await;
+    publish_in(store, block(number, 1), output, content).await;
+}
+
+/// The same in a certain block.
+pub(crate) async fn publish_in(store: &dyn Store, block: BlockRef, output: Handle, content: u8) {
+    let recorded = RecordedBlock {
+        block,
+        transactions: vec![transaction(0, output, &[])],
+    };
+    store.record_blocks(CHAIN, &[recorded]).await.unwrap();
     let leased = lease_one(store, "worker", NOW_MS).await.unwrap();
     let done = Finished {
         ciphertexts: vec![ciphertext(output, content)],

@@ -13,6 +13,7 @@ mod blocks;
 mod cooling;
 mod database;
 mod fixture;
+mod following;
 mod handles;
 mod inspection;
 mod leases;
@@ -97,6 +98,10 @@ macro_rules! suite {
             blocks::a_transaction_without_outputs_is_recorded_as_done,
             blocks::removed_blocks_take_grants_and_transactions_with_them,
             blocks::a_grant_repeated_in_a_removed_block_stays,
+            following::a_block_that_comes_back_has_its_results_again,
+            following::another_block_gets_no_results_of_a_withdrawn_one,
+            following::what_was_not_finished_in_a_block_is_computed_when_it_comes_back,
+            following::results_of_withdrawn_blocks_are_forgotten_when_the_chain_is_far_ahead,
             leases::a_transaction_is_leased_once,
             leases::many_workers_never_share_a_transaction,
             leases::an_expired_lease_is_taken_over_and_its_owner_is_refused,
@@ -173,6 +178,8 @@ macro_rules! database_suite {
             database::tenants_see_nothing_of_each_others_pushed_work,
             database::a_removed_tenant_takes_pushed_work_and_names_with_it,
             database::changes_name_the_tenant,
+            following::a_chain_is_followed_as_was_said_last,
+            following::one_process_at_a_time_follows_a_chain,
             inspection::transactions_are_listed_newest_first_in_pages,
             inspection::transactions_are_filtered_by_state_and_handle,
             inspection::a_transaction_is_shown_with_lease_waits_and_outputs,

@@ -85,7 +85,7 @@ async fn an_empty_database_is_refused_unless_it_may_be_migrated() {
     );
     assert_eq!(
         database.migrate().await.unwrap(),
-        ["initial", "pushed work", "time of recording", "mirror"]
+        ["initial", "pushed work", "time of recording", "mirror", "following"]
     );
     PostgresDatabase::open_migrated(config).await.unwrap();
 }
