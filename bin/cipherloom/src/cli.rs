@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Serve the chains of a deployment: a gRPC API for their nodes, workers that compute, and metrics.
     #[command(long_about = crate::coprocessor::HELP)]
     Coprocessor(Box<crate::coprocessor::CoprocessorOptions>),
+    /// Precompute, deploy, verify, upgrade and administer the host contracts of a chain.
+    #[command(subcommand, visible_alias = "contract", long_about = crate::contracts::HELP)]
+    Contracts(crate::contracts::ContractsCommand),
     /// Generate, inspect, verify and copy key sets, and make signing keys.
     #[command(subcommand)]
     Keys(crate::keys::KeysCommand),
@@ -107,7 +110,9 @@ Starts chain, coprocessor, KMS and gateway in this process on free ports, deploy
 amount with a zero-knowledge proof, transfers, lets the receiver decrypt her balance, makes the total supply public and verifies it on chain. \
 Exits 0 only if every value is right.
 
-The first run generates keys, which takes some ten seconds to a minute; they are kept in the data directory, and later runs start in seconds.";
+The first run generates keys, which takes some ten seconds to a minute; they are kept in the data directory, and later runs start in seconds.
+
+With --rpc the chain is one that is there already, such as anvil or Hardhat's node. What its contracts know of the stack is kept in the data directory, for the next run.";
 
 const BENCH_HELP: &str = "\
 Measure what computations take on this machine, each next to tfhe-rs in the same run.
@@ -122,6 +127,9 @@ Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.
 
 The chain has id 31337 and the host contracts stand at the addresses that the published Solidity libraries know for it, so that dApps work unchanged. \
 Everything is kept in the data directory: stop it, or kill it, and the next start carries on where it was.
+
+With --rpc the stack attaches to a chain that is there already, and deploys the host contracts if they are missing: on chains 31337 and 12345 with a deployer that \
+everybody knows, elsewhere with --deployer-key-file; or it uses the deployment that --deployment names. docs/attach.md tells more.
 
 This is for development. The KMS holds the whole secret key in this process and the chain's accounts are publicly known.";
 
@@ -140,6 +148,9 @@ pub(crate) struct StackOptions {
     /// EXPERIMENTAL: gpu was compiled and never run on a GPU.
     #[arg(long, value_name = "BACKEND", default_value = "cpu", value_parser = parse_backend, conflicts_with = "insecure_clear")]
     pub(crate) backend: BackendKind,
+
+    #[command(flatten)]
+    pub(crate) chain: crate::stack::network::ChainOptions,
 
     #[command(flatten)]
     pub(crate) store: crate::database::StoreOptions,
@@ -207,8 +218,14 @@ pub(crate) struct DemoOptions {
     pub(crate) json: bool,
 
     /// Use this compiled token (a JSON artifact with `abi` and `bytecode`) instead of the built-in one.
+    /// One whose constructor takes a `CoprocessorConfig` is told where the host contracts are.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_artifact: Option<PathBuf>,
+
+    /// Let this account pay on a chain that is attached to: a file with its private key, 64 hexadecimal digits. It is Alice's; given twice, the
+    /// second is Bob's [default: the accounts of the public mnemonic that anvil and Hardhat fund].
+    #[arg(long, value_name = "FILE", requires = "rpc")]
+    pub(crate) account_key_file: Vec<PathBuf>,
 }
 
 /// Options of `dev`.
@@ -218,7 +235,7 @@ pub(crate) struct DevOptions {
     pub(crate) stack: StackOptions,
 
     /// Port of the chain's JSON-RPC, HTTP and WebSocket; 0 picks a free one.
-    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    #[arg(long, value_name = "PORT", default_value_t = 8545, conflicts_with = "rpc")]
     pub(crate) rpc_port: u16,
 
     /// Port of the gateway; 0 picks a free one.

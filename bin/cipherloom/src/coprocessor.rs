@@ -12,7 +12,6 @@ mod serve;
 mod settings;
 mod setup;
 mod signals;
-pub(crate) mod signing_key;
 
 use anyhow::{Context, Result, ensure};
 use cipherloom_telemetry::{Service, Telemetry};

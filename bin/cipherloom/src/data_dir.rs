@@ -4,16 +4,18 @@
 //! DIR/keys/production/      the key set of the development stack
 //! DIR/keys/production-gpu/  the same for GPUs
 //! DIR/cpu/, gpu/ or clear/  one stack: chain/ (journal), store.sqlite, kms/ and coprocessor/ (signing keys, audit log)
+//! DIR/cpu/chain-ID/         the stack on a chain outside: the same, and deployment-ID.json (where the host contracts are) instead of chain/
 //! ```
 //!
-//! Stacks of different backends are apart because a ciphertext of one means nothing to the others.
+//! Stacks of different backends are apart because a ciphertext of one means nothing to the others, and stacks of different chains because the
+//! contracts of a chain know their stack by its signing keys.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cipherloom_fhe::BackendKind;
 
-use crate::cli::StackOptions;
+use crate::{cli::StackOptions, stack::network::Network};
 
 /// The directories of one stack.
 #[derive(Clone, Debug)]
@@ -25,16 +27,19 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Lays out a stack in the directory of the options, or the user's.
+    /// Lays out a stack on a chain in the directory of the options, or the user's.
     ///
     /// # Errors
     /// If the user has no home directory and none was given.
-    pub(crate) fn new(options: &StackOptions) -> Result<Self> {
+    pub(crate) fn new(options: &StackOptions, network: &Network) -> Result<Self> {
         let root = root(options.data_dir.as_deref())?;
-        Ok(Self {
-            keys: root.join("keys").join(kind(options)),
-            state: root.join(options.backend_name()),
-        })
+        let own = root.join(options.backend_name());
+        let state = match network {
+            Network::Embedded => own,
+            Network::External { chain_id, .. } => own.join(format!("chain-{chain_id}")),
+        };
+        let keys = root.join("keys").join(kind(options));
+        Ok(Self { keys, state })
     }
 
     /// Keeps the keys, and puts everything else into another directory.

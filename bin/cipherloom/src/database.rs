@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_contracts::development;
+use cipherloom_contracts::HostAddresses;
 use cipherloom_store::{
     ApiKey, CiphertextDirectory, Database, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
 };
@@ -45,11 +45,12 @@ pub(crate) struct StackStore {
 }
 
 impl StackStore {
-    /// Opens the store of the stack whose data is in a directory. A second process on the directory fails here.
+    /// Opens the store of the stack whose data is in a directory, for a chain and the host contracts there. A second process on the directory
+    /// fails here.
     ///
     /// # Errors
     /// If another process uses the directory, or the store cannot be opened.
-    pub(crate) async fn open(options: &StoreOptions, state: &Path) -> Result<Self> {
+    pub(crate) async fn open(options: &StoreOptions, state: &Path, chain_id: u64, addresses: &HostAddresses) -> Result<Self> {
         let Some(url) = &options.database_url else {
             let store = Box::pin(SqliteStore::open(&state.join("store.sqlite")))
                 .await
@@ -66,7 +67,7 @@ impl StackStore {
             let objects = CiphertextDirectory::open(directory).context("cannot use the directory for ciphertexts")?;
             database = database.with_objects(Arc::new(objects));
         }
-        let tenant = stack_tenant(&database, &state.join("tenant")).await?;
+        let tenant = stack_tenant(&database, &state.join("tenant"), chain_id, addresses).await?;
         tracing::info!(tenant = tenant.name, "blocks, inputs and ciphertexts are in the database");
         Ok(Self {
             store: Arc::new(database.store(&tenant)),
@@ -91,8 +92,8 @@ impl StackStore {
 }
 
 /// Finds the tenant whose name is in a file, or makes one. The name is random, because the chain belongs to the directory: two
-/// directories on one database are two chains, although both have the same number.
-async fn stack_tenant(database: &PostgresDatabase, file: &Path) -> Result<Tenant> {
+/// directories on one database are two chains, although both may have the same number.
+async fn stack_tenant(database: &PostgresDatabase, file: &Path, chain_id: u64, addresses: &HostAddresses) -> Result<Tenant> {
     let name = match std::fs::read_to_string(file) {
         Ok(name) => name.trim().to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -104,16 +105,15 @@ async fn stack_tenant(database: &PostgresDatabase, file: &Path) -> Result<Tenant
     };
     if let Some(tenant) = database.tenants().await?.into_iter().find(|tenant| tenant.name == name) {
         ensure!(
-            tenant.chain_id == development::HOST_CHAIN_ID,
-            "tenant {name} of the database is of chain {}; the data directory belongs to another database",
+            tenant.chain_id == chain_id,
+            "tenant {name} of the database is of chain {}, not {chain_id}; the data directory belongs to another database",
             tenant.chain_id
         );
         return Ok(tenant);
     }
-    let addresses = development::addresses();
     let new = NewTenant {
         name,
-        chain_id: development::HOST_CHAIN_ID,
+        chain_id,
         acl: addresses.acl,
         input_verifier: addresses.input_verifier,
         is_admin: false,

@@ -1,19 +1,16 @@
 //! `cipherloom demo`: an encrypted token transfer through the whole stack, told as it goes, every value checked.
 
-use std::sync::Arc;
+use std::{path::PathBuf, time::Duration};
 
 use alloy::{
-    network::EthereumWallet,
     primitives::{Address, Bytes},
-    providers::{DynProvider, PendingTransactionBuilder, Provider, ProviderBuilder},
+    providers::{DynProvider, PendingTransactionBuilder, Provider},
     rpc::types::{TransactionReceipt, TransactionRequest},
     signers::local::PrivateKeySigner,
 };
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_client::{Client, ClientConfig, ClientError, KeyTrust, PermitTerms, Plaintext};
-use cipherloom_contracts::development;
 use cipherloom_coprocessor::Progress;
-use cipherloom_fhe::KeySet;
 use cipherloom_primitives::{B256, FheType, Handle, Operation};
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
@@ -21,15 +18,25 @@ use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
 use crate::{
     cli::DemoOptions,
     data_dir::DataDir,
+    key_file::{self, KeyFile},
     narrator::Narrator,
-    stack::{self, Listen, Stack},
-    token::{self, ConfidentialToken, ConfidentialToken::ConfidentialTokenInstance},
+    stack::{self, Listen, Stack, accounts, network::Network},
+    token::{ConfidentialToken, ConfidentialToken::ConfidentialTokenInstance, Token},
 };
 
 /// What Alice gets at first.
 const MINTED: u64 = 1_000;
 /// What Alice sends to Bob.
 const SENT: u64 = 250;
+
+/// More gas than all transactions of the demo use together.
+const DEMO_GAS: u64 = 10_000_000;
+
+/// More gas than the verification of a decryption uses.
+const VERIFICATION_GAS: u64 = 1_000_000;
+
+/// How long a transaction may take to be included.
+const INCLUSION_LIMIT: Duration = Duration::from_secs(180);
 
 /// What the demo found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,10 +68,12 @@ pub(crate) async fn run(options: DemoOptions) -> Result<()> {
 }
 
 async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances> {
-    let bytecode = token::bytecode(options.token_artifact.as_deref())?;
-    let data = DataDir::new(&options.stack)?;
-    // Without a directory of its own the demo leaves nothing behind but the keys.
-    let scratch = if options.stack.data_dir.is_none() {
+    let token = options.token_artifact.as_deref().map(Token::read).transpose()?;
+    let network = Network::find(&options.stack.chain).await?;
+    let data = DataDir::new(&options.stack, &network)?;
+    // Without a directory of its own the demo leaves nothing behind but the keys. A chain that outlives it knows it by its signing keys, so
+    // there everything is kept.
+    let scratch = if options.stack.data_dir.is_none() && !network.is_external() {
         Some(tempfile::tempdir().context("cannot make a temporary directory")?)
     } else {
         None
@@ -86,20 +95,20 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
         .await?;
     // Inputs are encrypted to this key and no other, whatever the gateway serves.
     let key_trust = KeyTrust::KeySet(keys.manifest().id);
-    let stack = narrator
-        .step(
-            "start the chain, the coprocessor, the KMS and the gateway",
-            start(keys, &data, options),
-        )
-        .await?;
+    let step = match &network {
+        Network::Embedded => "start the chain, the coprocessor, the KMS and the gateway",
+        Network::External { .. } => "attach to the chain, and start the coprocessor, the KMS and the gateway",
+    };
+    let start = Stack::start(keys, network, &data, &options.stack, Listen::local(0, 0));
+    let stack = narrator.step(step, Box::pin(start)).await?;
     narrator.remark(&format!(
         "chain {} at {}, gateway at {}",
-        development::HOST_CHAIN_ID,
+        stack.chain_id(),
         stack.rpc_url(),
         stack.gateway_url()
     ));
     let watcher = watch_progress(&stack, options.json);
-    let result = transfer(&stack, key_trust, bytecode, narrator).await;
+    let result = Box::pin(transfer(&stack, key_trust, token, &options.account_key_file, narrator)).await;
     if scratch.is_some() {
         stack.shutdown_and_forget().await?;
     } else {
@@ -114,10 +123,6 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
     Ok(balances)
 }
 
-async fn start(keys: Arc<KeySet>, data: &DataDir, options: &DemoOptions) -> Result<Stack> {
-    Stack::start(keys, data, &options.stack, Listen::local(0, 0)).await
-}
-
 /// One of the two people of the story.
 struct Person {
     signer: PrivateKeySigner,
@@ -130,17 +135,28 @@ impl Person {
     }
 }
 
-async fn transfer(stack: &Stack, key_trust: KeyTrust, bytecode: Bytes, narrator: &mut Narrator) -> Result<Balances> {
-    let config = ClientConfig::new(*stack.addresses(), development::signing_domains()).trusting(key_trust);
-    let client = Client::connect(&stack.gateway_url(), &stack.rpc_url(), config).await?;
+async fn transfer(
+    stack: &Stack,
+    key_trust: KeyTrust,
+    token: Option<Token>,
+    key_files: &[PathBuf],
+    narrator: &mut Narrator,
+) -> Result<Balances> {
+    let config = ClientConfig::new(*stack.addresses(), *stack.domains()).trusting(key_trust);
+    let client = Client::over(&stack.gateway_url(), stack.host().clone(), config).await?;
 
-    let alice_wallet = wallet(stack, 0)?;
+    let [alice, bob] = people(stack, key_files)?;
+    accounts::expect_funds(stack.host(), alice.address(), DEMO_GAS, "the demo").await?;
+    let token = token.map_or_else(|| Token::built_in(stack.chain_id(), stack.addresses()), Ok)?;
+    let creation = token.creation_code(stack.addresses())?;
     let token = narrator
-        .step("deploy the confidential token", deploy(stack, &alice_wallet, bytecode))
+        .step("deploy the confidential token", deploy(stack, &alice, creation))
         .await?;
     narrator.remark(&format!("token at {token}"));
-    let alice = person(stack, alice_wallet, token)?;
-    let bob = person(stack, wallet(stack, 1)?, token)?;
+    let (alice, bob) = (person(stack, alice, token), person(stack, bob, token));
+    // Anyone may have the chain verify a decryption; Bob only needs ether for that.
+    let bob_pays = accounts::can_pay(stack.host(), bob.address(), VERIFICATION_GAS).await?;
+    let anyone = if bob_pays { &bob } else { &alice };
 
     narrator.step(&format!("mint {MINTED} tokens for Alice"), mint(&alice)).await?;
     let input = narrator
@@ -171,7 +187,7 @@ async fn transfer(stack: &Stack, key_trust: KeyTrust, bytecode: Bytes, narrator:
         .await?;
     narrator.remark(&format!("signed by the KMS: {}", public.total));
     let total = narrator
-        .step("verify the KMS's signature on the chain", verify(&bob, &public))
+        .step("verify the KMS's signature on the chain", verify(anyone, &public))
         .await?;
 
     let balances = Balances { alice: alices, bob: bobs };
@@ -187,28 +203,32 @@ async fn transfer(stack: &Stack, key_trust: KeyTrust, bytecode: Bytes, narrator:
     Ok(balances)
 }
 
-fn wallet(stack: &Stack, index: usize) -> Result<PrivateKeySigner> {
-    let account = stack.accounts().get(index).context("the chain has too few accounts")?;
-    account.insecure_private_key_hex().parse().context("a development account's key")
+/// Returns the keys of Alice and Bob: those in files, or public ones. Alice pays; Bob needs nothing, so that a fresh key does for him.
+fn people(stack: &Stack, key_files: &[PathBuf]) -> Result<[PrivateKeySigner; 2]> {
+    let read = |file: &PathBuf| key_file::read(file, KeyFile::ACCOUNT);
+    match (key_files, stack.accounts()) {
+        ([alice], _) => Ok([read(alice)?, PrivateKeySigner::random()]),
+        ([alice, bob], _) => Ok([read(alice)?, read(bob)?]),
+        ([], [alice, bob, ..]) => Ok([accounts::signer(alice)?, accounts::signer(bob)?]),
+        ([], [alice]) => Ok([accounts::signer(alice)?, PrivateKeySigner::random()]),
+        ([], []) => bail!(
+            "nobody can pay for transactions on chain {}: none of the accounts of the public mnemonics has ether there; name a key of an account \
+             that has some with --account-key-file",
+            stack.chain_id()
+        ),
+        (more, _) => bail!("the demo has two people, and {} files with keys are given", more.len()),
+    }
 }
 
-fn provider(stack: &Stack, signer: &PrivateKeySigner) -> Result<DynProvider> {
-    let url = stack.rpc_url().parse().context("the chain's URL")?;
-    Ok(ProviderBuilder::new()
-        .wallet(EthereumWallet::from(signer.clone()))
-        .connect_http(url)
-        .erased())
-}
-
-fn person(stack: &Stack, signer: PrivateKeySigner, token: Address) -> Result<Person> {
-    let token = ConfidentialToken::new(token, provider(stack, &signer)?);
-    Ok(Person { signer, token })
+fn person(stack: &Stack, signer: PrivateKeySigner, token: Address) -> Person {
+    let token = ConfidentialToken::new(token, accounts::wallet(stack.host(), &signer));
+    Person { signer, token }
 }
 
 async fn deploy(stack: &Stack, signer: &PrivateKeySigner, bytecode: Bytes) -> Result<Address> {
     let request = TransactionRequest::default().from(signer.address());
     let request = alloy::network::TransactionBuilder::with_deploy_code(request, bytecode);
-    let receipt = included(provider(stack, signer)?.send_transaction(request).await?).await?;
+    let receipt = included(accounts::wallet(stack.host(), signer).send_transaction(request).await?).await?;
     receipt.contract_address.context("the deployment created no contract")
 }
 
@@ -248,7 +268,7 @@ async fn send(alice: &Person, to: Address, amount: &Amount) -> Result<Transactio
 
 /// Waits for a transaction, and fails if it failed.
 async fn included(pending: PendingTransactionBuilder<alloy::network::Ethereum>) -> Result<TransactionReceipt> {
-    let receipt = pending.with_timeout(Some(std::time::Duration::from_secs(60))).get_receipt().await?;
+    let receipt = pending.with_timeout(Some(INCLUSION_LIMIT)).get_receipt().await?;
     ensure!(receipt.status(), "transaction {} was reverted", receipt.transaction_hash);
     Ok(receipt)
 }

@@ -1,13 +1,12 @@
 //! `cipherloom dev`: the stack until Ctrl-C, and what a dApp developer needs to use it.
 
 use anyhow::Result;
-use cipherloom_contracts::development;
 use serde_json::{Value, json};
 
 use crate::{
     cli::DevOptions,
     data_dir::DataDir,
-    stack::{self, Listen, Stack},
+    stack::{self, Listen, Stack, network::Network},
 };
 
 /// Runs the stack until it is told to stop.
@@ -15,10 +14,13 @@ use crate::{
 /// # Errors
 /// If it cannot start.
 pub(crate) async fn run(options: DevOptions) -> Result<()> {
-    let data = DataDir::new(&options.stack)?;
+    let network = Network::find(&options.stack.chain).await?;
+    let attached = network.is_external();
+    let data = DataDir::new(&options.stack, &network)?;
     let keys = stack::open_keys(&data, &options.stack).await?;
-    let stack = Stack::start(keys, &data, &options.stack, Listen::local(options.rpc_port, options.gateway_port)).await?;
-    let summary = summary(&stack, &data, options.stack.backend_name());
+    let listen = Listen::local(options.rpc_port, options.gateway_port);
+    let stack = Box::pin(Stack::start(keys, network, &data, &options.stack, listen)).await?;
+    let summary = summary(&stack, &data, options.stack.backend_name(), attached);
     if options.json {
         println!("{summary}");
     } else {
@@ -52,8 +54,8 @@ pub(crate) async fn shutdown_signal() {
 }
 
 /// Addresses are written with their checksum, since SDKs refuse them without.
-fn summary(stack: &Stack, data: &DataDir, backend: &str) -> Value {
-    let addresses = stack.addresses();
+fn summary(stack: &Stack, data: &DataDir, backend: &str, attached: bool) -> Value {
+    let (addresses, domains) = (stack.addresses(), stack.domains());
     let accounts: Vec<Value> = stack
         .accounts()
         .iter()
@@ -61,19 +63,25 @@ fn summary(stack: &Stack, data: &DataDir, backend: &str) -> Value {
         .collect();
     json!({
         "backend": backend,
-        "chainId": development::HOST_CHAIN_ID,
+        "attached": attached,
+        "chainId": stack.chain_id(),
         "rpcUrl": stack.rpc_url(),
         "wsUrl": stack.ws_url(),
         "gatewayUrl": stack.gateway_url(),
-        "gatewayChainId": development::GATEWAY_CHAIN_ID,
+        "gatewayChainId": domains.gateway_chain_id,
         "contracts": {
             "ACL": addresses.acl.to_checksum(None),
             "FHEVMExecutor": addresses.executor.to_checksum(None),
             "KMSVerifier": addresses.kms_verifier.to_checksum(None),
             "InputVerifier": addresses.input_verifier.to_checksum(None),
             "HCULimit": addresses.hcu_limit.to_checksum(None),
+            "ProtocolConfig": addresses.protocol_config.to_checksum(None),
+            "GatewayContract": addresses.gateway_contract.to_checksum(None),
         },
-        "verifyingContracts": { "Decryption": development::DECRYPTION.to_checksum(None), "InputVerification": development::INPUT_VERIFICATION.to_checksum(None) },
+        "verifyingContracts": {
+            "Decryption": domains.decryption.to_checksum(None),
+            "InputVerification": domains.input_verification.to_checksum(None),
+        },
         "accounts": accounts,
         "dataDir": data.state,
     })
@@ -82,15 +90,25 @@ fn summary(stack: &Stack, data: &DataDir, backend: &str) -> Value {
 /// Writes the summary for people.
 fn describe(summary: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let mut page = String::from(
-        "\nCipherloom is running. DEVELOPMENT ONLY: one process holds the whole secret key, and the accounts below are public.\n",
-    );
+    let accounts = summary["accounts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut page = String::from("\nCipherloom is running");
+    if summary["attached"] == true {
+        page += &format!(", attached to chain {}", summary["chainId"]);
+    }
+    page += ". DEVELOPMENT ONLY: one process holds the whole secret key";
+    page += if accounts.is_empty() {
+        ".\n"
+    } else {
+        ", and the accounts below are public.\n"
+    };
     if summary["backend"] == "clear" {
         page += "INSECURE: the clear backend computes on plaintext. Nothing is encrypted.\n";
     }
     let mut line = |label: &str, value: &Value| page += &format!("  {label:<28} {}\n", text(value));
     line("RPC (HTTP)", &summary["rpcUrl"]);
-    line("RPC (WebSocket)", &summary["wsUrl"]);
+    if summary["wsUrl"].is_string() {
+        line("RPC (WebSocket)", &summary["wsUrl"]);
+    }
     line("chain id", &summary["chainId"]);
     line("gateway (relayerUrl)", &json!(format!("{}/v2", text(&summary["gatewayUrl"]))));
     line("gateway chain id", &summary["gatewayChainId"]);
@@ -107,8 +125,10 @@ fn describe(summary: &Value) -> String {
         }
     }
     line("data directory", &summary["dataDir"]);
-    page += "\n  accounts, with 10000 ether each: address, private key\n";
-    for account in summary["accounts"].as_array().into_iter().flatten() {
+    if !accounts.is_empty() {
+        page += "\n  accounts with ether: address, private key\n";
+    }
+    for account in accounts {
         page += &format!("    {} {}\n", text(&account["address"]), text(&account["privateKey"]));
     }
     page += "\nCtrl-C stops it; everything is kept.\n";

@@ -9,6 +9,7 @@ mod bench;
 mod ciphertext;
 mod cli;
 mod computations;
+mod contracts;
 mod coprocessor;
 mod dapp_transactions;
 mod data_dir;
@@ -21,6 +22,7 @@ mod dev;
 mod doctor;
 mod executor;
 mod graph;
+mod key_file;
 mod keys;
 mod narrator;
 mod operations;
@@ -92,6 +94,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
         Command::Db(command) => in_runtime(db::run(command)),
         Command::Tenant(command) => in_runtime(tenant::run(command)),
+        Command::Contracts(command) => in_runtime(contracts::run(command)),
         Command::Computations(command) => in_runtime(computations::run(command)),
         Command::Doctor(options) => in_runtime(doctor::run(&options)),
         Command::Graph(command) => in_runtime(graph::run(command)),

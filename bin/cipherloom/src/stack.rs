@@ -1,21 +1,32 @@
-//! The whole stack in one process: chain, host contracts, coprocessor, KMS and gateway, started in order and stopped in reverse.
+//! The whole stack in one process: chain, host contracts, coprocessor, KMS and gateway, started in order and stopped in reverse. The chain is the
+//! stack's own, or one that is there already.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+pub(crate) mod accounts;
+mod chain;
+pub(crate) mod network;
+mod site;
 
-use alloy::signers::local::{MnemonicBuilder, PrivateKeySigner};
-use anyhow::{Context, Result, ensure};
-use cipherloom_chain::{Follower, FollowerConfig, HostChain};
-use cipherloom_contracts::{HostAddresses, SignerSet, deployment_steps, development};
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use alloy::signers::local::PrivateKeySigner;
+use anyhow::{Context, Result};
+use cipherloom_chain::{Follower, HostChain};
+use cipherloom_contracts::HostAddresses;
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_fhe::{FheBackend, KeySet};
 use cipherloom_gateway::{Gateway, GatewayHandle, Services};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
-use cipherloom_node::{DevAccount, DevChain, DevChainConfig, DevChainHandle};
-use cipherloom_primitives::B256;
+use cipherloom_node::DevAccount;
+use cipherloom_primitives::{B256, eip712::SigningDomains};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    chain::{Signers, StackChain},
+    network::Network,
+    site::Site,
+};
 use crate::{
     cli::StackOptions,
     data_dir::DataDir,
@@ -23,9 +34,6 @@ use crate::{
     keys,
     wiring::{CoprocessorCiphertexts, ServedDecryption, ServedInputs, ServedKeys},
 };
-
-/// How often the follower looks for new blocks. The chain is in the same process, so that looking costs next to nothing.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Where a stack listens.
 #[derive(Clone, Copy, Debug)]
@@ -48,49 +56,45 @@ impl Listen {
 
 /// A running stack.
 pub(crate) struct Stack {
-    chain: DevChainHandle,
+    chain: StackChain,
     gateway: GatewayHandle,
     coprocessor: Coprocessor,
-    addresses: HostAddresses,
     store: Arc<StackStore>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
 
 impl Stack {
-    /// Starts everything. What the data directory holds is taken up where it was left.
+    /// Starts everything on a chain. What the data directory holds is taken up where it was left.
     ///
     /// # Errors
-    /// If a port is taken, another process uses the data directory, or something in it belongs to another deployment.
-    pub(crate) async fn start(keys: Arc<KeySet>, data: &DataDir, options: &StackOptions, listen: Listen) -> Result<Self> {
+    /// If a port is taken, another process uses the data directory, the chain outside cannot be used, or something in the directory belongs to
+    /// another deployment.
+    pub(crate) async fn start(keys: Arc<KeySet>, network: Network, data: &DataDir, options: &StackOptions, listen: Listen) -> Result<Self> {
         let state = &data.state;
-        // The store holds the data directory's lock, so a second process fails here, before it can touch anything.
         std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
-        let store = Arc::new(Box::pin(StackStore::open(&options.store, state)).await?);
         let coprocessor_key = signer(&state.join("coprocessor").join("signing-key"))?;
         let kms_key = NodeKey::open_or_generate(&state.join("kms").join("signing-key"))?;
+        let signers = Signers {
+            coprocessor: coprocessor_key.address(),
+            kms: kms_key.address(),
+        };
+        let site = Site::find(network, &options.chain, state, signers)?;
+        // The store holds the data directory's lock, so a second process fails here, before it can touch anything but its own signing keys.
+        let store = Arc::new(Box::pin(StackStore::open(&options.store, state, site.network.chain_id(), &site.addresses)).await?);
 
         // Reading the evaluation key takes seconds of CPU; the chain starts meanwhile.
         let evaluation = tokio::task::spawn_blocking({
             let keys = Arc::clone(&keys);
             move || keys.evaluation()
         });
-        let chain = DevChain::start(DevChainConfig {
-            chain_id: development::HOST_CHAIN_ID,
-            listen: listen.rpc,
-            data_dir: Some(state.join("chain")),
-            ..DevChainConfig::default()
-        })
-        .await
-        .context("cannot start the chain")?;
-        let addresses = development::addresses();
-        let host = HostChain::connect(&chain.rpc_url(), addresses)?;
-        deploy(&host, &coprocessor_key, &kms_key).await?;
+        let chain = Box::pin(StackChain::open(site, &listen, state, signers)).await?;
+        let (host, domains, acl) = (chain.host().clone(), *chain.domains(), chain.addresses().acl);
         let backend: Arc<dyn FheBackend> = evaluation.await.context("reading the evaluation key was interrupted")??;
 
         let stop = CancellationToken::new();
         let key_set_id = B256::from(*keys.manifest().id.as_bytes());
-        let mut config = CoprocessorConfig::new(development::signing_domains(), addresses.acl);
+        let mut config = CoprocessorConfig::new(domains, acl);
         if let Some(workers) = options.workers {
             config.workers = usize::from(workers);
         }
@@ -104,13 +108,7 @@ impl Stack {
         };
         let engine = KeyedEngine::start(key_set_id, backend, pool, Machine::whole()).context("cannot start the coprocessor")?;
         let coprocessor = Coprocessor::new(config, engine, Arc::clone(&store.store), coprocessor_key);
-        let follower = Follower::new(
-            host.clone(),
-            FollowerConfig {
-                poll_interval: POLL_INTERVAL,
-                ..FollowerConfig::default()
-            },
-        );
+        let follower = Follower::new(host.clone(), chain.follower_config(options.chain.finality));
         let tasks = vec![
             tokio::spawn({
                 let (coprocessor, stop) = (coprocessor.clone(), stop.clone());
@@ -130,7 +128,7 @@ impl Stack {
             decrypt: keys.decryptor()?,
             key_set_id,
             signing_key: kms_key,
-            domains: development::signing_domains(),
+            domains,
             chain: Arc::new(host),
             ciphertexts: Arc::new(CoprocessorCiphertexts(coprocessor.clone())),
             audit: AuditLog::open(&state.join("kms").join("audit.jsonl"))?,
@@ -144,7 +142,7 @@ impl Stack {
             keys: Arc::new(ServedKeys(keys)),
             inputs: Arc::new(ServedInputs {
                 coprocessor: coprocessor.clone(),
-                acl: addresses.acl,
+                acl,
             }),
             decryption: Arc::new(ServedDecryption {
                 kms,
@@ -153,27 +151,36 @@ impl Stack {
         };
         let gateway_config = cipherloom_gateway::Config {
             bind: listen.gateway,
-            ..cipherloom_gateway::Config::new(development::HOST_CHAIN_ID)
+            ..cipherloom_gateway::Config::new(chain.chain_id())
         };
         let gateway = Gateway::start(gateway_config, services).await.context("cannot start the gateway")?;
         Ok(Self {
             chain,
             gateway,
             coprocessor,
-            addresses,
             store,
             tasks,
             stop,
         })
     }
 
-    /// Returns the URL of the chain's JSON-RPC over HTTP.
+    /// Returns the chain's id.
+    pub(crate) const fn chain_id(&self) -> u64 {
+        self.chain.chain_id()
+    }
+
+    /// Returns the chain as the parts of the stack read it.
+    pub(crate) const fn host(&self) -> &HostChain {
+        self.chain.host()
+    }
+
+    /// Returns the URL of the chain's JSON-RPC, over HTTP where one is known.
     pub(crate) fn rpc_url(&self) -> String {
         self.chain.rpc_url()
     }
 
-    /// Returns the URL of the chain's JSON-RPC over WebSocket.
-    pub(crate) fn ws_url(&self) -> String {
+    /// Returns the URL of the chain's JSON-RPC over WebSocket, if one is known.
+    pub(crate) fn ws_url(&self) -> Option<String> {
         self.chain.ws_url()
     }
 
@@ -184,10 +191,15 @@ impl Stack {
 
     /// Returns where the host contracts are.
     pub(crate) const fn addresses(&self) -> &HostAddresses {
-        &self.addresses
+        self.chain.addresses()
     }
 
-    /// Returns the funded accounts, whose keys everybody knows.
+    /// Returns where signatures are valid.
+    pub(crate) const fn domains(&self) -> &SigningDomains {
+        self.chain.domains()
+    }
+
+    /// Returns the funded accounts whose keys everybody knows; none on a chain that is not for development.
     pub(crate) fn accounts(&self) -> &[DevAccount] {
         self.chain.accounts()
     }
@@ -230,28 +242,6 @@ pub(crate) async fn open_keys(data: &DataDir, options: &StackOptions) -> Result<
     tokio::task::spawn_blocking(move || keys::open_or_generate(&directory, parameters))
         .await
         .context("key generation was interrupted")?
-}
-
-/// Deploys the host contracts unless they are there, and makes sure that the chain's signers are ours.
-async fn deploy(host: &HostChain, coprocessor: &PrivateKeySigner, kms: &NodeKey) -> Result<()> {
-    let steps = deployment_steps(&development::deployment(
-        SignerSet::single(coprocessor.address()),
-        SignerSet::single(kms.address()),
-    ));
-    let deployer = MnemonicBuilder::from_phrase(development::INSECURE_DEPLOYER_MNEMONIC)
-        .index(development::DEPLOYER_INDEX)?
-        .build()
-        .context("the development deployer's key")?;
-    cipherloom_chain::deploy(host, &steps, &deployer)
-        .await
-        .context("cannot deploy the host contracts")?;
-    let registered = host.coprocessor_signers().await?.signers;
-    ensure!(
-        registered == [coprocessor.address()],
-        "the chain in the data directory knows coprocessors {registered:?}, not ours, {}; the directory mixes files of two stacks",
-        coprocessor.address()
-    );
-    Ok(())
 }
 
 /// Reads the coprocessor's signing key, or makes it at the first start.

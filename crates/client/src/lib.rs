@@ -98,6 +98,14 @@ impl Client {
             ..CallLimits::default()
         };
         let chain = HostChain::with_limits(rpc_url, config.addresses, limits)?;
+        Self::over(gateway_url, chain, config).await
+    }
+
+    /// The same with a way to the chain that is there already, for example over several nodes. It must be to the configured addresses.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn over(gateway_url: &str, chain: HostChain, config: ClientConfig) -> Result<Self, ClientError> {
         let found = chain.signing_domains().await?;
         if found != config.domains {
             return Err(ClientError::Deployment {

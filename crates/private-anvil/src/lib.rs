@@ -155,16 +155,21 @@ impl PrivateAnvil {
     pub fn ws_url(&self) -> String {
         format!("ws://127.0.0.1:{}", self.port)
     }
-}
 
-impl Drop for PrivateAnvil {
-    fn drop(&mut self) {
+    /// Ends the node now. Its port is free afterwards, and what it has not been told to write is lost.
+    pub fn stop(&mut self) {
         drop(self.guard.stdin.take());
         // The guard kills the node and ends; the node's output ends with it, and with that the reader.
         let _ = self.guard.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
+    }
+}
+
+impl Drop for PrivateAnvil {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

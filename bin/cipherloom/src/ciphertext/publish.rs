@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::sources::open_database;
 use crate::{
-    coprocessor::signing_key,
     database::{DatabaseOptions, random},
+    key_file::{self, KeyFile},
 };
 
 pub(super) const HELP: &str = "\
@@ -63,7 +63,7 @@ pub(super) async fn run(options: &PublishOptions) -> Result<()> {
         "{} can only be read; name the place that is published there",
         options.mirror
     );
-    let signer = signing_key::read(&options.coprocessor_private_key)?;
+    let signer = key_file::read(&options.coprocessor_private_key, KeyFile::COPROCESSOR)?;
     let address = signer.address();
     let place = options.mirror.open().context("cannot use the mirror")?;
     let database = open_database(&options.database.database_url, options.ciphertext_store.as_ref()).await?;

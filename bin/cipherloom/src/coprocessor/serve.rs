@@ -6,8 +6,9 @@ use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
 use zeroize::Zeroizing;
 
-use super::{options::CoprocessorOptions, process::Process, setup, signals::Signals, signing_key};
+use super::{options::CoprocessorOptions, process::Process, setup, signals::Signals};
 use crate::database::random;
+use crate::key_file::{self, KeyFile};
 
 /// The exit code of a process that a second signal ended.
 const INTERRUPTED: i32 = 130;
@@ -35,7 +36,7 @@ async fn serve(options: &CoprocessorOptions, url: &str) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     // Files first: a process that cannot sign need not touch a database.
     let signer = match options.run_server {
-        true => signing_key::read(&options.coprocessor_private_key)?,
+        true => key_file::read(&options.coprocessor_private_key, KeyFile::COPROCESSOR)?,
         false => unused_signer()?,
     };
     let tls = setup::tls(options)?;

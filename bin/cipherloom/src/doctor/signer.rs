@@ -5,7 +5,10 @@ use cipherloom_chain::{CallLimits, HostChain};
 use cipherloom_contracts::HostAddresses;
 
 use super::{PATIENCE, Roles, report::Report, tenants::Found};
-use crate::coprocessor::{CoprocessorOptions, signing_key};
+use crate::{
+    coprocessor::CoprocessorOptions,
+    key_file::{self, KeyFile},
+};
 
 const AREA: &str = "signing key";
 
@@ -27,7 +30,7 @@ pub(super) fn check(options: &CoprocessorOptions, roles: Roles, report: &mut Rep
         );
         return None;
     }
-    let address = match signing_key::read(path) {
+    let address = match key_file::read(path, KeyFile::COPROCESSOR) {
         Ok(signer) => signer.address(),
         Err(error) => {
             report.fail(

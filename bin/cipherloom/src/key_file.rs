@@ -1,4 +1,4 @@
-//! The file with the key that the server signs with.
+//! Files with private keys of accounts: those of signers, deployers and people.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -9,16 +9,45 @@ use zeroize::Zeroizing;
 /// The longest file that is read, in bytes. A key is 66 characters; some editors add lines.
 const MAX_BYTES: u64 = 1024;
 
-/// What a key is and how to make one, for messages.
-const HOW: &str = "it is 64 hexadecimal digits, with or without 0x, in a file that --coprocessor-private-key names; `cipherloom keys signing-key FILE` makes one";
+/// What a key is for, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyFile {
+    /// What is done with the key, such as "the key that the server signs with".
+    pub(crate) what: &'static str,
+    /// The option that names the file.
+    pub(crate) option: &'static str,
+}
 
-/// Reads the key from a file: 64 hexadecimal digits, `0x` in front or not, space around it or not.
+impl KeyFile {
+    /// What the server and what publishes in its name sign with.
+    pub(crate) const COPROCESSOR: Self = Self {
+        what: "the key that the server signs with",
+        option: "--coprocessor-private-key",
+    };
+
+    /// What the host contracts are deployed with.
+    pub(crate) const DEPLOYER: Self = Self {
+        what: "the key that deploys the host contracts",
+        option: "--deployer-key-file",
+    };
+
+    /// Whoever pays for transactions.
+    pub(crate) const ACCOUNT: Self = Self {
+        what: "the key of an account",
+        option: "--account-key-file",
+    };
+}
+
+/// Reads a key from a file: 64 hexadecimal digits, `0x` in front or not, space around it or not.
 ///
 /// # Errors
 /// If the file cannot be read or holds no key. What it holds is never repeated.
-pub(crate) fn read(path: &Path) -> Result<PrivateKeySigner> {
-    let unreadable = || format!("cannot read the key that the server signs with, {}; {HOW}", path.display());
-    let malformed = |reason: &str| anyhow::anyhow!("{} holds no private key: {reason}; {HOW}", path.display());
+pub(crate) fn read(path: &Path, KeyFile { what, option }: KeyFile) -> Result<PrivateKeySigner> {
+    let how = format!(
+        "it is 64 hexadecimal digits, with or without 0x, in a file that {option} names; `cipherloom keys signing-key FILE` makes one"
+    );
+    let unreadable = || format!("cannot read {what}, {}; {how}", path.display());
+    let malformed = |reason: &str| anyhow::anyhow!("{} holds no private key: {reason}; {how}", path.display());
     let file = File::open(path).with_context(unreadable)?;
     warn_of_readers(&file, path);
     let mut text = Zeroizing::new(Vec::with_capacity(128));
@@ -45,7 +74,7 @@ fn warn_of_readers(file: &File, path: &Path) {
         tracing::warn!(
             path = %path.display(),
             mode = format!("{:o}", mode & 0o777),
-            "others can access the coprocessor's private key; run chmod 600"
+            "others can access the private key; run chmod 600"
         );
     }
 }
@@ -63,7 +92,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("coprocessor.key");
         std::fs::write(&path, text).unwrap();
-        read(&path)
+        read(&path, KeyFile::COPROCESSOR)
     }
 
     #[test]
@@ -95,9 +124,11 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error_that_says_how_to_make_one() {
-        let error = read(Path::new("/nowhere/coprocessor.key")).unwrap_err().to_string();
+        let error = read(Path::new("/nowhere/coprocessor.key"), KeyFile::DEPLOYER)
+            .unwrap_err()
+            .to_string();
         assert!(
-            error.contains("/nowhere/coprocessor.key") && error.contains("keys signing-key"),
+            error.contains("/nowhere/coprocessor.key") && error.contains("keys signing-key") && error.contains("--deployer-key-file"),
             "{error}"
         );
     }
