@@ -13,12 +13,20 @@ use crate::state::AccountDump;
 /// The first bytes of what gzip writes.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// A state as anvil writes and reads it. Blocks are not part of it.
+/// A state as anvil writes and reads it. anvil wants all fields to be there; those on blocks stay empty.
 #[derive(Serialize, Deserialize)]
 struct Dump {
+    #[serde(skip_deserializing)]
+    block: (),
     accounts: BTreeMap<Address, AccountDump>,
-    #[serde(default)]
-    best_block_number: u64,
+    #[serde(skip_deserializing)]
+    best_block_number: (),
+    #[serde(skip_deserializing)]
+    blocks: [(); 0],
+    #[serde(skip_deserializing)]
+    transactions: [(); 0],
+    #[serde(skip_deserializing)]
+    historical_states: (),
 }
 
 impl DevChain {
@@ -71,13 +79,14 @@ impl DevChain {
     ///
     /// Only [`NodeError::Internal`], after a panic inside the chain.
     pub fn dump_state(&self) -> Result<Bytes> {
-        let (state, best_block_number) = {
-            let core = self.core()?;
-            (core.head_state().clone(), core.head().header.number)
-        };
+        let state = self.core()?.head_state().clone();
         let dump = Dump {
+            block: (),
             accounts: state.dump(),
-            best_block_number,
+            best_block_number: (),
+            blocks: [],
+            transactions: [],
+            historical_states: (),
         };
         let json = serde_json::to_vec(&dump).map_err(|error| NodeError::Internal(error.to_string()))?;
         Ok(json.into())
