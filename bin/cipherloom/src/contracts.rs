@@ -3,16 +3,19 @@
 //! What is sent and read is in `cipherloom_chain`; here are the options, the questions and the reports.
 
 mod addresses;
+mod cost;
 mod deploy;
 mod environment;
 mod explorer;
 mod keys;
 mod options;
+mod ownership;
 mod reports;
 mod signers;
 mod simulation;
 mod sources;
 mod status;
+mod transaction;
 mod upgrade;
 mod verify;
 
@@ -48,6 +51,9 @@ pub(crate) enum ContractsCommand {
     /// List or change whose signatures the contracts accept.
     #[command(subcommand)]
     Signers(Box<signers::SignersCommand>),
+    /// Offer the ownership of the contracts to another account, or accept it.
+    #[command(subcommand)]
+    Owner(Box<ownership::OwnerCommand>),
     /// Write the compiler's standard JSON input of a contract, for explorers that want it by hand.
     StandardJson(sources::StandardJsonOptions),
 }
@@ -64,6 +70,7 @@ pub(crate) async fn run(command: ContractsCommand) -> Result<()> {
         ContractsCommand::Upgrade(options) => Box::pin(upgrade::run(&options)).await,
         ContractsCommand::Status(options) => Box::pin(status::run(&options)).await,
         ContractsCommand::Signers(command) => Box::pin(signers::run(&command)).await,
+        ContractsCommand::Owner(command) => Box::pin(ownership::run(&command)).await,
         ContractsCommand::StandardJson(options) => sources::run(&options),
     }
 }

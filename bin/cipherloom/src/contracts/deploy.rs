@@ -1,28 +1,27 @@
 //! `cipherloom contracts deploy`: plan, dry run, deployment, and the files about it.
 
 pub(super) mod plan;
+mod report;
 
 use std::path::{Path, PathBuf};
 
-use alloy::{
-    primitives::{Address, U256},
-    signers::local::PrivateKeySigner,
-};
+use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_chain::{
     DeployEvent, Deployers, Deployment, DeploymentRun, HostChain, LocalProfile,
     deployment::{self, call_of},
-    fees,
 };
 use cipherloom_contracts::{DeploymentConfig, DeploymentStep, HostAddresses, deployment_steps, gateway_deployment_steps};
 use clap::Args;
-use serde_json::{Value, json};
 
-use self::plan::PlanOptions;
+use self::{
+    plan::PlanOptions,
+    report::{print_dry_run, report},
+};
 use super::{
     environment::Environment,
     keys::{self, KeyOptions},
-    options::{ChainOptions, Cost, SendingOptions},
+    options::{ChainOptions, SendingOptions},
     reports::{self, Progress},
     simulation,
 };
@@ -129,7 +128,7 @@ pub(crate) async fn run(options: &DeployOptions) -> Result<()> {
 /// Who deploys.
 enum Accounts {
     /// Accounts that can sign.
-    Keys(Deployers),
+    Keys(Box<Deployers>),
     /// An account that cannot.
     Address(Address),
 }
@@ -161,10 +160,10 @@ impl DeployOptions {
         if let Some(deployer) = self.deployer {
             return Ok(Accounts::Address(deployer));
         }
-        Ok(Accounts::Keys(Deployers {
+        Ok(Accounts::Keys(Box::new(Deployers {
             deployer: self.key.signer(environment, chain_id)?,
             gateway_deployer: keys::gateway_deployer(self.gateway_deployer_key_file.as_deref(), environment)?,
-        }))
+        })))
     }
 
     /// Makes the plan: of options, of the file if there is one, and of what is usual.
@@ -279,49 +278,6 @@ async fn execute(
     })
 }
 
-/// Prints what is there now.
-fn report(options: &DeployOptions, record: &Deployment, file: &Path, env_files: &[String], sent: usize) {
-    let gas_used: u64 = record.steps.iter().filter_map(|step| step.gas_used).sum();
-    if options.json {
-        let mut summary = json!({
-            "chainId": record.chain_id,
-            "sent": sent,
-            "gasUsed": gas_used,
-            "deploymentFile": file,
-            "envFiles": env_files.iter().map(|path| options.out.join(path)).collect::<Vec<_>>(),
-            "contracts": reports::named_addresses(&record.addresses()),
-        });
-        if let (Some(summary), Ok(deployment)) = (summary.as_object_mut(), serde_json::to_value(record)) {
-            summary.insert("deployment".to_owned(), deployment);
-        }
-        println!("{summary}");
-        return;
-    }
-    println!(
-        "host contracts of {} on chain {}, {gas_used} gas in all:",
-        record.deployer, record.chain_id
-    );
-    if let Some(addresses) = reports::named_addresses(&record.addresses()).as_object() {
-        for (name, address) in addresses {
-            println!("  {name:<16} {}", address.as_str().unwrap_or_default());
-        }
-    }
-    if record.owner != record.deployer {
-        println!(
-            "{} is offered the ownership and has to accept it: acceptOwnership() of the ACL; until then {} has it",
-            record.owner, record.deployer
-        );
-    }
-    println!("written down in {}; keep it: upgrades are checked against it", file.display());
-    if !env_files.is_empty() {
-        println!(
-            "addresses for other programs in {}: {}",
-            options.out.display(),
-            env_files.join(", ")
-        );
-    }
-}
-
 /// Says what would be sent on a chain.
 async fn dry_run(options: &DeployOptions, chain: &HostChain, config: &DeploymentConfig, steps: &[AccountStep], gas: &[u64]) -> Result<()> {
     let left: u64 = steps.iter().zip(gas).filter(|(step, _)| !step.is_done).map(|(_, gas)| *gas).sum();
@@ -370,63 +326,4 @@ fn offline(options: &DeployOptions, environment: &Environment) -> Result<()> {
     let gas = simulated_gas(chain_id, &steps)?;
     print_dry_run(options, &config, &steps, &gas, None);
     Ok(())
-}
-
-fn print_dry_run(
-    options: &DeployOptions,
-    config: &DeploymentConfig,
-    steps: &[AccountStep],
-    gas: &[u64],
-    chain: Option<(Cost, Option<(u64, u64)>)>,
-) {
-    let left: u64 = steps.iter().zip(gas).filter(|(step, _)| !step.is_done).map(|(_, gas)| *gas).sum();
-    if options.json {
-        let listed: Vec<Value> = steps
-            .iter()
-            .zip(gas)
-            .map(|(step, gas)| {
-                json!({ "name": step.step.name, "from": reports::checksummed(step.account), "gas": gas, "done": step.is_done })
-            })
-            .collect();
-        let cost = chain.map(|(cost, estimated)| {
-            json!({
-                "gasWithRoom": cost.gas,
-                "pricePerGasWei": cost.price.to_string(),
-                "mostWei": cost.most().to_string(),
-                "balanceWei": cost.balance.to_string(),
-                "isAffordable": cost.balance >= U256::from(cost.most()),
-                "nextStep": estimated.map(|(simulated, node)| json!({ "simulatedGas": simulated, "nodeEstimate": node })),
-            })
-        });
-        let summary = json!({
-            "dryRun": true,
-            "chainId": config.domains.host_chain_id,
-            "deployer": reports::checksummed(config.deployer),
-            "contracts": reports::named_addresses(&config.addresses()),
-            "steps": listed,
-            "gas": left,
-            "cost": cost,
-        });
-        println!("{summary}");
-        return;
-    }
-    println!("dry run on chain {}: nothing is sent", config.domains.host_chain_id);
-    for (step, gas) in steps.iter().zip(gas) {
-        let state = if step.is_done { "done" } else { "" };
-        println!("  {:<36} {gas:>9} gas  {state}", step.step.name);
-    }
-    println!("  {:<36} {left:>9} gas", "left to send");
-    if let Some((cost, estimated)) = chain {
-        println!("with room for gas limits: {}", cost.sentence());
-        if let Some((simulated, node)) = estimated {
-            println!("the node estimates {node} gas for the next step, and the simulation used {simulated}");
-        }
-        if cost.balance < U256::from(cost.most()) {
-            println!(
-                "the deployer {} lacks {} ether",
-                config.deployer,
-                fees::ether(cost.most().saturating_sub(cost.balance.saturating_to()))
-            );
-        }
-    }
 }

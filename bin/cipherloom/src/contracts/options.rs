@@ -6,12 +6,9 @@ use std::{
     time::Duration,
 };
 
-use alloy::primitives::{Address, U256};
+use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_chain::{
-    CallLimits, Deployment, Fees, HostChain, LocalProfile, SendOptions,
-    fees::{self, GWEI},
-};
+use cipherloom_chain::{CallLimits, Deployment, HostChain, LocalProfile, SendOptions, fees::GWEI};
 use cipherloom_contracts::HostAddresses;
 use clap::Args;
 
@@ -191,7 +188,7 @@ pub(crate) struct SendingOptions {
 
     /// Send transactions with a gas price even if the chain has a base fee (EIP-1559).
     #[arg(long)]
-    legacy: bool,
+    pub(super) legacy: bool,
 
     /// After how many seconds a transaction that is not included is replaced by one that pays a quarter more.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -239,73 +236,6 @@ impl SendingOptions {
 /// Says whether ether of a chain is worth nothing.
 pub(crate) fn is_development(chain_id: u64) -> bool {
     DEVELOPMENT_CHAINS.contains(&chain_id)
-}
-
-/// What transactions may cost, and who pays.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost {
-    /// The gas they use.
-    pub(crate) gas: u64,
-    /// The most that a unit costs now, in wei.
-    pub(crate) price: u128,
-    /// What the payer has, in wei.
-    pub(crate) balance: U256,
-}
-
-impl Cost {
-    /// Asks the chain for its fees and the payer's balance.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub(crate) async fn of(chain: &HostChain, payer: Address, gas: u64, legacy: bool) -> Result<Self> {
-        Ok(Self {
-            gas,
-            price: Fees::quote(chain, legacy).await?.most(),
-            balance: chain.balance(payer).await?,
-        })
-    }
-
-    /// Returns the most that everything costs, in wei.
-    pub(crate) fn most(&self) -> u128 {
-        self.price.saturating_mul(u128::from(self.gas))
-    }
-
-    /// Refuses to begin what the payer cannot pay.
-    ///
-    /// # Errors
-    /// If the balance is too small, with both amounts.
-    pub(crate) fn require_funds(&self, payer: Address) -> Result<()> {
-        ensure!(
-            self.balance >= U256::from(self.most()),
-            "account {payer} has {} ether, and this takes up to {}: {} gas at {} gwei; send it some",
-            fees::ether(self.balance.saturating_to()),
-            fees::ether(self.most()),
-            self.gas,
-            fees::gwei(self.price)
-        );
-        Ok(())
-    }
-
-    /// Describes it in one line.
-    pub(crate) fn sentence(&self) -> String {
-        format!(
-            "{} gas, up to {} ether at {} gwei; the account has {}",
-            self.gas,
-            fees::ether(self.most()),
-            fees::gwei(self.price),
-            fees::ether(self.balance.saturating_to())
-        )
-    }
-}
-
-impl SendingOptions {
-    /// Asks the chain what so much gas costs this payer.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub(crate) async fn cost(&self, chain: &HostChain, payer: Address, gas: u64) -> Result<Cost> {
-        Cost::of(chain, payer, gas, self.legacy).await
-    }
 }
 
 /// Reads gwei, with a fraction or not.

@@ -3,20 +3,21 @@
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_chain::{
-    Call, SignerSetOnChain, TransactionSender,
-    administration::{owner, set_coprocessors, set_kms},
+    Call, SignerSetOnChain,
+    administration::{set_coprocessors, set_kms},
     manifest::{Kms, Signers},
-    survey::{StateSurvey, Survey},
+    survey::StateSurvey,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{
     deploy,
-    keys::{self, KeyOptions},
+    keys::KeyOptions,
     options::{Deployed, DeployedOptions, SendingOptions},
-    reports::{self, Progress},
+    ownership::state,
     status,
+    transaction::{Sending, Transaction},
 };
 
 /// What to do with signers.
@@ -154,14 +155,6 @@ async fn list(options: &DeployedOptions) -> Result<()> {
     Ok(())
 }
 
-async fn state(deployed: &Deployed) -> Result<StateSurvey> {
-    let survey = Survey::take(&deployed.chain).await?;
-    let chain_id = survey.chain_id;
-    survey.state.with_context(|| {
-        format!("the host contracts on chain {chain_id} are not complete; `cipherloom contracts status` shows what is there")
-    })
-}
-
 fn add(signers: &mut Vec<Address>, new: &[Address]) -> Result<()> {
     for signer in new {
         ensure!(!signers.contains(signer), "{signer} signs already");
@@ -212,51 +205,22 @@ async fn change(role: Role, options: &Change, apply: impl Fn(&mut Vec<Address>) 
     let mut deployed = options.deployed.find().await?;
     let state = state(&deployed).await?;
     let planned = plan(role, options, &state, apply)?;
-    let call = planned.call(&deployed);
-    let json = options.deployed.json;
-    if options.print_calls {
-        println!(
-            "{}",
-            json!({ "chainId": deployed.chain_id, "owner": reports::checksummed(state.owner), "calls": [reports::call(&call)] })
-        );
+    let outcome = planned.describe();
+    let transaction = Transaction {
+        call: planned.call(&deployed),
+        account: state.owner,
+        role: "the owner of the contracts",
+        outcome: &outcome,
+    };
+    let sending = Sending {
+        key: &options.key,
+        options: &options.sending,
+        print_calls: options.print_calls,
+        json: options.deployed.json,
+    };
+    let Some(included) = Box::pin(transaction.carry_out(&deployed, &sending)).await? else {
         return Ok(());
-    }
-    let gas = deployed
-        .chain
-        .gas_of(state.owner, &call)
-        .await
-        .context("the contracts refuse this change")?;
-    let cost = options
-        .sending
-        .cost(&deployed.chain, state.owner, gas.saturating_add(gas / 5))
-        .await?;
-    if options.sending.dry_run {
-        if json {
-            let summary = json!({ "dryRun": true, "gas": gas, "mostWei": cost.most().to_string(), "call": reports::call(&call) });
-            println!("{summary}");
-        } else {
-            println!("dry run: {}; {}", planned.describe(), cost.sentence());
-        }
-        return Ok(());
-    }
-    let signer = options.key.signer(&deployed.environment, deployed.chain_id)?;
-    keys::require_account(&signer, owner(&deployed.chain).await?, "the owner of the contracts")?;
-    cost.require_funds(signer.address())?;
-    let question = format!(
-        "On chain {}, {}: {}. Send it?",
-        deployed.chain_id,
-        planned.describe(),
-        cost.sentence()
-    );
-    options.sending.confirm(deployed.chain_id, &question)?;
-    let progress = Progress::new(json);
-    let mut sender = TransactionSender::new(&deployed.chain, signer, options.sending.on(deployed.chain_id)).await?;
-    let nonce = sender.next_nonce().await?;
-    let mut observer = |event: cipherloom_chain::SendEvent<'_>| progress.transaction(event);
-    let included = Box::pin(sender.send(&call, nonce, &mut observer)).await?;
-    Box::pin(sender.confirm(&mut observer)).await?;
-    progress.included("", &call, &included);
-    let described = planned.describe();
+    };
     if let Some(record) = &mut deployed.record {
         match planned {
             Planned::Coprocessors(set) => record.coprocessors = set,
@@ -264,14 +228,7 @@ async fn change(role: Role, options: &Change, apply: impl Fn(&mut Vec<Address>) 
         }
         deployed.save()?;
     }
-    if json {
-        println!(
-            "{}",
-            json!({ "transaction": included.hash, "block": included.block, "gasUsed": included.gas_used })
-        );
-    } else {
-        println!("{described}");
-    }
+    transaction.report(&included, options.deployed.json);
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! `cipherloom contracts upgrade`: another implementation behind proxies, with everything that is stored kept.
 
+mod plan;
 mod replacement;
 
 use alloy::primitives::{Address, B256};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{
     HostChain, TransactionSender,
     administration::owner,
@@ -12,10 +13,11 @@ use cipherloom_chain::{
     survey::Survey,
     upgrade::{Upgrade, changed_words, stored_words},
 };
-use cipherloom_contracts::{Face, HostContract, StorageLayout};
+use cipherloom_contracts::{Face, HostContract};
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::plan::{Planned, plan};
 use super::{
     keys::{self, KeyOptions},
     options::{Deployed, DeployedOptions, SendingOptions},
@@ -72,14 +74,6 @@ pub(crate) struct UpgradeOptions {
     /// Where implementations are that were created before, in the order of the contracts: with --print-calls nothing is sent then.
     #[arg(long, value_name = "ADDRESS", requires = "print_calls", hide_short_help = true)]
     implementation: Vec<Address>,
-}
-
-/// An upgrade that is to be made.
-struct Planned {
-    upgrade: Upgrade,
-    proxy: Address,
-    /// The layout of the code that is there.
-    present: Option<StorageLayout>,
 }
 
 /// Upgrades, or says what upgrading would take.
@@ -161,70 +155,6 @@ fn note_own_layouts(record: &mut Deployment, upgrade: &Upgrade) {
     {
         implementation.storage_layout.clone_from(&upgrade.layout);
     }
-}
-
-/// Finds out what to upgrade, and refuses what would misread storage.
-fn plan(options: &UpgradeOptions, deployed: &Deployed, survey: &Survey, face: Face) -> Result<Vec<Planned>> {
-    let wiring = survey.wiring(face);
-    let own = options.replacement.read(&options.contracts, &wiring)?;
-    let mut planned = Vec::new();
-    for contract in &survey.contracts {
-        let name = contract.contract;
-        let is_named = options.contracts.contains(&name);
-        if !name.is_upgradeable() {
-            ensure!(
-                !is_named,
-                "the {name} has no proxy and cannot be upgraded, because a brake must not depend on an upgrade"
-            );
-            continue;
-        }
-        let is_wanted = is_named || options.contracts.is_empty();
-        let is_there = own.is_none() && contract.is_of_this_build(&wiring);
-        if !is_wanted || (is_there && !options.force) {
-            continue;
-        }
-        let Some((from, _)) = contract.logic() else {
-            bail!("the {name} has no implementation to upgrade from");
-        };
-        let upgrade = match &own {
-            Some(own) => own.upgrade(name, from),
-            None => Upgrade {
-                migration: options.replacement.migration(),
-                ..Upgrade::to_this_build(name, from, &wiring)
-            },
-        };
-        let recorded = deployed.record.as_ref().and_then(|record| record.implementations.get(&name));
-        // This build's code under another face has this build's layout; for anything else the file has to tell.
-        let present = if Face::ALL.into_iter().any(|face| contract.is_of_this_build(&survey.wiring(face))) {
-            Some(name.storage_layout())
-        } else {
-            recorded
-                .filter(|recorded| Some(recorded.code_hash) == contract.code_hash())
-                .and_then(|recorded| recorded.storage_layout.clone())
-        };
-        match (&present, &upgrade.layout) {
-            (Some(present), Some(_)) => upgrade.check_layout(present).context("nothing is upgraded")?,
-            _ if options.insecure_skip_storage_check => {}
-            (None, _) => bail!(
-                "how the present {name} lays out its storage is not known: name the deployment file that was written when it was deployed with \
-                 --deployment, or take the risk with --insecure-skip-storage-check"
-            ),
-            (_, None) => bail!(
-                "how the new {name} lays out its storage is not known: give it with --storage-layout, or take the risk with \
-                 --insecure-skip-storage-check"
-            ),
-        }
-        planned.push(Planned {
-            upgrade,
-            proxy: contract.address,
-            present,
-        });
-    }
-    for named in &options.contracts {
-        let exists = survey.contracts.iter().any(|contract| contract.contract == *named);
-        ensure!(exists, "this deployment has no {named}");
-    }
-    Ok(planned)
 }
 
 /// Estimates the gas of everything. The switch cannot be estimated by a node before the implementation is there, unless the node can pretend it is.
