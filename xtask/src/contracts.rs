@@ -129,6 +129,24 @@ pub(crate) fn install_compiler() -> Result<()> {
 /// # Errors
 /// Fails if npm is missing or cannot install the locked packages.
 pub(crate) fn install_packages(directory: &Path) -> Result<()> {
+    install(directory, Command::new("npm"))
+}
+
+/// As [`install_packages`], with npm running on this Node.js: packages for a newer one than npm runs on are left out or refused.
+///
+/// # Errors
+/// As [`install_packages`].
+pub(crate) fn install_packages_with(directory: &Path, javascript: &Path) -> Result<()> {
+    let mut command = Command::new("npm");
+    if let Some(folder) = javascript.parent().filter(|folder| folder.is_absolute()) {
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&others));
+        command.env("PATH", std::env::join_paths(path).context("making a search path")?);
+    }
+    install(directory, command)
+}
+
+fn install(directory: &Path, mut npm: Command) -> Result<()> {
     let file = directory.join("package-lock.json");
     let lock = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
     // npm's own record of an install differs in form from the lock file, so a copy of the lock is kept next to it.
@@ -136,11 +154,9 @@ pub(crate) fn install_packages(directory: &Path) -> Result<()> {
     if fs::read(&installed).is_ok_and(|previous| previous == lock) {
         return Ok(());
     }
-    let mut command = Command::new("npm");
-    command
-        .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
         .current_dir(directory);
-    run_quietly(command)?;
+    run_quietly(npm)?;
     fs::write(&installed, lock).context("recording the installed packages")
 }
 
