@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::ChainError,
-    nodes::{Nodes, NodesTransport},
+    nodes::{Nodes, NodesTransport, PatientTransport},
 };
 
 /// How patient calls to the chain's node are.
@@ -143,10 +143,10 @@ impl HostChain {
         self.transport.nodes.heads()
     }
 
-    /// Returns the way to the nodes, for calls and transactions that are about other contracts.
+    /// Returns the way to the nodes, for calls and transactions that are about other contracts. While one node fails the next is asked.
     #[must_use]
     pub fn provider(&self) -> RootProvider<Ethereum> {
-        self.provider.clone()
+        RootProvider::new(RpcClient::new(PatientTransport(self.transport.clone()), true))
     }
 
     /// Returns the addresses of the host contracts.

@@ -38,6 +38,9 @@ const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 /// The most nodes of a chain.
 const MAX_NODES: usize = 16;
 
+/// How many nodes are asked in turn where nobody asks again.
+const ATTEMPTS: u32 = 4;
+
 /// The code by which most providers say that they were asked too often (EIP-1474).
 const LIMIT_EXCEEDED: i64 = -32005;
 
@@ -311,6 +314,34 @@ impl Service<RequestPacket> for NodesTransport {
         let nodes = Arc::clone(&self.nodes);
         let index = self.only.unwrap_or_else(|| nodes.preferred());
         Box::pin(async move { nodes.exchange(index, packet).await })
+    }
+}
+
+/// The same for calls that nobody repeats: when a node fails, the next one is asked at once.
+#[derive(Clone, Debug)]
+pub(crate) struct PatientTransport(pub(crate) NodesTransport);
+
+impl Service<RequestPacket> for PatientTransport {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        let mut transport = self.0.clone();
+        Box::pin(async move {
+            for _ in 1..ATTEMPTS {
+                match transport.call(packet.clone()).await {
+                    // The node that failed rests now, so that the next attempt is another's.
+                    Err(error) if error.is_transport_error() => tracing::debug!(%error, "asking another node"),
+                    answer => return answer,
+                }
+            }
+            transport.call(packet).await
+        })
     }
 }
 
