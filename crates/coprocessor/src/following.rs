@@ -201,9 +201,9 @@ impl Task {
                 }
                 Err(_) => {}
             }
-            let _ = stop
-                .run_until_cancelled(tokio::time::sleep(self.parts.options.check_interval))
-                .await;
+            let options = &self.parts.options;
+            let pause = options.check_interval.min(options.lease_duration / 3);
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         let options = &self.parts.options;
         let now_ms = (options.clock)();
