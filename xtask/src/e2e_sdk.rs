@@ -76,7 +76,10 @@ pub(crate) fn run(sdk: Option<Sdk>, binary: Option<PathBuf>) -> Result<()> {
 }
 
 /// Returns a Node.js that is new enough: the one on the path, or the one among the packages.
-fn node(folder: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn node(folder: &Path) -> Result<PathBuf> {
     let bundled = ["x64", "arm64"].map(|machine| folder.join(format!("node_modules/node-linux-{machine}/bin/node")));
     for candidate in std::iter::once(PathBuf::from("node")).chain(bundled) {
         let version = Command::new(&candidate).arg("--version").output();
@@ -116,14 +119,18 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 /// A `cipherloom dev` of its own; killed if it is dropped before it was stopped.
-struct RunningStack {
+pub(crate) struct RunningStack {
     process: Child,
     /// A file with what the stack has printed at its start.
     summary: PathBuf,
 }
 
 impl RunningStack {
-    fn start(binary: &Path, directory: &Path) -> Result<Self> {
+    /// Starts a stack on real TFHE with fresh keys in this directory, and waits until it runs.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub(crate) fn start(binary: &Path, directory: &Path) -> Result<Self> {
         let data = directory.join("data");
         let mut process = Command::new(binary)
             .args(["dev", "--json", "--rpc-port", "0", "--gateway-port", "0", "--data-dir"])
@@ -150,8 +157,16 @@ impl RunningStack {
         Ok(stack)
     }
 
+    /// Returns the file with what the stack has printed at its start.
+    pub(crate) fn summary(&self) -> &Path {
+        &self.summary
+    }
+
     /// Asks the stack to stop as Ctrl-C does, and fails if it does not stop well.
-    fn stop(mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn stop(mut self) -> Result<()> {
         let asked = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status()?;
         ensure!(asked.success(), "the stack has ended before it was asked to");
         let status = self.process.wait()?;

@@ -8,6 +8,7 @@ mod e2e_coprocessor;
 mod e2e_examples;
 mod e2e_kms_wasm;
 mod e2e_sdk;
+mod e2e_web;
 mod erc7984;
 mod gas;
 mod gates;
@@ -146,6 +147,13 @@ enum EndToEnd {
         #[arg(long)]
         binary: Option<PathBuf>,
     },
+    /// Use the example web page in a headless browser, on real TFHE, with threads and without. Installs what is missing: npm's packages and, where
+    /// there is apt-get and this is root, Chromium.
+    Web {
+        /// This binary instead of a newly built one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -184,6 +192,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(EndToEnd::Examples { reduced, binary }) => e2e_examples::run(reduced, binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
         Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
+        Command::E2e(EndToEnd::Web { binary }) => e2e_web::run(binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }
 }
