@@ -1,7 +1,7 @@
 //! The example dApps and the published confidential contracts, end to end.
 //!
 //! Each runs on `cipherloom dev` as a process of its own, compiled with our Solidity library and with the published one, by changing nothing but
-//! imports. Values are encrypted, proved, computed and decrypted through the gateway with the Rust client. Most runs are on the clear backend; without
+//! imports, and on anvil. Values are encrypted, proved, computed and decrypted through the gateway with the Rust client. Most runs are on the clear backend; without
 //! `reduced`, the token of either published release also goes through the demo on real TFHE.
 
 use std::path::{Path, PathBuf};
@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::{
+    anvil,
     command::{cargo, program, run as execute},
     contracts, e2e_sdk, gas,
     published_library::{self, Release},
 };
 
 /// The modules of the end-to-end tests that are about dApps.
-const TESTS: [&str; 5] = ["auction::", "ballot::", "erc7984::", "published_library::", "token::"];
+const TESTS: [&str; 5] = ["auction::", "ballot::", "elsewhere::", "erc7984::", "token::"];
 
 /// Builds the binary unless there is one, and runs [`examples`].
 ///
@@ -34,6 +35,7 @@ pub(crate) fn examples(reduced: bool, binary: &Path) -> Result<()> {
     contracts::run(true)?;
     let mut tests = cargo(&["test", "--release", "--locked", "--package", "cipherloom", "--test", "whole", "--"]);
     tests.args(TESTS);
+    anvil::provide(&mut tests)?;
     execute(tests)?;
     gas::run(true, Some(binary.to_path_buf()))?;
     if reduced {

@@ -16,6 +16,7 @@ use alloy::{
 use cipherloom_client::{Client, ClientConfig, ClientError, InputBuilder, KeyTrust, PermitTerms, PublicDecryption};
 use cipherloom_contracts::development;
 use cipherloom_primitives::{Handle, U256};
+use cipherloom_private_anvil::{AnvilOptions, PrivateAnvil};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -72,6 +73,8 @@ pub(crate) struct Stack {
     pub(crate) client: Client,
     _process: Running,
     _directory: TempDir,
+    /// The chain, if it is not the stack's own.
+    _anvil: Option<PrivateAnvil>,
 }
 
 /// An encrypted argument.
@@ -81,11 +84,27 @@ pub(crate) struct Argument {
 }
 
 impl Stack {
+    /// Starts it with a chain of its own.
     pub(crate) async fn start() -> Self {
+        Self::on(None, &["--rpc-port", "0"]).await
+    }
+
+    /// Starts it on a chain that is not ours.
+    pub(crate) async fn attached() -> Self {
+        let anvil = PrivateAnvil::start(&AnvilOptions {
+            chain_id: development::HOST_CHAIN_ID,
+            ..AnvilOptions::default()
+        });
+        let anvil = anvil.unwrap();
+        let url = anvil.http_url();
+        Self::on(Some(anvil), &["--rpc", &url]).await
+    }
+
+    async fn on(anvil: Option<PrivateAnvil>, chain: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().to_str().unwrap();
-        let ports = ["--rpc-port", "0", "--gateway-port", "0"];
-        let mut process = Running::start(&[&["dev", "--json", "--insecure-clear", "--data-dir", data_dir], &ports[..]].concat());
+        let arguments = ["dev", "--json", "--insecure-clear", "--gateway-port", "0", "--data-dir", data_dir];
+        let mut process = Running::start(&[&arguments, chain].concat());
         let summary: Value = serde_json::from_str(&process.wait_for("rpcUrl")).unwrap();
         let config = ClientConfig::new(development::addresses(), development::signing_domains()).trusting(KeyTrust::InsecureAny);
         let url = |name: &str| summary[name].as_str().unwrap().to_owned();
@@ -95,6 +114,7 @@ impl Stack {
             client,
             _process: process,
             _directory: directory,
+            _anvil: anvil,
         }
     }
 
