@@ -17,7 +17,7 @@
 //! unless [`FollowerConfig::keeps_final_blocks`] is off, as it is for development chains.
 //!
 //! **Catching up.** Far behind the head, logs are asked for in ranges of blocks, in which only blocks with events and
-//! the last one are returned. Ranges shrink when the node refuses them and grow when it does not ([`crate::ranges`]).
+//! the last one are returned. Ranges shrink when the node refuses them and grow when it does not (module `ranges`).
 
 use std::time::Duration;
 

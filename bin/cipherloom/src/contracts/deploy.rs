@@ -29,7 +29,7 @@ use super::{
 pub(crate) const HELP: &str = "\
 Deploy the host contracts, or go on with a deployment that was stopped.
 
-Addresses depend on the deployer's nonces, so the account must not have sent anything before. Every transaction is written down in deployment-<chain id>.json before it is waited \
+Addresses depend on the deployer's nonces, so the account must not have sent anything before. Every transaction is written down in deployment-ID.json before it is waited \
 for; after a failure at any step the same command goes on where it was, and even without the file, because the chain shows what is done. \
 A transaction that stays out is replaced by one that pays more.
 
@@ -67,7 +67,7 @@ pub(crate) struct DeployOptions {
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
 
-    /// Where to write the file about the deployment, or to go on with it [default: deployment-<chain id>.json below --out].
+    /// Where to write the file about the deployment, or to go on with it [default: deployment-ID.json below --out].
     #[arg(long, value_name = "FILE")]
     deployment: Option<PathBuf>,
 

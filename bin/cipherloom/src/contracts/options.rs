@@ -73,7 +73,7 @@ pub(crate) struct DeployedOptions {
     #[command(flatten)]
     pub(crate) chain: ChainOptions,
 
-    /// The file about the deployment [default: deployment-<chain id>.json in the current directory].
+    /// The file about the deployment [default: deployment-ID.json in the current directory].
     #[arg(long, value_name = "FILE")]
     deployment: Option<PathBuf>,
 

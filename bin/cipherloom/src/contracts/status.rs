@@ -83,12 +83,12 @@ fn print(survey: &Survey, deployed: &Deployed) {
     };
     print_state(state);
     if let Some(file) = &deployed.file {
-        println!("  file             {}", file.display());
+        println!("  {:<18} {}", "file", file.display());
     }
 }
 
 fn print_state(state: &StateSurvey) {
-    let line = |label: &str, text: &str| println!("  {label:<16} {text}");
+    let line = |label: &str, text: &str| println!("  {label:<18} {text}");
     line("owner", &state.owner.to_string());
     if state.pending_owner != Address::ZERO {
         line("offered to", &state.pending_owner.to_string());

@@ -1,5 +1,7 @@
 //! `cipherloom contracts verify`: the chain against this build, and the sources at an explorer.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 use cipherloom_chain::{
     survey::Survey,
@@ -80,8 +82,8 @@ pub(crate) async fn compare(deployed: &Deployed, face: Option<Face>) -> Result<V
 
 /// Prints findings, one contract a line as long as all is well.
 pub(crate) fn print_findings(findings: &[Finding]) {
-    let mut subjects: Vec<_> = findings.iter().map(|finding| finding.contract).collect();
-    subjects.dedup();
+    // The deployment as a whole comes first, as `None` does.
+    let subjects: BTreeSet<_> = findings.iter().map(|finding| finding.contract).collect();
     for subject in subjects {
         let of_subject = findings.iter().filter(|finding| finding.contract == subject);
         let (wrong, right): (Vec<_>, Vec<_>) = of_subject.partition(|finding| finding.problem.is_some());

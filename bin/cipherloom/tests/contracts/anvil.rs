@@ -1,8 +1,11 @@
 //! The whole command on a chain that is not ours.
 
-use std::process::Command;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
 
-use cipherloom_chain::LocalProfile;
+use cipherloom_chain::{Deployment, LocalProfile};
 use cipherloom_contracts::development;
 use cipherloom_private_anvil::{AnvilOptions, PrivateAnvil};
 use tempfile::TempDir;
@@ -53,6 +56,42 @@ fn deploy_verify_upgrade_and_change_signers_on_both_local_chains() {
         assert_eq!((after["face"].as_str(), &after["state"]), (Some("0.14"), &before["state"]));
         assert_eq!(run(&["verify"])["ok"], true);
     }
+}
+
+#[test]
+fn a_deployment_that_is_killed_goes_on() {
+    let anvil = anvil(31337, &["--block-time", "0.2"]);
+    let directory = tempfile::tempdir().unwrap();
+    let (coprocessor, kms) = (COPROCESSOR.to_string(), KMS.to_string());
+    let plan = ["deploy", "--coprocessor", &coprocessor, "--kms-signer", &kms];
+    // Progress for people tells when to strike: once between two steps' blocks, once among the implementations.
+    for position in ["3/", "14/"] {
+        let mut child = contracts(&plan)
+            .args(["--rpc", &anvil.http_url()])
+            .current_dir(directory.path())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let reached = lines.map_while(Result::ok).any(|line| line.trim_start().starts_with(position));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(reached, "the deployment ended before step {position}");
+    }
+    let record = Deployment::read(&directory.path().join("deployment-31337.json")).unwrap();
+    assert!(!record.complete && record.steps.len() >= 14, "{} steps", record.steps.len());
+    let finished = json(on(&anvil, &directory, &plan));
+    assert!(finished["sent"].as_u64().unwrap() > 0);
+    let record = Deployment::read(&directory.path().join("deployment-31337.json")).unwrap();
+    // No nonce was used twice or left out, and every transaction is known.
+    assert!(
+        record.complete
+            && (0..)
+                .zip(&record.steps)
+                .all(|(nonce, step)| step.nonce == nonce && step.block.is_some())
+    );
+    assert_eq!(json(on(&anvil, &directory, &["verify"]))["ok"], true);
 }
 
 #[test]

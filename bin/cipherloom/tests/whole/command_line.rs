@@ -12,6 +12,7 @@ fn help_teaches_every_command() {
     for command in [
         "demo",
         "dev",
+        "contracts",
         "keys",
         "db",
         "tenant",

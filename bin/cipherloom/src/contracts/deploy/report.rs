@@ -4,7 +4,7 @@ use std::path::Path;
 
 use alloy::primitives::U256;
 use cipherloom_chain::{Deployment, fees};
-use cipherloom_contracts::DeploymentConfig;
+use cipherloom_contracts::{DeploymentConfig, HostContract};
 use serde_json::{Value, json};
 
 use super::{AccountStep, DeployOptions};
@@ -32,10 +32,8 @@ pub(super) fn report(options: &DeployOptions, record: &Deployment, file: &Path, 
         "host contracts of {} on chain {}, {gas_used} gas in all:",
         record.deployer, record.chain_id
     );
-    if let Some(addresses) = reports::named_addresses(&record.addresses()).as_object() {
-        for (name, address) in addresses {
-            println!("  {name:<16} {}", address.as_str().unwrap_or_default());
-        }
+    for contract in HostContract::ALL {
+        println!("  {:<16} {}", contract.name(), contract.address(&record.addresses()));
     }
     if record.owner != record.deployer {
         println!(
