@@ -1,5 +1,5 @@
 // The example web page in a headless browser, against a running `cipherloom dev`: Alice deploys the token, mints, sends Bob an encrypted amount and
-// reads her balance; Bob reads his, and is refused Alice's; Carol uses a wallet extension.
+// reads her balance; Bob reads his, and is refused Alice's; Carol uses a wallet extension. Then parts of the stack are not there.
 //
 // usage: node drive.mjs STACK PAGE BUILT BROWSER isolated|plain SCREENSHOT
 //   STACK       a file with the summary of `cipherloom dev --json`
@@ -10,8 +10,10 @@
 //   SCREENSHOT  the file to write the page's picture to
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createServer } from "node:net";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -190,6 +192,31 @@ async function story(page, opened) {
   return { threads, steps };
 }
 
+/** A port on which nothing listens. */
+async function deadUrl() {
+  const listener = createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const { port } = listener.address();
+  listener.close();
+  await once(listener, "close");
+  return `http://127.0.0.1:${port}`;
+}
+
+/** What the page says when a part of the stack does not run. */
+async function outages(opened, url) {
+  const dead = await deadUrl();
+  const visit = async (rpc, gateway) => {
+    await opened.goto(address(url, rpc, gateway));
+    const alert = opened.getByRole("alert");
+    await alert.waitFor({ timeout: PATIENCE_MS });
+    return (await alert.innerText()).replace(/\s+/g, " ");
+  };
+  assert.match(await visit(stack.rpcUrl, dead), /The gateway does not answer.*Is `cipherloom dev` running/);
+  assert.match(await visit(dead, stack.gatewayUrl), /The chain does not answer.*Is `cipherloom dev` running/);
+}
+
+const address = (url, rpc, gateway) => `${url}/?rpc=${encodeURIComponent(rpc)}&gateway=${encodeURIComponent(gateway)}`;
+
 const { server, url } = await serve();
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const errors = [];
@@ -200,8 +227,9 @@ try {
   opened.on("console", (message) => message.type() === "error" && errors.push(message.text()));
   try {
     await opened.addInitScript(installWallet, { rpcUrl: stack.rpcUrl, account: stack.accounts[2].address });
-    await opened.goto(`${url}/?rpc=${encodeURIComponent(stack.rpcUrl)}&gateway=${encodeURIComponent(stack.gatewayUrl)}`);
+    await opened.goto(address(url, stack.rpcUrl, stack.gatewayUrl));
     const { threads, steps } = await story(new Page(opened), opened);
+    await outages(opened, url);
     for (const { name, state, seconds } of steps) console.error(`${seconds.toFixed(2).padStart(8)} s  ${name}${state === "done" ? "" : " (refused, as it should be)"}`);
     console.log(`${isolated ? "with" : "without"} COOP and COEP, ${threads} ${threads === 1 ? "thread" : "threads"}: ${steps.length} steps as they should be`);
     code = 0;

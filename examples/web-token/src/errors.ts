@@ -39,7 +39,7 @@ const LABELS: Record<string, [string, string]> = {
 };
 
 const NO_CHAIN: [string, string] = ["The chain does not answer", `There is nothing at ${rpcUrl}. Is \`cipherloom dev\` running? Other ports can be chosen in the settings.`];
-const NO_GATEWAY: [string, string] = ["The gateway does not answer", `There is nothing at ${gatewayUrl}. Is \`cipherloom dev\` running? Other ports can be chosen in the settings.`];
+export const NO_GATEWAY: [string, string] = ["The gateway does not answer", `There is nothing at ${gatewayUrl}. Is \`cipherloom dev\` running? Other ports can be chosen in the settings.`];
 
 /** Says what an error means. */
 export function explain(error: unknown): Explanation {
@@ -69,6 +69,5 @@ function describeFhe({ label, message }: FheError): [string, string] {
   const user = /User (?:address )?(0x[0-9a-fA-F]{40}) is not authorized to user decrypt/.exec(message)?.[1];
   if (user) return ["Not yours to read", `${nameOf(user)} may not decrypt this balance: only its owner can, and the KMS checks that on chain.`];
   if (label) return LABELS[label] ?? ["The gateway refuses", message];
-  if (/failed to fetch|networkerror|load failed|impossible to fetch|fetch .*failed/i.test(message)) return NO_GATEWAY;
   return ["The SDK reports an error", message.split("\n")[0] ?? message];
 }

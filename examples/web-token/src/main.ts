@@ -1,8 +1,8 @@
 // The page: what each button does, step by step.
 
 import { type Address, type EIP1193Provider, type Hex, formatUnits, parseUnits } from "viem";
-import { PageError, explain } from "./errors";
-import { type Permission, fhe, within } from "./fhe";
+import { NO_GATEWAY, PageError, explain } from "./errors";
+import { FheError, type Permission, fhe, within } from "./fhe";
 import { developmentAccounts, gatewayUrl, nameOf, rpcUrl, sdkConfiguration } from "./stack";
 import { clearSteps, step } from "./steps";
 import * as chain from "./token";
@@ -60,7 +60,25 @@ async function load(): Promise<void> {
     report("threads", "bad", "WebAssembly does not load");
     throw error;
   }
-  await step("Fetch the public key, check the contracts", () => fhe.start(sdkConfiguration));
+  await step("Fetch the public key, check the contracts", () => asking(fhe.start(sdkConfiguration)));
+}
+
+async function checkGateway(): Promise<void> {
+  const answer = await fetch(`${gatewayUrl}/liveness`).catch(() => undefined);
+  if (!answer?.ok) throw new PageError(...NO_GATEWAY);
+}
+
+/** Waits for something that the SDK asks for over the network. Of an outage the SDK does not say what is out, so the page looks itself. */
+async function asking<Result>(answer: Promise<Result>): Promise<Result> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof FheError && error.label === undefined) {
+      await chain.checkChain();
+      await checkGateway();
+    }
+    throw error;
+  }
 }
 
 // ---- What the buttons do.
@@ -104,7 +122,7 @@ async function transfer(): Promise<void> {
   const to = chain.readAddress(field("transfer-to"));
   await sdk();
   const proof = await step("Encrypt the amount, prove that you know it", () => fhe.prove(it.address, me.address, amount));
-  const { handle, inputProof } = await step("Have the proof verified", () => fhe.verify(proof));
+  const { handle, inputProof } = await step("Have the proof verified", () => asking(fhe.verify(proof)));
   const hash = await step(`Send the transfer to ${nameOf(to)}`, () => chain.sendTransfer(me, it, to, handle, inputProof));
   await step("Wait for the block", () => chain.included(hash));
   $("transfer-result").textContent = `Sent to ${nameOf(to)} in transaction ${hash}`;
@@ -136,7 +154,7 @@ async function decrypt(): Promise<void> {
   await sdk();
   const { publicKey, signature, start, days } = await permission(me, it);
   const balance = await step("Decrypt: wait for the KMS, open its answer", () =>
-    fhe.decrypt(handle, it.address, me.address, publicKey, signature, start, days),
+    asking(fhe.decrypt(handle, it.address, me.address, publicKey, signature, start, days)),
   );
   $("balance").textContent = written(balance);
 }
@@ -241,12 +259,10 @@ async function look(): Promise<void> {
     () => report("chain", "good", `Chain at ${rpcUrl}`),
     (error: unknown) => report("chain", "bad", explain(error).title),
   );
-  await fetch(`${gatewayUrl}/liveness`)
-    .then((response) => {
-      if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      report("gateway", "good", `Gateway at ${gatewayUrl}`);
-    })
-    .catch(() => report("gateway", "bad", "The gateway does not answer"));
+  await checkGateway().then(
+    () => report("gateway", "good", `Gateway at ${gatewayUrl}`),
+    (error: unknown) => report("gateway", "bad", explain(error).title),
+  );
 }
 
 $<HTMLInputElement>("setting-rpc").value = rpcUrl;

@@ -94,6 +94,8 @@ async fn a_job_that_is_not_finished_reads_queued() {
     let job = submitted.json()["result"]["jobId"].as_str().unwrap().to_owned();
     let response = client.get(&format!("/v2/public-decrypt/{job}")).await;
     assert_eq!((response.status, response.header("retry-after")), (202, Some("1")));
+    // Without this a page of another origin does not see the header, and its SDK waits for longer.
+    assert!(response.header("access-control-expose-headers").unwrap().contains("retry-after"));
     assert_eq!(shape(&response.json()), json!({ "status": "queued", "requestId": "text" }));
 }
 
