@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -199,6 +199,8 @@ fn build() -> Result<PathBuf> {
 /// A running node; killed when it is dropped.
 struct Node {
     process: Child,
+    /// Held open, because the node prints more than what is read.
+    output: BufReader<ChildStdout>,
     http: String,
     ws: String,
 }
@@ -214,13 +216,12 @@ impl Node {
         let output = process.stdout.take().context("the node has no output")?;
         let mut node = Self {
             process,
+            output: BufReader::new(output),
             http: String::new(),
             ws: String::new(),
         };
         let mut line = String::new();
-        BufReader::new(output)
-            .read_line(&mut line)
-            .context("cannot read what the node prints")?;
+        node.output.read_line(&mut line).context("cannot read what the node prints")?;
         (node.http, node.ws) = addresses(&line)?;
         Ok(node)
     }
