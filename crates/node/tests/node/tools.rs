@@ -47,10 +47,14 @@ fn blocks_are_made_as_told() {
     );
     ask(&chain, "anvil_mine", json!(["0x2", "0x0"]));
     assert_eq!(head(&chain).timestamp, START + 240);
+    ask(&chain, "hardhat_setBlockTimestampInterval", json!([5000]));
+    chain.mine(1).unwrap();
+    assert_eq!(head(&chain).timestamp, START + 245);
+    assert!(chain.rpc_call("hardhat_setBlockTimestampInterval", json!([5])).is_err());
     assert_eq!(ask(&chain, "anvil_removeBlockTimestampInterval", json!([])), true);
     assert_eq!(ask(&chain, "anvil_removeBlockTimestampInterval", json!([])), false);
     chain.mine(1).unwrap();
-    assert_eq!(head(&chain).timestamp, START + 240, "time goes on from where the interval left it");
+    assert_eq!(head(&chain).timestamp, START + 245, "time goes on from where the interval left it");
     for (method, params) in [
         ("evm_setBlockGasLimit", json!(["0x1"])),
         ("evm_setBlockGasLimit", json!(["0xffffffffffff"])),

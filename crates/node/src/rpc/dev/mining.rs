@@ -74,8 +74,13 @@ pub(super) fn dispatch(chain: &DevChain, namespace: Namespace, name: &str, param
             Value::Null
         }
         "setBlockTimestampInterval" => {
-            let seconds = params.quantity("seconds")?;
+            let interval = params.quantity("interval")?;
             params.end()?;
+            let seconds = match namespace {
+                // As viem sends it to Hardhat.
+                Namespace::Hardhat => whole_seconds(interval)?,
+                Namespace::Evm | Namespace::Anvil => interval,
+            };
             chain.set_block_timestamp_interval(Some(seconds))?;
             namespace.done()
         }
@@ -142,6 +147,15 @@ fn mine(chain: &DevChain, count: u64, interval: Option<u64>) -> Result<()> {
         chain.mine(1)?;
     }
     Ok(())
+}
+
+fn whole_seconds(ms: u64) -> Result<u64> {
+    if ms.is_multiple_of(1000) {
+        return Ok(ms / 1000);
+    }
+    Err(NodeError::InvalidParams(format!(
+        "argument 0 (interval): {ms} ms are no whole seconds, which block timestamps count"
+    )))
 }
 
 /// Reads a pause: milliseconds or a pair of them or, for anvil, seconds. Zero stops.
