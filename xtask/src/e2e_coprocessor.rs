@@ -3,23 +3,17 @@
 //! PostgreSQL is a private server of this run, and keys are kept in the cache of this project. The tests assert; what they report stands in the table next to
 //! their result. Times are never asserted: they are printed next to their bar, for whoever knows what else the machine was doing.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::Stdio,
-};
+use std::{path::PathBuf, process::Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use cipherloom_private_postgres::PrivatePostgres;
 use serde_json::Value;
 
 use crate::{
+    bars::{self, Line, Scale},
     command::{cache, cargo, program},
     e2e_sdk, postgres,
 };
-
-/// What test processes mark their figures with.
-const MARK: &str = "E2E ";
 
 /// The integration tests of the backend: crashes, and every option of the command line.
 const TESTS: [(&str, &str); 2] = [
@@ -29,22 +23,6 @@ const TESTS: [(&str, &str); 2] = [
 
 /// What the server for measurements has beyond the defaults, as `docs/database.md` advises. Like all private servers it does not wait for the disk.
 const MEASURED_SETTINGS: [&str; 2] = ["shared_buffers = 1GB", "max_wal_size = 4GB"];
-
-/// How much is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
-    /// What the bars say.
-    Full,
-    /// A few minutes' worth, to try it out.
-    Reduced,
-}
-
-/// A line of the table.
-struct Line {
-    bar: String,
-    verdict: &'static str,
-    value: String,
-}
 
 /// Runs everything and prints the table.
 ///
@@ -62,15 +40,10 @@ pub(crate) fn run(scale: Scale, binary: Option<PathBuf>) -> Result<()> {
     let on_postgres = bench(scale, &binary, Some(&measured.create_database()?))?;
     drop(measured);
     // What is measured is printed at once: it took long, and what comes next may fail.
-    lines.extend(shown(figures("PostgreSQL", &on_postgres, "20 ms")));
+    lines.extend(bars::show(figures("PostgreSQL", &on_postgres, "20 ms")));
     let embedded = bench(scale, &binary, None)?;
-    lines.extend(shown(figures("SQLite", &embedded, "5 ms")));
-    println!();
-    println!("{:<52} {:<9} measured", "bar", "");
-    let lines = shown(lines);
-    let failed = lines.iter().filter(|line| line.verdict == "FAILED").count();
-    ensure!(failed == 0, "{failed} of the bars above are missed");
-    Ok(())
+    lines.extend(bars::show(figures("SQLite", &embedded, "5 ms")));
+    bars::print(lines)
 }
 
 /// Runs an integration test and collects what it reports.
@@ -79,40 +52,9 @@ fn run_tests(scale: Scale, server: &PrivatePostgres, test: &str, bar: &str) -> R
     let mut command = cargo(&["test", "--release", "--locked", "--package", "cipherloom", "--test", test]);
     // One after the other: they share the machine with nobody then, and print their figures on lines of their own.
     command.args(["--", "--test-threads=1", "--nocapture"]);
-    command.env(name, directory).stdout(Stdio::piped());
-    if scale == Scale::Full {
-        command.env("CIPHERLOOM_E2E", "full");
-    }
-    println!("+ tests of {test}, {scale:?} scale");
-    let mut child = command.spawn().context("cannot start cargo")?;
-    let output = child.stdout.take().context("the tests have no output")?;
-    let mut lines = Vec::new();
-    for line in BufReader::new(output).lines() {
-        let line = line.context("cannot read what the tests print")?;
-        println!("  {line}");
-        lines.extend(reported(&line));
-    }
-    let passed = child.wait()?.success();
-    lines.insert(
-        0,
-        Line {
-            bar: bar.to_owned(),
-            verdict: if passed { "passed" } else { "FAILED" },
-            value: format!("cargo test --package cipherloom --test {test}"),
-        },
-    );
-    Ok(lines)
-}
-
-/// Reads a figure from a line of a test's output.
-fn reported(line: &str) -> Option<Line> {
-    let (_, report) = line.split_once(MARK)?;
-    let (bar, value) = report.split_once(": ")?;
-    Some(Line {
-        bar: format!("  {bar}"),
-        verdict: "asserted",
-        value: value.to_owned(),
-    })
+    command.env(name, directory);
+    scale.tell(&mut command);
+    bars::test(bar, &format!("cargo test --package cipherloom --test {test}"), command)
 }
 
 /// Runs the load test tool on PostgreSQL or embedded, and returns what it found.
@@ -137,24 +79,12 @@ fn bench(scale: Scale, binary: &std::path::Path, database_url: Option<&str>) -> 
     serde_json::from_slice(&output.stdout).context("the benchmark printed no JSON")
 }
 
-/// Prints lines of the table.
-fn shown(lines: Vec<Line>) -> Vec<Line> {
-    for Line { bar, verdict, value } in &lines {
-        println!("{bar:<52} {verdict:<9} {value}");
-    }
-    lines
-}
-
 /// Puts the times of a database next to their bars.
 fn figures(name: &str, report: &Value, wake_up: &str) -> Vec<Line> {
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
     let rate = |size: &str| number(&format!("/ingestion/{size}/computations_per_second"));
     let rows = |size: &str| number(&format!("/ingestion/{size}/rows"));
-    let line = |bar: String, value: String| Line {
-        bar: format!("{name}: {bar}"),
-        verdict: "measured",
-        value,
-    };
+    let line = |bar: String, value: String| Line::measured(&format!("{name}: {bar}"), value);
     vec![
         line(
             "ingestion, bar 20,000/s (PostgreSQL)".to_owned(),
@@ -194,17 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_found_wherever_they_stand_in_a_line() {
-        let line = reported("test killed::workers ... E2E fair share: 33 %, 33 %, 34 %").unwrap();
-        assert_eq!((line.bar.as_str(), line.value.as_str()), ("  fair share", "33 %, 33 %, 34 %"));
-        assert!(reported("test killed::workers ... ok").is_none());
-    }
-
-    #[test]
     fn a_figure_that_is_missing_is_no_number() {
         let lines = figures("SQLite", &serde_json::json!({"fhe": {"cpu_outside_fhe": 0.031}}), "5 ms");
         assert_eq!(lines.len(), 5);
-        assert!(lines.iter().any(|line| line.value == "3.1 %"));
-        assert!(lines.iter().any(|line| line.value == "NaN"));
+        assert!(lines.iter().any(|line| line.value() == "3.1 %"));
+        assert!(lines.iter().any(|line| line.value() == "NaN"));
     }
 }

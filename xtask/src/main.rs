@@ -2,11 +2,14 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
 mod anvil;
+mod bars;
 mod command;
 mod contracts;
+mod e2e_chain;
 mod e2e_coprocessor;
 mod e2e_examples;
 mod e2e_kms_wasm;
+mod e2e_node_clients;
 mod e2e_sdk;
 mod e2e_web;
 mod erc7984;
@@ -116,6 +119,16 @@ enum Command {
 
 #[derive(Subcommand)]
 enum EndToEnd {
+    /// Run everything about chains at full scale: a stack on anvil, reorganisations, published clients of our own chain, dApps, and the contracts
+    /// themselves; print a table of the bars.
+    Chain {
+        /// Leave out what runs on real TFHE and what takes long, to try it out.
+        #[arg(long)]
+        reduced: bool,
+        /// This binary instead of a newly built one. Tests are built in any case.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Run the coprocessor backend at full scale: crash tests on a private PostgreSQL, then the load test tool; print a table of the bars. Takes
     /// about half an hour on two cores.
     Coprocessor {
@@ -138,6 +151,15 @@ enum EndToEnd {
     },
     /// Open a user decryption answer with the WebAssembly client that SDKs bundle.
     KmsWasm,
+    /// Run ethers, viem, Foundry and Hardhat against the embedded node.
+    NodeClients {
+        /// Only this one [default: all].
+        #[arg(value_enum)]
+        client: Option<e2e_node_clients::Client>,
+        /// Leave Hardhat out, whose packages are large.
+        #[arg(long, conflicts_with = "client")]
+        reduced: bool,
+    },
     /// Carry an encrypted transfer through `cipherloom dev`, on real TFHE, with the published SDKs.
     Sdk {
         /// Only this one [default: all but zama].
@@ -181,16 +203,13 @@ fn run(command: Command) -> Result<()> {
         Command::Erc7984 { out, library } => erc7984::compile(&out, library),
         Command::Gas { check, binary } => gas::run(check, binary),
         Command::RuleStatistics { json, binary } => rule_statistics::run(json, binary),
-        Command::E2e(EndToEnd::Coprocessor { reduced, binary }) => {
-            let scale = if reduced {
-                e2e_coprocessor::Scale::Reduced
-            } else {
-                e2e_coprocessor::Scale::Full
-            };
-            e2e_coprocessor::run(scale, binary)
-        }
+        Command::E2e(EndToEnd::Chain { reduced, binary }) => e2e_chain::run(bars::Scale::reduced(reduced), binary),
+        Command::E2e(EndToEnd::Coprocessor { reduced, binary }) => e2e_coprocessor::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::Examples { reduced, binary }) => e2e_examples::run(reduced, binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
+        Command::E2e(EndToEnd::NodeClients { client, reduced }) => {
+            client.map_or_else(|| e2e_node_clients::node_clients(reduced), e2e_node_clients::run)
+        }
         Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
         Command::E2e(EndToEnd::Web { binary }) => e2e_web::run(binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
