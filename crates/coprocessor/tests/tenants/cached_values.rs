@@ -84,12 +84,12 @@ async fn a_value_whose_block_was_withdrawn_is_not_served() {
     let tenant = &deployment.tenants[0];
     let tenancy = deployment.tenancy(|_| {});
     let (value, doubled) = (handle(tenant, 0), handle(tenant, 1));
-    for (first, expected) in [(20, 40), (21, 42)] {
+    for (first, expected, block) in [(20, 40, 1), (21, 42, 3)] {
         let publish = transaction(tenant, 0, vec![trivial(first, value)], &[value]);
         let double = transaction(tenant, 0, vec![add(value, value, doubled)], &[doubled]);
-        deployment.record(tenant, 1, vec![publish]).await;
+        deployment.record(tenant, block, vec![publish]).await;
         compute_all(&deployment, &tenancy, 4).await;
-        deployment.record(tenant, 2, vec![double]).await;
+        deployment.record(tenant, block + 1, vec![double]).await;
         compute_all(&deployment, &tenancy, 4).await;
         let coprocessor = tenancy.coprocessor(tenant).await.unwrap();
         assert_eq!(deployment.value(&coprocessor, doubled).await, U256::from(expected));
