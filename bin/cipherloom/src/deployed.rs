@@ -126,7 +126,13 @@ fn the_units_start_what_there_is() {
 #[test]
 fn the_commands_in_the_guide_are_ones_that_there_are() {
     let mut checked = 0;
-    for document in ["docs/attach.md", "docs/contracts.md", "docs/coprocessor.md", "docs/database.md", "docs/following.md"] {
+    for document in [
+        "docs/attach.md",
+        "docs/contracts.md",
+        "docs/coprocessor.md",
+        "docs/database.md",
+        "docs/following.md",
+    ] {
         for command in commands(&read(document)) {
             let words: Vec<&str> = command.split_whitespace().collect();
             parse(&words).unwrap_or_else(|error| panic!("{document}: {error}"));
