@@ -76,6 +76,9 @@ fn an_operators_deployment_is_attached_to_by_its_manifest() {
         chain.data_dir(),
         "--yes",
         "--json",
+        // This chain makes no blocks without transactions, so that nothing gets deeper by waiting.
+        "--confirmations",
+        "1",
     ]);
     json(&process::run(&arguments));
 
