@@ -12,7 +12,8 @@ const env = { ...process.env, ETH_RPC_URL: rpc, DEPLOYER_KEY: key, FOUNDRY_DISAB
 
 /** Runs a program and returns what it prints, or fails with what it complains about. */
 function run(name, ...args) {
-  console.log(`+ ${name} ${args.join(" ").replaceAll(key, "KEY")}`);
+  const shown = args.map((argument) => (argument.length > 200 ? `${argument.slice(0, 200)}…` : argument));
+  console.log(`+ ${name} ${shown.join(" ").replaceAll(key, "KEY")}`);
   return execFileSync(program(name), args, { env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }).trim();
 }
 
