@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 /// Returns the root of the repository.
 ///
@@ -35,6 +36,23 @@ pub(crate) fn program(name: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> 
 /// Prepares a cargo command with the cargo that runs this one.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+}
+
+/// Builds what the arguments say and returns where the executable of this name is.
+///
+/// # Errors
+/// If it does not build.
+pub(crate) fn build_executable(arguments: &[&str], name: &str) -> Result<PathBuf> {
+    let mut command = cargo(&["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
+    command.args(arguments);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "{name} does not build");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message.pointer("/target/name").is_some_and(|target| target == name))
+        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo did not say where {name} is"))
 }
 
 /// Prints a command, runs it, and fails if it does.

@@ -11,12 +11,11 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use serde_json::Value;
 
 use crate::{
-    command::{cargo, program, root, run as execute},
+    command::{build_executable, program, root, run as execute},
     contracts::{install_packages, install_packages_with},
     e2e_sdk,
 };
@@ -173,27 +172,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// Builds the example that serves a node, and returns where it is.
 fn build() -> Result<PathBuf> {
     // The binary's package unifies features, so that nothing is built twice.
-    let mut command = cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "cipherloom",
-        "--package",
-        "cipherloom-node",
-        "--example",
+    build_executable(
+        &["--package", "cipherloom", "--package", "cipherloom-node", "--example", "serve"],
         "serve",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the node does not build");
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message.pointer("/target/name").is_some_and(|name| name == "serve"))
-        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .context("cargo did not say where the node is")
+    )
 }
 
 /// A running node; killed when it is dropped.

@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::{
-    command::{cargo, program, root, run as execute},
+    command::{build_executable, program, root, run as execute},
     contracts::install_packages,
 };
 
@@ -99,23 +99,7 @@ fn major(version: &str) -> Option<u32> {
 /// # Errors
 /// If it does not build.
 pub(crate) fn build() -> Result<PathBuf> {
-    let mut command = cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "cipherloom",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the binary does not build");
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message.pointer("/target/name").is_some_and(|name| name == "cipherloom"))
-        .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .context("cargo did not say where the binary is")
+    build_executable(&["--package", "cipherloom"], "cipherloom")
 }
 
 /// A `cipherloom dev` of its own; killed if it is dropped before it was stopped.

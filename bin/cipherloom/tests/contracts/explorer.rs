@@ -109,26 +109,28 @@ fn sources() -> String {
     folder.to_str().unwrap().to_owned()
 }
 
+/// Has the explorer verify everything.
+fn verify(ground: &Ground, url: &str, sources: &str, key: &str) -> Command {
+    let mut command = ground.contracts(&[
+        "verify",
+        "--explorer",
+        "--explorer-url",
+        url,
+        "--sources",
+        sources,
+        "--explorer-pause",
+        "0",
+    ]);
+    command.env("ETHERSCAN_API_KEY", key);
+    command
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_contract_is_verified_once_and_proxies_are_linked() {
     let ground = Ground::deployed().await;
     let (url, explorer) = start().await;
     let sources = sources();
-    let arguments = [
-        "verify",
-        "--explorer",
-        "--explorer-url",
-        &url,
-        "--sources",
-        &sources,
-        "--explorer-pause",
-        "0",
-    ];
-    let run = || {
-        let mut command = ground.contracts(&arguments);
-        command.env("ETHERSCAN_API_KEY", KEY);
-        json(command)
-    };
+    let run = || json(verify(&ground, &url, &sources, KEY));
     let report = run();
     assert_eq!(report["ok"], true);
     let record = ground.record();
@@ -177,19 +179,7 @@ async fn a_refusal_is_told_in_the_explorers_words_without_the_key() {
     let ground = Ground::deployed().await;
     let (url, _) = start().await;
     let sources = sources();
-    let arguments = [
-        "verify",
-        "--explorer",
-        "--explorer-url",
-        &url,
-        "--sources",
-        &sources,
-        "--explorer-pause",
-        "0",
-    ];
-    let mut command = ground.contracts(&arguments);
-    command.env("ETHERSCAN_API_KEY", "WRONGKEY");
-    let errors = refused(command);
+    let errors = refused(verify(&ground, &url, &sources, "WRONGKEY"));
     assert!(errors.contains("Invalid API Key") && !errors.contains("WRONGKEY"), "{errors}");
     let errors = refused(ground.contracts(&["verify", "--explorer"]));
     assert!(errors.contains("ETHERSCAN_API_KEY"), "{errors}");
