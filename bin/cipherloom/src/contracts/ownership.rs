@@ -6,12 +6,11 @@ use cipherloom_chain::{
     administration::{accept_ownership, offer_ownership},
     survey::{StateSurvey, Survey},
 };
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use super::{
-    keys::KeyOptions,
-    options::{Deployed, DeployedOptions, SendingOptions},
-    transaction::{Sending, Transaction},
+    options::Deployed,
+    transaction::{How, Transaction},
 };
 
 /// What to do with the ownership.
@@ -31,23 +30,6 @@ pub(crate) enum OwnerCommand {
         #[command(flatten)]
         how: How,
     },
-}
-
-/// How a change is made.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct How {
-    #[command(flatten)]
-    deployed: DeployedOptions,
-
-    #[command(flatten)]
-    key: KeyOptions,
-
-    #[command(flatten)]
-    sending: SendingOptions,
-
-    /// Print the transaction as JSON, for an account that sends it by other means, and send nothing.
-    #[arg(long)]
-    print_calls: bool,
 }
 
 /// Offers or accepts.
@@ -87,13 +69,7 @@ pub(crate) async fn run(command: &OwnerCommand) -> Result<()> {
         role,
         outcome: &outcome,
     };
-    let sending = Sending {
-        key: &how.key,
-        options: &how.sending,
-        print_calls: how.print_calls,
-        json: how.deployed.json,
-    };
-    let Some(included) = Box::pin(transaction.carry_out(&deployed, &sending)).await? else {
+    let Some(included) = Box::pin(transaction.carry_out(&deployed, how)).await? else {
         return Ok(());
     };
     if let Some(record) = &mut deployed.record {

@@ -13,11 +13,10 @@ use serde_json::json;
 
 use super::{
     deploy,
-    keys::KeyOptions,
-    options::{Deployed, DeployedOptions, SendingOptions},
+    options::{Deployed, DeployedOptions},
     ownership::state,
     status,
-    transaction::{Sending, Transaction},
+    transaction::{How, Transaction},
 };
 
 /// What to do with signers.
@@ -87,17 +86,7 @@ pub(crate) struct Change {
     mpc_threshold: Option<u64>,
 
     #[command(flatten)]
-    deployed: DeployedOptions,
-
-    #[command(flatten)]
-    key: KeyOptions,
-
-    #[command(flatten)]
-    sending: SendingOptions,
-
-    /// Print the transaction as JSON, for an owner that sends it by other means, and send nothing.
-    #[arg(long)]
-    print_calls: bool,
+    how: How,
 }
 
 /// Runs a command.
@@ -202,7 +191,7 @@ impl Planned {
 }
 
 async fn change(role: Role, options: &Change, apply: impl Fn(&mut Vec<Address>) -> Result<()>) -> Result<()> {
-    let mut deployed = options.deployed.find().await?;
+    let mut deployed = options.how.deployed.find().await?;
     let state = state(&deployed).await?;
     let planned = plan(role, options, &state, apply)?;
     let outcome = planned.describe();
@@ -212,13 +201,7 @@ async fn change(role: Role, options: &Change, apply: impl Fn(&mut Vec<Address>) 
         role: "the owner of the contracts",
         outcome: &outcome,
     };
-    let sending = Sending {
-        key: &options.key,
-        options: &options.sending,
-        print_calls: options.print_calls,
-        json: options.deployed.json,
-    };
-    let Some(included) = Box::pin(transaction.carry_out(&deployed, &sending)).await? else {
+    let Some(included) = Box::pin(transaction.carry_out(&deployed, &options.how)).await? else {
         return Ok(());
     };
     if let Some(record) = &mut deployed.record {
@@ -228,7 +211,7 @@ async fn change(role: Role, options: &Change, apply: impl Fn(&mut Vec<Address>) 
         }
         deployed.save()?;
     }
-    transaction.report(&included, options.deployed.json);
+    transaction.report(&included, options.how.deployed.json);
     Ok(())
 }
 

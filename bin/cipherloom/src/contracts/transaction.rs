@@ -3,11 +3,12 @@
 use alloy::primitives::Address;
 use anyhow::{Context, Result};
 use cipherloom_chain::{Call, Included, SendEvent, TransactionSender};
+use clap::Args;
 use serde_json::json;
 
 use super::{
     keys::{self, KeyOptions},
-    options::{Deployed, SendingOptions},
+    options::{Deployed, DeployedOptions, SendingOptions},
     reports::{self, Progress},
 };
 
@@ -23,16 +24,21 @@ pub(crate) struct Transaction<'a> {
     pub(crate) outcome: &'a str,
 }
 
-/// How it is to be sent.
-pub(crate) struct Sending<'a> {
-    /// The key.
-    pub(crate) key: &'a KeyOptions,
-    /// Fees, confirmations, questions.
-    pub(crate) options: &'a SendingOptions,
-    /// Print the transaction for somebody else to send.
-    pub(crate) print_calls: bool,
-    /// Print JSON.
-    pub(crate) json: bool,
+/// How it is to be sent, from the command line.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct How {
+    #[command(flatten)]
+    pub(crate) deployed: DeployedOptions,
+
+    #[command(flatten)]
+    key: KeyOptions,
+
+    #[command(flatten)]
+    sending: SendingOptions,
+
+    /// Print the transaction as JSON, for an account that sends it by other means, and send nothing.
+    #[arg(long)]
+    print_calls: bool,
 }
 
 impl Transaction<'_> {
@@ -40,13 +46,13 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// If the contracts refuse it, the key is another account's, or the chain fails.
-    pub(crate) async fn carry_out(&self, deployed: &Deployed, sending: &Sending<'_>) -> Result<Option<Included>> {
-        let Sending {
+    pub(crate) async fn carry_out(&self, deployed: &Deployed, how: &How) -> Result<Option<Included>> {
+        let How {
+            deployed: DeployedOptions { json, .. },
             key,
-            options,
+            sending: options,
             print_calls,
-            json,
-        } = sending;
+        } = how;
         let (chain, chain_id) = (&deployed.chain, deployed.chain_id);
         if *print_calls {
             let calls = [reports::call(&self.call)];
