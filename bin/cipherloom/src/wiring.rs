@@ -112,7 +112,7 @@ impl Decryption for ServedDecryption {
     fn user_decrypt(&self, request: UserDecryptionRequest) -> BoxFuture<'static, Result<Vec<UserDecryptionShare>, ServiceError>> {
         let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
         Box::pin(async move {
-            let handles: Vec<Handle> = request.pairs.iter().map(|pair| pair.handle).collect();
+            let handles = request.handles();
             let share = retry_while_computing(&coprocessor, &handles, || kms.user_decrypt(request.clone())).await?;
             Ok(vec![share])
         })

@@ -77,8 +77,8 @@ impl Client {
         let domains = &self.config().domains;
         let request = permit.request(pairs);
         // Whether the permit is valid now is for the KMS to say, by its clock.
-        request.validate(domains.host_chain_id, request.start_timestamp)?;
-        let what = if request.delegator.is_some() { DELEGATED } else { USER };
+        request.validate(domains.host_chain_id, request.permit.start_timestamp())?;
+        let what = if permit.terms().delegator.is_some() { DELEGATED } else { USER };
         let registered = self.shared.chain.kms_signers().await?;
         let [node] = registered.signers.as_slice() else {
             return Err(ClientError::ThresholdKms(registered.signers.len()));

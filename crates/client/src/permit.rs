@@ -3,7 +3,9 @@
 use alloy::signers::Signer;
 use cipherloom_primitives::{
     Address, Bytes, Handle,
-    decryption::{HandleContractPair, MAX_PERMIT_CONTRACTS, MAX_PERMIT_DAYS, RequestError, UserDecryptionRequest},
+    decryption::{
+        ClassicPermit, DecryptionPermit, MAX_PERMIT_CONTRACTS, MAX_PERMIT_DAYS, RequestError, RequestedValue, UserDecryptionRequest,
+    },
 };
 use cipherloom_signcryption::UserKeypair;
 
@@ -109,17 +111,21 @@ impl Permit {
 
     /// Writes a request for these pairs under the permit.
     pub(crate) fn request(&self, pairs: &[(Handle, Address)]) -> UserDecryptionRequest {
-        let pair = |(handle, contract_address): &(_, _)| HandleContractPair {
+        let owner = self.terms.delegator.unwrap_or(self.user);
+        let value = |(handle, contract_address): &(_, _)| RequestedValue {
             handle: *handle,
             contract_address: *contract_address,
+            owner,
         };
         UserDecryptionRequest {
-            pairs: pairs.iter().map(pair).collect(),
+            values: pairs.iter().map(value).collect(),
             user: self.user,
-            delegator: self.terms.delegator,
-            contracts: self.terms.contracts.clone(),
-            start_timestamp: self.terms.start_timestamp,
-            duration_days: self.terms.duration_days,
+            permit: DecryptionPermit::Classic(ClassicPermit {
+                delegator: self.terms.delegator,
+                contracts: self.terms.contracts.clone(),
+                start_timestamp: self.terms.start_timestamp,
+                duration_days: self.terms.duration_days,
+            }),
             public_key: self.keys.public_key().blob().to_vec().into(),
             extra_data: EXTRA_DATA.into(),
             signature: self.signature.clone(),

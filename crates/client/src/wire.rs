@@ -4,7 +4,10 @@
 
 use cipherloom_primitives::{
     Address, Handle,
-    decryption::{HandleContractPair, UserDecryptionRequest, UserDecryptionShare},
+    decryption::{
+        ClassicPermit, DecryptionPermit, RequestedValue, UNIFIED_ATTESTATION_TYPE, UNIFIED_PAYLOAD_TYPE, UNIFIED_PAYLOAD_VERSION,
+        UnifiedPermit, UserDecryptionRequest, UserDecryptionShare,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -112,23 +115,30 @@ pub(crate) fn public_body(handles: &[Handle], extra_data: &[u8]) -> Value {
     })
 }
 
-/// The two kinds of user decryption differ in where accounts and validity stand.
+/// The kinds of user decryption differ in where accounts and validity stand.
 pub(crate) fn user_body(request: &UserDecryptionRequest, chain_id: u64) -> Value {
-    let pair = |pair: &HandleContractPair| {
-        let contract = pair.contract_address.to_checksum(None);
-        json!({ "handle": pair.handle.to_string(), "contractAddress": contract })
+    match &request.permit {
+        DecryptionPermit::Classic(permit) => classic_body(request, permit, chain_id),
+        DecryptionPermit::Unified(permit) => unified_body(request, permit),
+    }
+}
+
+fn classic_body(request: &UserDecryptionRequest, permit: &ClassicPermit, chain_id: u64) -> Value {
+    let pair = |value: &RequestedValue| {
+        let contract = value.contract_address.to_checksum(None);
+        json!({ "handle": value.handle.to_string(), "contractAddress": contract })
     };
-    let start = request.start_timestamp.to_string();
-    let days = request.duration_days.to_string();
+    let start = permit.start_timestamp.to_string();
+    let days = permit.duration_days.to_string();
     let mut body = json!({
-        "handleContractPairs": request.pairs.iter().map(pair).collect::<Vec<_>>(),
+        "handleContractPairs": request.values.iter().map(pair).collect::<Vec<_>>(),
         "contractsChainId": chain_id.to_string(),
-        "contractAddresses": request.contracts.iter().map(|contract| contract.to_checksum(None)).collect::<Vec<_>>(),
+        "contractAddresses": addresses(&permit.contracts),
         "signature": hex::encode(&request.signature),
         "publicKey": hex::encode(&request.public_key),
         "extraData": prefixed(&request.extra_data),
     });
-    let own = match request.delegator {
+    let own = match permit.delegator {
         None => json!({
             "userAddress": request.user.to_checksum(None),
             "requestValidity": { "startTimestamp": start, "durationDays": days },
@@ -144,6 +154,37 @@ pub(crate) fn user_body(request: &UserDecryptionRequest, chain_id: u64) -> Value
         body.extend(own);
     }
     body
+}
+
+fn unified_body(request: &UserDecryptionRequest, permit: &UnifiedPermit) -> Value {
+    let value = |value: &RequestedValue| {
+        json!({
+            "ctHandle": value.handle.to_string(),
+            "contractAddress": value.contract_address.to_checksum(None),
+            "ownerAddress": value.owner.to_checksum(None),
+        })
+    };
+    json!({
+        "attestationType": UNIFIED_ATTESTATION_TYPE,
+        "attestedPayload": {
+            "version": UNIFIED_PAYLOAD_VERSION,
+            "type": UNIFIED_PAYLOAD_TYPE,
+            "handles": request.values.iter().map(value).collect::<Vec<_>>(),
+            "userAddress": request.user.to_checksum(None),
+            "allowedContracts": addresses(&permit.allowed_contracts),
+            "requestValidity": {
+                "startTimestamp": permit.start_timestamp.to_string(),
+                "durationSeconds": permit.duration_seconds.to_string(),
+            },
+            "publicKey": prefixed(&request.public_key),
+            "extraData": prefixed(&request.extra_data),
+        },
+        "signature": prefixed(&request.signature),
+    })
+}
+
+fn addresses(list: &[Address]) -> Vec<String> {
+    list.iter().map(|address| address.to_checksum(None)).collect()
 }
 
 impl ShareResult {

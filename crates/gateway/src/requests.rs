@@ -7,9 +7,10 @@
 
 use alloy_primitives::{Address, B256, Bytes, Keccak256};
 use cipherloom_primitives::{
+    Handle,
     decryption::{
-        HandleContractPair, MAX_EXTRA_DATA_BYTES, MAX_PERMIT_CONTRACTS, MAX_REQUEST_BITS, PublicDecryptionRequest, USER_PUBLIC_KEY_BYTES,
-        UserDecryptionRequest,
+        ClassicPermit, DecryptionPermit, MAX_EXTRA_DATA_BYTES, MAX_PERMIT_CONTRACTS, MAX_PERMIT_SIGNATURE_BYTES, MAX_REQUEST_BITS,
+        PublicDecryptionRequest, RequestedValue, USER_PUBLIC_KEY_BYTES, UserDecryptionRequest,
     },
     input::MAX_INPUT_LIST_BYTES,
 };
@@ -24,9 +25,6 @@ use crate::{
 
 /// The most handles one request can name: the smallest type counts 2 of the bits allowed.
 const MAX_HANDLES: usize = MAX_REQUEST_BITS as usize / 2;
-
-/// The most bytes of a user's signature: wallets that are contracts may need more than an account's 65.
-const MAX_SIGNATURE_BYTES: usize = 1024;
 
 /// What a client can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,17 +175,28 @@ impl GatewayRequest {
             }
             Self::User(request) => {
                 part(b"user");
-                part(&(request.pairs.len() as u64).to_be_bytes());
-                for pair in &request.pairs {
-                    part(pair.handle.as_slice());
-                    part(pair.contract_address.as_slice());
+                part(&(request.values.len() as u64).to_be_bytes());
+                for value in &request.values {
+                    part(value.handle.as_slice());
+                    part(value.contract_address.as_slice());
+                    part(value.owner.as_slice());
                 }
                 part(request.user.as_slice());
-                part(request.delegator.as_ref().map_or(&[][..], |delegator| delegator.as_slice()));
-                part(&(request.contracts.len() as u64).to_be_bytes());
-                request.contracts.iter().for_each(|contract| part(contract.as_slice()));
-                part(&request.start_timestamp.to_be_bytes());
-                part(&request.duration_days.to_be_bytes());
+                match &request.permit {
+                    DecryptionPermit::Classic(permit) => {
+                        part(b"classic");
+                        part(permit.delegator.as_ref().map_or(&[][..], |delegator| delegator.as_slice()));
+                        part(&permit.duration_days.to_be_bytes());
+                    }
+                    DecryptionPermit::Unified(permit) => {
+                        part(b"unified");
+                        part(&permit.duration_seconds.to_be_bytes());
+                    }
+                }
+                let contracts = request.permit.contracts();
+                part(&(contracts.len() as u64).to_be_bytes());
+                contracts.iter().for_each(|contract| part(contract.as_slice()));
+                part(&request.permit.start_timestamp().to_be_bytes());
                 part(&request.public_key);
                 part(&request.extra_data);
                 part(&request.signature);
@@ -318,7 +327,7 @@ fn user_request(
         MAX_PERMIT_CONTRACTS,
         |issues, path, raw| issues.read(path, Some(raw), address),
     );
-    let signature = issues.read("signature", body.signature, bare_bytes(MAX_SIGNATURE_BYTES));
+    let signature = issues.read("signature", body.signature, bare_bytes(MAX_PERMIT_SIGNATURE_BYTES));
     let public_key = issues.read("publicKey", body.public_key, bare_bytes(USER_PUBLIC_KEY_BYTES));
     let extra_data = extra_data(&mut issues, body.extra_data);
     let (Some(pairs), Some(_), Some(contracts), Some(signature), Some(public_key), Some(extra_data)) =
@@ -332,13 +341,21 @@ fn user_request(
     if !issues.is_empty() {
         return Err(issues.into_error());
     }
+    let owner = permit.delegator.unwrap_or(user);
+    let value = |(handle, contract_address)| RequestedValue {
+        handle,
+        contract_address,
+        owner,
+    };
     let request = UserDecryptionRequest {
-        pairs,
+        values: pairs.into_iter().map(value).collect(),
         user,
-        delegator: permit.delegator,
-        contracts,
-        start_timestamp,
-        duration_days,
+        permit: DecryptionPermit::Classic(ClassicPermit {
+            delegator: permit.delegator,
+            contracts,
+            start_timestamp,
+            duration_days,
+        }),
         public_key,
         extra_data,
         signature,
@@ -350,17 +367,14 @@ fn user_request(
     Ok(request)
 }
 
-fn pair(issues: &mut Issues, path: &str, raw: &RawValue) -> Option<HandleContractPair> {
+fn pair(issues: &mut Issues, path: &str, raw: &RawValue) -> Option<(Handle, Address)> {
     let Some(body) = nested::<PairBody<'_>>(raw) else {
         issues.invalid(path, "must be an object with handle and contractAddress");
         return None;
     };
     let handle = issues.read(&format!("{path}.handle"), body.handle, handle);
     let contract_address = issues.read(&format!("{path}.contractAddress"), body.contract_address, address);
-    Some(HandleContractPair {
-        handle: handle?,
-        contract_address: contract_address?,
-    })
+    Some((handle?, contract_address?))
 }
 
 fn extra_data(issues: &mut Issues, field: Field<'_>) -> Option<Bytes> {

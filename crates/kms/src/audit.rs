@@ -43,8 +43,9 @@ pub struct AuditEntry {
     pub kind: DecryptionKind,
     /// Who asked; nobody in particular for public decryptions.
     pub requester: Option<Address>,
-    /// Whose values, if they are not the requester's.
-    pub owner: Option<Address>,
+    /// Whose values besides the requester's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<Address>,
     /// Which handles.
     pub handles: Vec<Handle>,
     /// The Keccak hash of the request as JSON.
@@ -221,7 +222,7 @@ mod tests {
             time,
             kind: DecryptionKind::User,
             requester: Some(Address::repeat_byte(1)),
-            owner: None,
+            owners: Vec::new(),
             handles: vec![Handle::computed(B256::repeat_byte(2), 31337, FheType::Uint64)],
             request: B256::repeat_byte(3),
         }

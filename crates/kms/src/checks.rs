@@ -59,7 +59,7 @@ pub(crate) async fn check_context(chain: &dyn HostChainView, extra_data: &[u8], 
 /// Checks that the signer has not invalidated permits as old as this one.
 pub(crate) async fn check_not_invalidated(chain: &dyn HostChainView, request: &UserDecryptionRequest) -> Result<(), KmsError> {
     let before = chain.decryption_signatures_invalidated_before(request.user).await?;
-    if request.start_timestamp < before {
+    if request.permit.start_timestamp() < before {
         return Err(KmsError::PermitInvalidated {
             account: request.user,
             before,
@@ -77,18 +77,20 @@ pub(crate) async fn check_public(chain: &dyn HostChainView, handles: &[Handle]) 
         .await
 }
 
-/// Checks that the user, or the delegator through a delegation, and the contract may use every handle.
+/// Checks that owner and contract may use every handle, and that owners other than the user have delegated reading to the user.
 pub(crate) async fn check_readable(chain: &dyn HostChainView, request: &UserDecryptionRequest) -> Result<(), KmsError> {
-    stream::iter(request.pairs.iter().copied())
-        .map(|pair| async move {
-            let (handle, contract) = (pair.handle, pair.contract_address);
-            for account in [request.owner(), contract] {
+    stream::iter(request.values.iter().copied())
+        .map(|value| async move {
+            let (handle, contract, delegator) = (value.handle, value.contract_address, value.owner);
+            for account in [delegator, contract] {
                 require(chain.persist_allowed(handle, account).await, || KmsError::NotAllowed {
                     handle,
                     account,
                 })?;
             }
-            let Some(delegator) = request.delegator else { return Ok(()) };
+            if delegator == request.user {
+                return Ok(());
+            }
             let delegated = chain
                 .is_handle_delegated_for_user_decryption(delegator, request.user, contract, handle)
                 .await;

@@ -122,7 +122,7 @@ impl KmsNode {
             time: shared.clock.now_seconds(),
             kind: DecryptionKind::Public,
             requester: None,
-            owner: None,
+            owners: Vec::new(),
             handles: request.handles.clone(),
             request: request_digest(&request)?,
         };
@@ -156,18 +156,22 @@ impl KmsNode {
         check_context(&*shared.chain, &request.extra_data, self.address()).await?;
         check_not_invalidated(&*shared.chain, &request).await?;
         check_readable(&*shared.chain, &request).await?;
-        let handles: Vec<Handle> = request.pairs.iter().map(|pair| pair.handle).collect();
+        let handles = request.handles();
         let ciphertexts = self.ciphertexts(&handles).await?;
 
+        let mut owners: Vec<Address> = request.values.iter().map(|value| value.owner).collect();
+        owners.retain(|owner| *owner != request.user);
+        owners.sort_unstable();
+        owners.dedup();
         let entry = AuditEntry {
             time: now,
-            kind: if request.delegator.is_some() {
-                DecryptionKind::Delegated
-            } else {
+            kind: if owners.is_empty() {
                 DecryptionKind::User
+            } else {
+                DecryptionKind::Delegated
             },
             requester: Some(request.user),
-            owner: request.delegator,
+            owners,
             handles,
             request: request_digest(&request)?,
         };

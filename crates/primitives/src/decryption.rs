@@ -2,14 +2,14 @@
 //!
 //! Source: public protocol, sections 2, 4.1–4.3 and 5.2.
 
+mod permit;
+
 use alloy_primitives::{Address, B256, Bytes, U256};
-use alloy_sol_types::SolStruct;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    eip712::{DelegatedUserDecryptRequestVerification, SigningDomains, UserDecryptRequestVerification},
-    handle::Handle,
-};
+use crate::handle::Handle;
+
+pub use permit::{ClassicPermit, DecryptionPermit, RequestedValue, UnifiedPermit, UserDecryptionRequest};
 
 /// The most encrypted bits one request may decrypt; `ebool` counts 2.
 pub const MAX_REQUEST_BITS: u32 = 2048;
@@ -17,20 +17,20 @@ pub const MAX_REQUEST_BITS: u32 = 2048;
 pub const MAX_PERMIT_CONTRACTS: usize = 10;
 /// The longest validity of a permit, in days.
 pub const MAX_PERMIT_DAYS: u64 = 365;
+/// The longest validity of a permit, in seconds.
+pub const MAX_PERMIT_SECONDS: u64 = MAX_PERMIT_DAYS * 86_400;
+/// What requests under a unified permit call its signature in `attestationType`.
+pub const UNIFIED_ATTESTATION_TYPE: &str = "eip712-unified-user-decrypt-v1";
+/// The `version` of their payload.
+pub const UNIFIED_PAYLOAD_VERSION: &str = "2.0";
+/// The `type` of their payload.
+pub const UNIFIED_PAYLOAD_TYPE: &str = "user_decryption";
+/// The most bytes of a permit's signature: wallets that are contracts (ERC-1271) may need more than an account's 65.
+pub const MAX_PERMIT_SIGNATURE_BYTES: usize = 4096;
 /// The length of a user's public key: a serialized ML-KEM-512 key with its header.
 pub const USER_PUBLIC_KEY_BYTES: usize = 869;
 /// The most bytes of extra data: version, context id and epoch id.
 pub const MAX_EXTRA_DATA_BYTES: usize = 65;
-
-/// A handle together with the contract through which the user may read it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HandleContractPair {
-    /// The handle.
-    pub handle: Handle,
-    /// The contract.
-    pub contract_address: Address,
-}
 
 /// A request to decrypt handles that were made public.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,30 +40,6 @@ pub struct PublicDecryptionRequest {
     pub handles: Vec<Handle>,
     /// Which KMS context should answer: see [`crate::eip712::signed_extra_data`].
     pub extra_data: Bytes,
-}
-
-/// A user's request to decrypt handles to a key of theirs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UserDecryptionRequest {
-    /// What to decrypt, each with the contract it belongs to.
-    pub pairs: Vec<HandleContractPair>,
-    /// The account that signed, and that the answer is for; for delegated requests the delegate.
-    pub user: Address,
-    /// For delegated requests, whose values are decrypted.
-    pub delegator: Option<Address>,
-    /// The contracts the signature is for.
-    pub contracts: Vec<Address>,
-    /// From when the permit is valid, in seconds since 1970.
-    pub start_timestamp: u64,
-    /// How long the permit is valid, in days.
-    pub duration_days: u64,
-    /// The user's public key: [`USER_PUBLIC_KEY_BYTES`] bytes, kept whole because they are signed over.
-    pub public_key: Bytes,
-    /// Which KMS context should answer.
-    pub extra_data: Bytes,
-    /// The user's signature over [`Self::digest`].
-    pub signature: Bytes,
 }
 
 /// A KMS answer to a public decryption.
@@ -119,9 +95,26 @@ pub enum RequestError {
     /// A handle's contract is not in the permit.
     #[error("contract {0} is not in the permit's list of contracts")]
     ContractNotInPermit(Address),
+    /// A value's owner is not the account that the permit is about.
+    #[error("the permit is about values of {permitted}, not of {owner}")]
+    OwnerNotInPermit {
+        /// Whose values the permit allows.
+        permitted: Address,
+        /// Whose value is asked for.
+        owner: Address,
+    },
+    /// A unified permit lists too many contracts.
+    #[error("a unified permit lists at most {MAX_PERMIT_CONTRACTS} contracts, got {0}")]
+    AllowedContractCount(usize),
     /// The permit lasts no time or too long.
     #[error("a permit lasts 1 to {MAX_PERMIT_DAYS} days, got {0}")]
     Duration(u64),
+    /// A unified permit lasts no time or too long.
+    #[error("a unified permit lasts 1 to {MAX_PERMIT_SECONDS} seconds, got {0}")]
+    DurationSeconds(u64),
+    /// The signature is longer than any wallet's.
+    #[error("the signature has {0} bytes; at most {MAX_PERMIT_SIGNATURE_BYTES} are allowed")]
+    SignatureLength(usize),
     /// The permit is not valid yet.
     #[error("the permit starts at {start}, which is after the current time {now} (seconds since 1970)")]
     NotYetValid {
@@ -156,8 +149,11 @@ impl RequestError {
         match self {
             Self::NoHandles | Self::TooManyBits { .. } | Self::WrongChain { .. } => "handles",
             Self::ContractCount(_) => "contractAddresses",
-            Self::ContractNotInPermit(_) | Self::UserIsContract(_) => "handleContractPairs",
+            Self::ContractNotInPermit(_) | Self::OwnerNotInPermit { .. } | Self::UserIsContract(_) => "handleContractPairs",
+            Self::AllowedContractCount(_) => "allowedContracts",
             Self::Duration(_) => "durationDays",
+            Self::DurationSeconds(_) => "durationSeconds",
+            Self::SignatureLength(_) => "signature",
             Self::NotYetValid { .. } | Self::Expired { .. } => "startTimestamp",
             Self::PublicKeyLength(_) => "publicKey",
             Self::ExtraData => "extraData",
@@ -211,77 +207,6 @@ impl PublicDecryptionRequest {
     }
 }
 
-impl UserDecryptionRequest {
-    /// Checks everything that needs no chain access and no signature: limits, window, contracts.
-    ///
-    /// # Errors
-    /// [`RequestError`] says what is wrong.
-    pub fn validate(&self, host_chain_id: u64, now_seconds: u64) -> Result<(), RequestError> {
-        context_selector(&self.extra_data)?;
-        if self.contracts.is_empty() || self.contracts.len() > MAX_PERMIT_CONTRACTS {
-            return Err(RequestError::ContractCount(self.contracts.len()));
-        }
-        if self.public_key.len() != USER_PUBLIC_KEY_BYTES {
-            return Err(RequestError::PublicKeyLength(self.public_key.len()));
-        }
-        if self.duration_days == 0 || self.duration_days > MAX_PERMIT_DAYS {
-            return Err(RequestError::Duration(self.duration_days));
-        }
-        if self.start_timestamp > now_seconds {
-            return Err(RequestError::NotYetValid {
-                start: self.start_timestamp,
-                now: now_seconds,
-            });
-        }
-        // A start in the past and at most a year: the sum cannot overflow.
-        let end = self.start_timestamp + self.duration_days * 86_400;
-        if now_seconds > end {
-            return Err(RequestError::Expired { end, now: now_seconds });
-        }
-        validate_handles(self.pairs.iter().map(|pair| &pair.handle), host_chain_id)?;
-        for pair in &self.pairs {
-            if !self.contracts.contains(&pair.contract_address) {
-                return Err(RequestError::ContractNotInPermit(pair.contract_address));
-            }
-            if pair.contract_address == self.owner() {
-                return Err(RequestError::UserIsContract(pair.contract_address));
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns whose values are decrypted: the delegator, or the user.
-    #[must_use]
-    pub fn owner(&self) -> Address {
-        self.delegator.unwrap_or(self.user)
-    }
-
-    /// Returns the digest the user (or delegate) signs.
-    #[must_use]
-    pub fn digest(&self, domains: &SigningDomains) -> B256 {
-        let domain = domains.decryption_request_domain();
-        match self.delegator {
-            None => UserDecryptRequestVerification {
-                publicKey: self.public_key.clone(),
-                contractAddresses: self.contracts.clone(),
-                startTimestamp: U256::from(self.start_timestamp),
-                durationDays: U256::from(self.duration_days),
-                extraData: self.extra_data.clone(),
-            }
-            .eip712_signing_hash(&domain),
-            Some(delegator) => DelegatedUserDecryptRequestVerification {
-                publicKey: self.public_key.clone(),
-                contractAddresses: self.contracts.clone(),
-                delegatorAddress: delegator,
-                startTimestamp: U256::from(self.start_timestamp),
-                durationDays: U256::from(self.duration_days),
-                extraData: self.extra_data.clone(),
-            }
-            .eip712_signing_hash(&domain),
-        }
-    }
-}
-
 fn validate_handles<'a>(handles: impl Iterator<Item = &'a Handle>, host_chain_id: u64) -> Result<(), RequestError> {
     let mut bits = 0u32;
     let mut any = false;
@@ -314,82 +239,20 @@ mod tests {
     use super::*;
     use crate::fhe_type::FheType;
 
-    const NOW: u64 = 1_800_000_000;
-
-    fn request() -> UserDecryptionRequest {
-        let contract = Address::repeat_byte(2);
-        UserDecryptionRequest {
-            pairs: vec![HandleContractPair {
-                handle: Handle::computed(B256::ZERO, 31337, FheType::Uint64),
-                contract_address: contract,
-            }],
-            user: Address::repeat_byte(1),
-            delegator: None,
-            contracts: vec![contract],
-            start_timestamp: NOW,
-            duration_days: 1,
-            public_key: vec![0; USER_PUBLIC_KEY_BYTES].into(),
+    #[test]
+    fn public_requests_are_bounded_and_for_one_chain() {
+        let handle = Handle::computed(B256::ZERO, 31337, FheType::Uint64);
+        let request = |handles: Vec<Handle>| PublicDecryptionRequest {
+            handles,
             extra_data: Bytes::new(),
-            signature: Bytes::new(),
-        }
-    }
-
-    #[test]
-    fn the_window_is_checked_at_both_ends() {
-        assert_eq!(request().validate(31337, NOW), Ok(()));
-        assert_eq!(request().validate(31337, NOW + 86_400), Ok(()));
-        assert!(matches!(request().validate(31337, NOW - 1), Err(RequestError::NotYetValid { .. })));
-        assert!(matches!(request().validate(31337, NOW + 86_401), Err(RequestError::Expired { .. })));
-        let eternal = UserDecryptionRequest {
-            duration_days: u64::MAX,
-            ..request()
         };
-        assert_eq!(eternal.validate(31337, NOW), Err(RequestError::Duration(u64::MAX)));
-    }
-
-    #[test]
-    fn contracts_outside_the_permit_are_refused() {
-        let other = UserDecryptionRequest {
-            contracts: vec![Address::repeat_byte(3)],
-            ..request()
-        };
+        assert_eq!(request(vec![handle; 32]).validate(31337), Ok(()));
         assert_eq!(
-            other.validate(31337, NOW),
-            Err(RequestError::ContractNotInPermit(Address::repeat_byte(2)))
+            request(vec![handle; 33]).validate(31337),
+            Err(RequestError::TooManyBits { bits: 33 * 64 })
         );
-        let many = UserDecryptionRequest {
-            contracts: vec![Address::repeat_byte(2); 11],
-            ..request()
-        };
-        assert_eq!(many.validate(31337, NOW), Err(RequestError::ContractCount(11)));
-        let own = UserDecryptionRequest {
-            user: Address::repeat_byte(2),
-            ..request()
-        };
-        assert_eq!(own.validate(31337, NOW), Err(RequestError::UserIsContract(Address::repeat_byte(2))));
-    }
-
-    #[test]
-    fn requests_are_bounded_and_for_one_chain() {
-        let pair = request().pairs[0];
-        let many = UserDecryptionRequest {
-            pairs: vec![pair; 33],
-            ..request()
-        };
-        assert_eq!(many.validate(31337, NOW), Err(RequestError::TooManyBits { bits: 33 * 64 }));
-        assert!(matches!(
-            request().validate(1, NOW),
-            Err(RequestError::WrongChain {
-                expected: 1,
-                found: 31337,
-                ..
-            })
-        ));
-        let empty = PublicDecryptionRequest {
-            handles: vec![],
-            extra_data: Bytes::new(),
-        };
-        assert_eq!(empty.validate(31337), Err(RequestError::NoHandles));
+        assert_eq!(request(vec![]).validate(31337), Err(RequestError::NoHandles));
+        assert!(matches!(request(vec![handle]).validate(1), Err(RequestError::WrongChain { .. })));
     }
 
     #[test]

@@ -70,6 +70,24 @@ sol! {
     }
 }
 
+/// The type that has the name of an older one.
+pub mod unified {
+    use alloy_sol_types::sol;
+
+    sol! {
+        /// Signed by a user: decrypt what this account may read to this public key within this window.
+        #[derive(Debug)]
+        struct UserDecryptRequestVerification {
+            address userAddress;
+            bytes publicKey;
+            address[] allowedContracts;
+            uint256 startTimestamp;
+            uint256 durationSeconds;
+            bytes extraData;
+        }
+    }
+}
+
 /// Where signatures of a deployment are valid: chain ids and the addresses in the two EIP-712 domains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -228,6 +246,7 @@ mod tests {
         ends(type_hash::<PublicDecryptVerification>(), "89bac15e", "c794");
         ends(type_hash::<UserDecryptRequestVerification>(), "9bf1f2b0", "1ab5");
         ends(type_hash::<DelegatedUserDecryptRequestVerification>(), "c93bc1d3", "ac45");
+        ends(type_hash::<unified::UserDecryptRequestVerification>(), "4ee96520", "114e");
         ends(type_hash::<UserDecryptionLinker>(), "ca7d247a", "7410");
         ends(type_hash::<UserDecryptResponseVerification>(), "2c4b1a55", "0f5f");
     }

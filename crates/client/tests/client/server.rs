@@ -29,7 +29,7 @@ use cipherloom_contracts::{
 use cipherloom_fhe::{KeySet, KeySetId, ParameterSet};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
-    decryption::{HandleContractPair, UserDecryptionRequest, abi_words},
+    decryption::{ClassicPermit, DecryptionPermit, RequestedValue, UserDecryptionRequest, abi_words},
     eip712::{SigningDomains, recover_signer},
     input::{InputMetadata, input_handles},
 };
@@ -254,17 +254,22 @@ impl Stack {
         assert_eq!(body["contractsChainId"], "31337");
         let validity = if delegated { body } else { &body["requestValidity"] };
         let number = |value: &Value| value.as_str().unwrap().parse::<u64>().unwrap();
-        let pair = |pair: &Value| HandleContractPair {
+        let user = address(&body[if delegated { "delegateAddress" } else { "userAddress" }]);
+        let delegator = delegated.then(|| address(&body["delegatorAddress"]));
+        let value = |pair: &Value| RequestedValue {
             handle: handle(&pair["handle"]),
             contract_address: address(&pair["contractAddress"]),
+            owner: delegator.unwrap_or(user),
         };
         let request = UserDecryptionRequest {
-            pairs: list(&body["handleContractPairs"]).iter().map(pair).collect(),
-            user: address(&body[if delegated { "delegateAddress" } else { "userAddress" }]),
-            delegator: delegated.then(|| address(&body["delegatorAddress"])),
-            contracts: list(&body["contractAddresses"]).iter().map(address).collect(),
-            start_timestamp: number(&validity["startTimestamp"]),
-            duration_days: number(&validity["durationDays"]),
+            values: list(&body["handleContractPairs"]).iter().map(value).collect(),
+            user,
+            permit: DecryptionPermit::Classic(ClassicPermit {
+                delegator,
+                contracts: list(&body["contractAddresses"]).iter().map(address).collect(),
+                start_timestamp: number(&validity["startTimestamp"]),
+                duration_days: number(&validity["durationDays"]),
+            }),
             public_key: bare(&body["publicKey"]).into(),
             extra_data: Bytes::from_static(&[0]),
             signature: bare(&body["signature"]).into(),
@@ -273,12 +278,14 @@ impl Stack {
             recover_signer(request.digest(&self.domains), &request.signature),
             Some(request.user)
         );
-        request.validate(self.domains.host_chain_id, request.start_timestamp).unwrap();
+        request
+            .validate(self.domains.host_chain_id, request.permit.start_timestamp())
+            .unwrap();
 
         let values: Vec<(Handle, U256)> = request
-            .pairs
+            .values
             .iter()
-            .map(|pair| (pair.handle, self.plaintexts.lock().unwrap()[&pair.handle]))
+            .map(|value| (value.handle, self.plaintexts.lock().unwrap()[&value.handle]))
             .collect();
         let public_key = UserPublicKey::from_blob(&request.public_key).unwrap();
         let context = AnswerContext {

@@ -19,7 +19,10 @@ use cipherloom_gateway::{
 };
 use cipherloom_primitives::{
     FheType, Handle,
-    decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare, abi_words},
+    decryption::{
+        ClassicPermit, DecryptionPermit, PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare,
+        abi_words,
+    },
     eip712::{SigningDomains, recover_signer},
     input::input_handles,
 };
@@ -208,7 +211,7 @@ impl Decryption for Shared {
             if recover_signer(request.digest(&domains()), &request.signature) != Some(request.user) {
                 return Err(ServiceError::new(Label::RequestError, "the signature is not the user's"));
             }
-            let handles = request.pairs.iter().map(|pair| pair.handle).collect::<Vec<_>>();
+            let handles = request.handles();
             let payload: Bytes = abi_words(&Arc::clone(&backend).wait_for(handles.clone()).await?).into();
             let digest = domains().user_decryption_answer_digest(&request.public_key, &handles, &payload, &request.extra_data);
             Ok(vec![UserDecryptionShare {
@@ -351,14 +354,17 @@ pub(crate) fn signed(mut body: Value) -> Value {
     let number = |name: &str| permit[name].as_str().unwrap().parse().unwrap();
     let bare = |name: &str| Bytes::from(alloy::primitives::hex::decode(body[name].as_str().unwrap()).unwrap());
     let request = UserDecryptionRequest {
-        pairs: serde_json::from_value(body["handleContractPairs"].clone()).unwrap(),
+        // What is decrypted is not signed.
+        values: Vec::new(),
         user: signer(3).address(),
-        delegator: body
-            .get("delegatorAddress")
-            .map(|address| serde_json::from_value(address.clone()).unwrap()),
-        contracts: serde_json::from_value(body["contractAddresses"].clone()).unwrap(),
-        start_timestamp: number("startTimestamp"),
-        duration_days: number("durationDays"),
+        permit: DecryptionPermit::Classic(ClassicPermit {
+            delegator: body
+                .get("delegatorAddress")
+                .map(|address| serde_json::from_value(address.clone()).unwrap()),
+            contracts: serde_json::from_value(body["contractAddresses"].clone()).unwrap(),
+            start_timestamp: number("startTimestamp"),
+            duration_days: number("durationDays"),
+        }),
         public_key: bare("publicKey"),
         extra_data: bare("extraData"),
         signature: Bytes::new(),

@@ -22,7 +22,7 @@ fn one_of_each(world: &World) -> (Vec<Handle>, Vec<U256>) {
 }
 
 fn open_with(world: &World, request: &UserDecryptionRequest, share: &cipherloom_primitives::decryption::UserDecryptionShare) -> Vec<U256> {
-    let handles: Vec<Handle> = request.pairs.iter().map(|pair| pair.handle).collect();
+    let handles = request.handles();
     let context = AnswerContext {
         domains: &world.domains,
         public_key: world.user_keys.public_key(),
@@ -81,10 +81,7 @@ async fn delegates_read_what_was_delegated_to_them() {
             chain.allowed.extend([(handle, delegator), (handle, CONTRACT)]);
             chain.delegated.insert((delegator, world.user_address(), CONTRACT, handle));
         }
-        let request = world.sign(UserDecryptionRequest {
-            delegator: Some(delegator),
-            ..world.unsigned_request(&[handle])
-        });
+        let request = world.sign(world.unsigned_with(&[handle], |permit| permit.delegator = Some(delegator)));
         let share = world.node.user_decrypt(request.clone()).await.unwrap();
         assert_eq!(open_with(&world, &request, &share), [U256::from(77)]);
     }

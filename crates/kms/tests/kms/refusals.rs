@@ -4,7 +4,7 @@ use crate::support::{CHAIN_ID, CONTRACT, Keys, NOW, World, context_id, epoch_id,
 use cipherloom_kms::{KmsError, KmsLimits, SourceError};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
-    decryption::{HandleContractPair, RequestError, UserDecryptionRequest},
+    decryption::{ClassicPermit, DecryptionPermit, RequestError, UserDecryptionRequest},
     eip712::SigningDomains,
 };
 use cipherloom_signcryption::node_address;
@@ -36,6 +36,16 @@ async fn refused(world: &World, request: UserDecryptionRequest) -> KmsError {
     let error = world.node.user_decrypt(request).await.expect_err("the request must be refused");
     assert_eq!(world.node.audit().head(), before);
     error
+}
+
+/// A request whose permit was changed after it was signed.
+fn changed(request: &UserDecryptionRequest, change: impl FnOnce(&mut ClassicPermit)) -> UserDecryptionRequest {
+    let mut request = request.clone();
+    match &mut request.permit {
+        DecryptionPermit::Classic(permit) => change(permit),
+        DecryptionPermit::Unified(_) => panic!("the request has a unified permit"),
+    }
+    request
 }
 
 async fn refused_publicly(world: &World, handles: &[Handle]) -> KmsError {
@@ -94,11 +104,10 @@ async fn public_permission_does_not_replace_a_users_and_the_other_way_round() {
 async fn permits_outside_their_window() {
     let (world, handle) = world().await;
     let with = |start_timestamp, duration_days| {
-        world.sign(UserDecryptionRequest {
-            start_timestamp,
-            duration_days,
-            ..world.unsigned_request(&[handle])
-        })
+        world.sign(world.unsigned_with(&[handle], |permit| {
+            permit.start_timestamp = start_timestamp;
+            permit.duration_days = duration_days;
+        }))
     };
     let error = refused(&world, with(NOW - 2 * DAY, 1)).await;
     assert!(matches!(error, KmsError::Request(RequestError::Expired { .. })));
@@ -126,14 +135,14 @@ async fn permits_that_were_invalidated() {
         .lock()
         .unwrap()
         .invalidated_before
-        .insert(world.user_address(), request.start_timestamp + 1);
+        .insert(world.user_address(), request.permit.start_timestamp() + 1);
     assert!(matches!(refused(&world, request.clone()).await, KmsError::PermitInvalidated { .. }));
     world
         .chain
         .lock()
         .unwrap()
         .invalidated_before
-        .insert(world.user_address(), request.start_timestamp);
+        .insert(world.user_address(), request.permit.start_timestamp());
     world.node.user_decrypt(request).await.expect("a permit from that time on is valid");
 }
 
@@ -194,24 +203,15 @@ async fn signatures_by_others_for_others_or_over_something_else() {
         ),
         (
             "with a longer window than signed",
-            UserDecryptionRequest {
-                duration_days: 2,
-                ..world.request(&[handle])
-            },
+            changed(&world.request(&[handle]), |permit| permit.duration_days = 2),
         ),
         (
             "with a later start than signed",
-            UserDecryptionRequest {
-                start_timestamp: NOW,
-                ..world.request(&[handle])
-            },
+            changed(&world.request(&[handle]), |permit| permit.start_timestamp = NOW),
         ),
         (
             "with more contracts than signed",
-            UserDecryptionRequest {
-                contracts: vec![CONTRACT, Address::ZERO],
-                ..world.request(&[handle])
-            },
+            changed(&world.request(&[handle]), |permit| permit.contracts.push(Address::ZERO)),
         ),
         (
             "with other extra data than signed",
@@ -230,14 +230,10 @@ async fn signatures_by_others_for_others_or_over_something_else() {
             ..world.request(&[handle])
         },
     ));
-    let delegator = Some(Address::repeat_byte(9));
-    attempts.push((
-        "with a delegator that was not signed",
-        UserDecryptionRequest {
-            delegator,
-            ..world.request(&[handle])
-        },
-    ));
+    let delegator = Address::repeat_byte(9);
+    let mut delegated = changed(&world.request(&[handle]), |permit| permit.delegator = Some(delegator));
+    delegated.values[0].owner = delegator;
+    attempts.push(("with a delegator that was not signed", delegated));
     for (what, request) in attempts {
         let error = refused(&world, request).await;
         assert!(matches!(error, KmsError::PermitSignature { .. }), "{what}: {error}");
@@ -248,23 +244,15 @@ async fn signatures_by_others_for_others_or_over_something_else() {
 #[tokio::test]
 async fn contracts_that_are_not_listed_or_are_the_user() {
     let (world, handle) = world().await;
-    let other = world.sign(UserDecryptionRequest {
-        contracts: vec![Address::ZERO],
-        ..world.unsigned_request(&[handle])
-    });
+    let other = world.sign(world.unsigned_with(&[handle], |permit| permit.contracts = vec![Address::ZERO]));
     assert!(matches!(
         refused(&world, other).await,
         KmsError::Request(RequestError::ContractNotInPermit(CONTRACT))
     ));
     let user = world.user_address();
-    let own = world.sign(UserDecryptionRequest {
-        pairs: vec![HandleContractPair {
-            handle,
-            contract_address: user,
-        }],
-        contracts: vec![user],
-        ..world.unsigned_request(&[handle])
-    });
+    let mut own = world.unsigned_with(&[handle], |permit| permit.contracts = vec![user]);
+    own.values[0].contract_address = user;
+    let own = world.sign(own);
     assert!(matches!(
         refused(&world, own).await,
         KmsError::Request(RequestError::UserIsContract(_))
@@ -337,10 +325,7 @@ async fn other_contexts_epochs_and_versions_of_extra_data() {
 async fn delegations_that_do_not_exist() {
     let (world, handle) = world().await;
     let delegator = node_address(&key(0x55));
-    let request = world.sign(UserDecryptionRequest {
-        delegator: Some(delegator),
-        ..world.unsigned_request(&[handle])
-    });
+    let request = world.sign(world.unsigned_with(&[handle], |permit| permit.delegator = Some(delegator)));
     // The delegate's own permission is not the delegator's.
     assert!(matches!(refused(&world, request.clone()).await, KmsError::NotAllowed { account, .. } if account == delegator));
     world.chain.lock().unwrap().allowed.insert((handle, delegator));

@@ -13,7 +13,7 @@ use cipherloom_kms::{
 };
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, TypedOperation, U256,
-    decryption::{HandleContractPair, PublicDecryptionRequest, UserDecryptionRequest},
+    decryption::{ClassicPermit, DecryptionPermit, PublicDecryptionRequest, RequestedValue, UserDecryptionRequest},
     eip712::{SigningDomains, ciphertext_attestation_digest},
 };
 use cipherloom_signcryption::{SigningKey, UserKeypair, node_address, sign_digest};
@@ -255,19 +255,30 @@ impl World {
 
     /// A request of the user, not signed yet.
     pub(crate) fn unsigned_request(&self, handles: &[Handle]) -> UserDecryptionRequest {
-        UserDecryptionRequest {
-            pairs: handles
-                .iter()
-                .map(|handle| HandleContractPair {
-                    handle: *handle,
-                    contract_address: CONTRACT,
-                })
-                .collect(),
-            user: self.user_address(),
+        self.unsigned_with(handles, |_| ())
+    }
+
+    /// The same with other terms; about the values of whomever the permit is about.
+    pub(crate) fn unsigned_with(&self, handles: &[Handle], change: impl FnOnce(&mut ClassicPermit)) -> UserDecryptionRequest {
+        let mut permit = ClassicPermit {
             delegator: None,
             contracts: vec![CONTRACT],
             start_timestamp: NOW - 10,
             duration_days: 1,
+        };
+        change(&mut permit);
+        let owner = permit.delegator.unwrap_or_else(|| self.user_address());
+        UserDecryptionRequest {
+            values: handles
+                .iter()
+                .map(|handle| RequestedValue {
+                    handle: *handle,
+                    contract_address: CONTRACT,
+                    owner,
+                })
+                .collect(),
+            user: self.user_address(),
+            permit: DecryptionPermit::Classic(permit),
             public_key: self.user_keys.public_key().blob().to_vec().into(),
             extra_data: Bytes::from_static(&[0]),
             signature: Bytes::new(),
