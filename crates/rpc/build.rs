@@ -4,12 +4,15 @@ use std::{env, fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 8] = [
     "fhevm/operations.proto",
     "fhevm/coprocessor.proto",
     "fhevm/executor.proto",
     "cipherloom/input.proto",
     "cipherloom/executor.proto",
+    "cipherloom/failure.proto",
+    "cipherloom/coprocessor.proto",
+    "cipherloom/kms.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

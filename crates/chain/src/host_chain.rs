@@ -57,6 +57,15 @@ pub struct SignerSetOnChain {
     pub threshold: U256,
 }
 
+/// Where signatures of inputs are valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputVerificationDomain {
+    /// The chain id of the domain: that of the gateway chain.
+    pub chain_id: u64,
+    /// The verifying contract of the domain.
+    pub verifying_contract: Address,
+}
+
 /// A host chain and the host contracts on it. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct HostChain {
@@ -351,6 +360,27 @@ impl HostChain {
             gateway_chain_id,
             decryption: decryption.verifyingContract,
             input_verification: input.verifyingContract,
+        })
+    }
+
+    /// Reads where signatures of inputs are valid from the InputVerifier's EIP-712 domain alone.
+    ///
+    /// # Errors
+    /// As [`Self::signing_domains`].
+    pub async fn input_verification_domain(&self) -> Result<InputVerificationDomain, ChainError> {
+        let input = self.read(self.addresses.input_verifier, InputVerifier::eip712DomainCall {}).await?;
+        expect_equal(
+            "the name of the InputVerifier's domain",
+            &"InputVerification".to_owned(),
+            &input.name,
+        )?;
+        Ok(InputVerificationDomain {
+            chain_id: u64::try_from(input.chainId).map_err(|_| ChainError::Inconsistent {
+                what: "the gateway chain id",
+                expected: "at most 64 bits".to_owned(),
+                found: input.chainId.to_string(),
+            })?,
+            verifying_contract: input.verifyingContract,
         })
     }
 

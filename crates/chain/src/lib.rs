@@ -40,7 +40,7 @@ pub use error::{ChainError, Fault};
 pub use events::{BlockEvents, BlockId, DelegationEvent, GrantEvent, TransactionEvents};
 pub use fees::Fees;
 pub use follower::{ChainHead, FollowUpdate, Follower, FollowerConfig};
-pub use host_chain::{CallLimits, HostChain, SignerSetOnChain};
+pub use host_chain::{CallLimits, HostChain, InputVerificationDomain, SignerSetOnChain};
 pub use manifest::Deployment;
 pub use nodes::redacted_url;
 pub use profile::LocalProfile;

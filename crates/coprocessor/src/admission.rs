@@ -13,6 +13,7 @@ use alloy::signers::{Signature, SignerSync};
 use cipherloom_fhe::{FheError, VerifiedInput};
 use cipherloom_primitives::{
     FheType, Handle,
+    eip712::SigningDomains,
     input::{InputMetadata, MAX_INPUT_LIST_BYTES, input_handles, list_digest},
 };
 use cipherloom_store::InputKey;
@@ -57,13 +58,21 @@ impl Coprocessor {
         list: Vec<u8>,
         extra_data: Vec<u8>,
     ) -> Result<AdmittedInput, CoprocessorError> {
+        self.admit_input_for(&self.config().domains, metadata, list, extra_data).await
+    }
+
+    /// The same, with signatures that are valid where these domains say.
+    pub(crate) async fn admit_input_for(
+        &self,
+        domains: &SigningDomains,
+        metadata: InputMetadata,
+        list: Vec<u8>,
+        extra_data: Vec<u8>,
+    ) -> Result<AdmittedInput, CoprocessorError> {
         self.check_bounds(&metadata, &list, &extra_data)?;
         let checked = self.check_list(metadata, list).await?;
         let handles = self.remember_list(metadata, checked).await?;
-        let digest = self
-            .config()
-            .domains
-            .input_digest(&handles, metadata.user, metadata.contract, &extra_data);
+        let digest = domains.input_digest(&handles, metadata.user, metadata.contract, &extra_data);
         let signature = self.signer().sign_hash_sync(&digest)?;
         Ok(AdmittedInput {
             handles,

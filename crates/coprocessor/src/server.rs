@@ -1,8 +1,9 @@
-//! The gRPC server of the 0.6 generation's coprocessor: `fhevm.coprocessor.FhevmCoprocessor`.
+//! The gRPC server of a coprocessor: `fhevm.coprocessor.FhevmCoprocessor` of the 0.6 generation, and `cipherloom.coprocessor.v1.Coprocessor` for the
+//! gateways and KMS nodes of today.
 //!
 //! **Roles.** A node sends the computations that its chain asks for (`AsyncCompute`) and public values (`TrivialEncryptCiphertexts`), a gateway the
 //! encrypted inputs of users (`UploadInputs`), and both fetch ciphertexts (`GetCiphertexts`). Each names its tenant by an API key. Handles and
-//! signatures are those of that generation, whatever a tenant's chain has otherwise.
+//! signatures are those of that generation, whatever a tenant's chain has otherwise; `parts` has what gateways and KMS nodes of today ask.
 //!
 //! A request goes through these steps:
 //!
@@ -19,21 +20,26 @@ mod admission;
 mod answers;
 mod authentication;
 mod config;
+mod domains;
 mod error;
+mod failure;
 mod health;
 mod incoming;
 mod inputs;
 mod names;
+mod parts;
 mod plan;
 mod schedule;
 mod serve;
 mod service;
 mod trivial;
+mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use cipherloom_rpc::{
     FILE_DESCRIPTOR_SET,
+    cipherloom::coprocessor::v1::coprocessor_server::{self, CoprocessorServer as PartsServer},
     fhevm::coprocessor::fhevm_coprocessor_server::{self, FhevmCoprocessorServer},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -45,7 +51,9 @@ use self::{
     admission::{Admission, Admitting},
     answers::AnswerCache,
     authentication::Authentication,
+    domains::InputDomains,
     health::Health,
+    parts::PartsService,
     service::{Service, Shared},
 };
 use crate::Tenancy;
@@ -110,6 +118,7 @@ impl CoprocessorServer {
         let shared = Arc::new(Shared {
             tenancy,
             answers: AnswerCache::new(config.limits.cached_answer_bytes),
+            domains: InputDomains::default(),
             stopped: abort.clone(),
             config,
         });
@@ -142,9 +151,15 @@ async fn routes(shared: &Arc<Shared>, admission: &Admission) -> Result<(Router, 
     .max_decoding_message_size(config.limits.request_bytes())
     // Answers are limited by what they are made of.
     .max_encoding_message_size(usize::MAX);
+    let parts = PartsServer::new(PartsService {
+        shared: Arc::clone(shared),
+    })
+    .max_decoding_message_size(parts::MAX_REQUEST_BYTES)
+    .max_encoding_message_size(usize::MAX);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .with_service_name(fhevm_coprocessor_server::SERVICE_NAME)
+            .with_service_name(coprocessor_server::SERVICE_NAME)
             .with_service_name("grpc.health.v1.Health")
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -167,6 +182,10 @@ async fn routes(shared: &Arc<Shared>, admission: &Admission) -> Result<(Router, 
         .add_service(Admitting {
             admission: admission.clone(),
             service,
+        })
+        .add_service(Admitting {
+            admission: admission.clone(),
+            service: parts,
         })
         .add_service(health_service)
         .add_service(reflection().build_v1()?)

@@ -20,7 +20,7 @@ use std::{
 use alloy::signers::local::PrivateKeySigner;
 use cipherloom_engine::{PoolOptions, PoolStatistics};
 use cipherloom_fhe::{FheBackend, FheError, KeySetBytes, Manifest, keys::Part};
-use cipherloom_primitives::{B256, HotWindow};
+use cipherloom_primitives::{Address, B256, HotWindow};
 use cipherloom_store::{Database, KeySetRecord, Store, Tenant, TenantId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +75,37 @@ pub struct TenantKeys {
     record: Arc<KeySetRecord>,
 }
 
+impl TenantKeys {
+    /// Returns the manifest of the key set as it was attached.
+    #[must_use]
+    pub fn manifest_json(&self) -> &str {
+        &self.record.manifest
+    }
+
+    /// Reads what clients encrypt inputs to, unless the database lacks it.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Store`].
+    pub async fn public_key(&self, database: &dyn Database) -> Result<Option<Arc<[u8]>>, CoprocessorError> {
+        self.part(database, &self.manifest.parts.public_key).await
+    }
+
+    /// Reads the reference string of input proofs, unless the database lacks it.
+    ///
+    /// # Errors
+    /// [`CoprocessorError::Store`].
+    pub async fn crs(&self, database: &dyn Database) -> Result<Option<Arc<[u8]>>, CoprocessorError> {
+        self.part(database, &self.manifest.parts.crs).await
+    }
+
+    async fn part(&self, database: &dyn Database, part: &Part) -> Result<Option<Arc<[u8]>>, CoprocessorError> {
+        match self.record.parts.iter().find(|record| record.name == part.file) {
+            Some(record) => Ok(database.key_part(record.digest).await?),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The coprocessors of a database's tenants. Clones share everything.
 #[derive(Clone)]
 pub struct Tenancy {
@@ -116,6 +147,12 @@ impl Tenancy {
             options,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the address that handles of inputs and ciphertexts are signed with.
+    #[must_use]
+    pub fn signer_address(&self) -> Address {
+        self.inner.signer.address()
     }
 
     /// Returns the coprocessor of a tenant under its current key set, which is read from the database if it is not in memory. Who

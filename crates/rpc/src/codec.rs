@@ -11,7 +11,7 @@ use tonic::{
 use tonic_prost::ProstEncoder;
 
 use crate::{
-    cipherloom::executor::v1 as own,
+    cipherloom::{coprocessor::v1 as parts, executor::v1 as own, kms::v1 as kms},
     fhevm::{coprocessor, executor},
     wire::{Parts, check_parts},
 };
@@ -35,6 +35,24 @@ const SYNC_COMPUTE: Parts = Parts {
 const ASYNC_COMPUTATION: Parts = Parts {
     fields: 2 * MAX_OPERANDS + 2,
     inside: &[(4, Parts::flat(2))],
+};
+
+/// The most handles that are watched with one call.
+pub const MAX_WATCHED_HANDLES: usize = 1024;
+
+/// The most handles of a decryption: the smallest type counts 2 of the 2048 bits that a request may have.
+const MAX_DECRYPTED_HANDLES: usize = 1024;
+
+/// Handles, extra data, and what proves something about them.
+const PUBLIC_DECRYPTION: Parts = Parts {
+    fields: MAX_DECRYPTED_HANDLES + 8,
+    inside: &[],
+};
+/// A permit lists at most ten contracts.
+const PERMIT: Parts = Parts::flat(32);
+const USER_DECRYPTION: Parts = Parts {
+    fields: MAX_DECRYPTED_HANDLES + 16,
+    inside: &[(1, Parts::flat(3)), (4, PERMIT), (5, PERMIT)],
 };
 
 /// A message that can be received, with its limits.
@@ -66,6 +84,22 @@ received! {
     coprocessor::GenericResponse => None,
     coprocessor::InputUploadResponse => None,
     coprocessor::GetCiphertextResponse => None,
+    parts::DescribeRequest => Some(Parts::flat(0)),
+    parts::DescribeResponse => None,
+    parts::GetKeyFileRequest => Some(Parts::flat(2)),
+    parts::GetKeyFileResponse => None,
+    parts::AdmitInputRequest => Some(Parts::flat(6)),
+    parts::AdmitInputResponse => None,
+    parts::WatchHandlesRequest => Some(Parts::flat(MAX_WATCHED_HANDLES + 1)),
+    parts::WatchHandlesResponse => None,
+    parts::GetSignedCiphertextRequest => Some(Parts::flat(1)),
+    parts::GetSignedCiphertextResponse => None,
+    kms::DescribeRequest => Some(Parts::flat(0)),
+    kms::DescribeResponse => None,
+    kms::PublicDecryptRequest => Some(PUBLIC_DECRYPTION),
+    kms::PublicDecryptResponse => None,
+    kms::UserDecryptRequest => Some(USER_DECRYPTION),
+    kms::UserDecryptResponse => None,
 }
 
 /// Protobuf messages whose parts are counted before they are read.

@@ -5,6 +5,7 @@
 //! allocates them.
 
 pub mod codec;
+pub mod failure;
 pub mod wire;
 
 /// Packages of the 0.6 generation.
@@ -47,6 +48,37 @@ pub mod cipherloom {
         /// Version 1.
         pub mod v1 {
             tonic::include_proto!("cipherloom.executor.v1");
+        }
+    }
+    /// Why calls between parts fail.
+    pub mod failure {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.failure.v1");
+        }
+    }
+    /// What gateways and KMS nodes ask a coprocessor.
+    #[expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated services silence lints in their own way"
+    )]
+    pub mod coprocessor {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.coprocessor.v1");
+        }
+    }
+    /// What gateways ask a KMS node.
+    #[expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated services silence lints in their own way"
+    )]
+    pub mod kms {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.kms.v1");
         }
     }
 }

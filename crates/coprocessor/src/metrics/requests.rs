@@ -22,10 +22,30 @@ pub enum Method {
     GetCiphertexts,
     /// `TrivialEncryptCiphertexts`.
     TrivialEncrypt,
+    /// `Describe`.
+    Describe,
+    /// `GetKeyFile`.
+    GetKeyFile,
+    /// `AdmitInput`.
+    AdmitInput,
+    /// `WatchHandles`.
+    WatchHandles,
+    /// `GetSignedCiphertext`.
+    GetSignedCiphertext,
 }
 
 impl Method {
-    const ALL: [Self; 4] = [Self::AsyncCompute, Self::UploadInputs, Self::GetCiphertexts, Self::TrivialEncrypt];
+    const ALL: [Self; 9] = [
+        Self::AsyncCompute,
+        Self::UploadInputs,
+        Self::GetCiphertexts,
+        Self::TrivialEncrypt,
+        Self::Describe,
+        Self::GetKeyFile,
+        Self::AdmitInput,
+        Self::WatchHandles,
+        Self::GetSignedCiphertext,
+    ];
 
     /// Returns the name that labels carry.
     #[must_use]
@@ -35,6 +55,11 @@ impl Method {
             Self::UploadInputs => "upload_inputs",
             Self::GetCiphertexts => "get_ciphertexts",
             Self::TrivialEncrypt => "trivial_encrypt",
+            Self::Describe => "describe",
+            Self::GetKeyFile => "get_key_file",
+            Self::AdmitInput => "admit_input",
+            Self::WatchHandles => "watch_handles",
+            Self::GetSignedCiphertext => "get_signed_ciphertext",
         }
     }
 }
@@ -42,8 +67,8 @@ impl Method {
 /// What callers ask for, and how it went.
 #[derive(Clone)]
 pub struct RequestMetrics {
-    /// Requests and failed requests of each method, under the generation's names.
-    counts: [(IntCounter, IntCounter); 4],
+    /// Requests and failed requests of each method; those of the 0.6 generation under its names.
+    counts: [(IntCounter, IntCounter); 9],
     seconds: HistogramVec,
     refused: IntCounterVec,
     in_progress: IntGaugeVec,
@@ -130,6 +155,11 @@ const fn rpc(method: Method) -> &'static str {
         Method::UploadInputs => "UploadInputs",
         Method::GetCiphertexts => "GetCiphertexts",
         Method::TrivialEncrypt => "TrivialEncryptCiphertexts",
+        Method::Describe => "Describe",
+        Method::GetKeyFile => "GetKeyFile",
+        Method::AdmitInput => "AdmitInput",
+        Method::WatchHandles => "WatchHandles",
+        Method::GetSignedCiphertext => "GetSignedCiphertext",
     }
 }
 

@@ -219,6 +219,11 @@ fn span_of(path: &str, headers: &http::HeaderMap) -> Span {
         "UploadInputs" => "UploadInputs",
         "GetCiphertexts" => "GetCiphertexts",
         "TrivialEncryptCiphertexts" => "TrivialEncryptCiphertexts",
+        "Describe" => "Describe",
+        "GetKeyFile" => "GetKeyFile",
+        "AdmitInput" => "AdmitInput",
+        "WatchHandles" => "WatchHandles",
+        "GetSignedCiphertext" => "GetSignedCiphertext",
         _ => "unknown",
     };
     let span = error_span!(

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cipherloom_rpc::fhevm::coprocessor::fhevm_coprocessor_server;
+use cipherloom_rpc::{cipherloom::coprocessor::v1::coprocessor_server, fhevm::coprocessor::fhevm_coprocessor_server};
 use cipherloom_store::Database;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ impl Health {
         } else {
             tonic_health::ServingStatus::NotServing
         };
-        for service in ["", fhevm_coprocessor_server::SERVICE_NAME] {
+        for service in ["", fhevm_coprocessor_server::SERVICE_NAME, coprocessor_server::SERVICE_NAME] {
             self.reporter.set_service_status(service, status).await;
         }
     }

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tracing::Span;
 
-use super::{admission::Admitted, answers::AnswerCache, authentication::Caller, config::ServerConfig, error::RequestError};
+use super::{
+    admission::Admitted, answers::AnswerCache, authentication::Caller, config::ServerConfig, domains::InputDomains, error::RequestError,
+};
 use crate::{Coprocessor, Tenancy, metrics::Method};
 
 /// The service.
@@ -24,6 +26,8 @@ pub(super) struct Shared {
     pub(super) config: ServerConfig,
     pub(super) tenancy: Tenancy,
     pub(super) answers: AnswerCache,
+    /// Where signatures of tenants' inputs are valid.
+    pub(super) domains: InputDomains,
     /// Cancelled when requests have to end.
     pub(super) stopped: CancellationToken,
 }
@@ -35,24 +39,44 @@ impl Shared {
     }
 }
 
-impl Service {
+/// Why a call is refused: its code for metrics, what the log says, and what the caller is told.
+pub(super) struct Refused {
+    pub(super) code: Code,
+    pub(super) text: String,
+    pub(super) status: Status,
+}
+
+impl From<RequestError> for Refused {
+    fn from(error: RequestError) -> Self {
+        Self {
+            code: error.code(),
+            text: error.to_string(),
+            status: error.into(),
+        }
+    }
+}
+
+impl Shared {
     /// Answers a request: refuses it if it is too large, then if nobody knows who asks, and notes how it went.
-    async fn answer<T, A>(
+    pub(super) async fn answer<T, A, E>(
         &self,
         method: Method,
         request: Request<T>,
-        check: impl FnOnce(&Self, &T) -> Result<usize, RequestError>,
-        work: impl AsyncFnOnce(&Self, &Caller, T) -> Result<A, RequestError>,
-    ) -> Result<Response<A>, Status> {
-        let in_progress = self.shared.tenancy.options().coprocessors.metrics.requests().begin(method);
+        check: impl FnOnce(&T) -> Result<usize, E>,
+        work: impl AsyncFnOnce(&Caller, T) -> Result<A, E>,
+    ) -> Result<Response<A>, Status>
+    where
+        E: From<RequestError> + Into<Refused>,
+    {
+        let in_progress = self.tenancy.options().coprocessors.metrics.requests().begin(method);
         let answered = async {
-            let items = check(self, request.get_ref())?;
+            let items = check(request.get_ref())?;
             let caller = Admitted::caller(&request)?;
             // The span of the call, which was begun when it was admitted.
             Span::current().record("tenant", caller.tenant.name.as_str()).record("items", items);
             let answer = tokio::select! {
-                answer = work(self, &caller, request.into_inner()) => answer?,
-                () = self.shared.stopped.cancelled() => return Err(RequestError::Stopping),
+                answer = work(&caller, request.into_inner()) => answer?,
+                () = self.stopped.cancelled() => return Err(E::from(RequestError::Stopping)),
             };
             Ok((answer, items))
         };
@@ -62,9 +86,9 @@ impl Service {
                 Ok(Response::new(answer))
             }
             Err(error) => {
-                tracing::debug!(%error, "a request was refused");
-                let status = Status::from(error);
-                let code = label(status.code());
+                let Refused { code, text, status } = error.into();
+                tracing::debug!(error = text, "a request was refused");
+                let code = label(code);
                 Span::current().record("code", code);
                 in_progress.failed(code);
                 Err(status)
@@ -76,27 +100,27 @@ impl Service {
 #[tonic::async_trait]
 impl FhevmCoprocessor for Service {
     async fn async_compute(&self, request: Request<AsyncComputeRequest>) -> Result<Response<GenericResponse>, Status> {
-        let check = |service: &Self, request: &AsyncComputeRequest| service.check_scheduled(request.computations.len());
-        let work = async |service: &Self, caller: &Caller, request: AsyncComputeRequest| service.schedule(caller, request).await;
-        Box::pin(self.answer(Method::AsyncCompute, request, check, work)).await
+        let check = |request: &AsyncComputeRequest| self.check_scheduled(request.computations.len());
+        let work = async |caller: &Caller, request: AsyncComputeRequest| self.schedule(caller, request).await;
+        Box::pin(self.shared.answer(Method::AsyncCompute, request, check, work)).await
     }
 
     async fn upload_inputs(&self, request: Request<InputUploadBatch>) -> Result<Response<InputUploadResponse>, Status> {
-        let check = |service: &Self, request: &InputUploadBatch| service.check_uploaded(request.input_ciphertexts.len());
-        let work = async |service: &Self, caller: &Caller, request: InputUploadBatch| service.upload(caller, request).await;
-        Box::pin(self.answer(Method::UploadInputs, request, check, work)).await
+        let check = |request: &InputUploadBatch| self.check_uploaded(request.input_ciphertexts.len());
+        let work = async |caller: &Caller, request: InputUploadBatch| self.upload(caller, request).await;
+        Box::pin(self.shared.answer(Method::UploadInputs, request, check, work)).await
     }
 
     async fn get_ciphertexts(&self, request: Request<GetCiphertextBatch>) -> Result<Response<GetCiphertextResponse>, Status> {
-        let check = |service: &Self, request: &GetCiphertextBatch| service.check_asked_for(request.handles.len());
-        let work = async |service: &Self, caller: &Caller, request: GetCiphertextBatch| service.serve(caller, request).await;
-        Box::pin(self.answer(Method::GetCiphertexts, request, check, work)).await
+        let check = |request: &GetCiphertextBatch| self.check_asked_for(request.handles.len());
+        let work = async |caller: &Caller, request: GetCiphertextBatch| self.serve(caller, request).await;
+        Box::pin(self.shared.answer(Method::GetCiphertexts, request, check, work)).await
     }
 
     async fn trivial_encrypt_ciphertexts(&self, request: Request<TrivialEncryptBatch>) -> Result<Response<GenericResponse>, Status> {
-        let check = |service: &Self, request: &TrivialEncryptBatch| service.check_scheduled(request.values.len());
-        let work = async |service: &Self, caller: &Caller, request: TrivialEncryptBatch| service.encrypt(caller, request).await;
-        Box::pin(self.answer(Method::TrivialEncrypt, request, check, work)).await
+        let check = |request: &TrivialEncryptBatch| self.check_scheduled(request.values.len());
+        let work = async |caller: &Caller, request: TrivialEncryptBatch| self.encrypt(caller, request).await;
+        Box::pin(self.shared.answer(Method::TrivialEncrypt, request, check, work)).await
     }
 }
 

@@ -179,6 +179,10 @@ impl Database for ForwardingDatabase {
         self.inner.inspection(tenant)
     }
 
+    fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs> {
+        self.inner.gateway_jobs(deployment)
+    }
+
     fn changes(&self) -> BoxStream<'static, TenantId> {
         self.inner.changes()
     }
