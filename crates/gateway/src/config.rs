@@ -11,8 +11,8 @@ pub struct Config {
     ///
     /// Without it the gateway takes the `Host` header of each request, with `http`. Set it behind a proxy that terminates TLS.
     pub public_url: Option<String>,
-    /// The id of the host chain; requests for others are refused.
-    pub host_chain_id: u64,
+    /// The ids of the host chains; requests for others are refused. Handles and permits name theirs.
+    pub host_chain_ids: Vec<u64>,
     /// How many jobs there may be and for how long.
     pub jobs: JobLimits,
     /// How many requests one client address may post; unlimited without it.
@@ -70,7 +70,7 @@ impl Config {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             public_url: None,
-            host_chain_id,
+            host_chain_ids: vec![host_chain_id],
             jobs: JobLimits::default(),
             rate_limit: None,
             max_connections: 1024,

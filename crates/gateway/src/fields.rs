@@ -136,8 +136,8 @@ pub(crate) fn decimal(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a chain id and compares it: SDKs write it in hexadecimal with `0x` for inputs and in decimal for decryptions.
-pub(crate) fn chain_id(served: u64) -> impl Fn(&str) -> Result<u64, String> {
+/// Reads the id of one of these chains: SDKs write it in hexadecimal with `0x` for inputs and in decimal for decryptions.
+pub(crate) fn chain_id(served: &[u64]) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
         let number = match text.strip_prefix("0x") {
             Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
@@ -147,8 +147,11 @@ pub(crate) fn chain_id(served: u64) -> impl Fn(&str) -> Result<u64, String> {
             None => decimal(text).ok(),
         };
         match number {
-            Some(id) if id == served => Ok(id),
-            Some(id) => Err(format!("names chain {id}; this gateway serves chain {served}")),
+            Some(id) if served.contains(&id) => Ok(id),
+            Some(id) => {
+                let served: Vec<String> = served.iter().map(ToString::to_string).collect();
+                Err(format!("names chain {id}; this gateway serves chain {}", served.join(", ")))
+            }
             None => Err("must be a chain id: hexadecimal with 0x or decimal".to_owned()),
         }
     }
@@ -224,14 +227,14 @@ mod tests {
 
     #[test]
     fn other_chains_are_refused_by_name() {
-        assert_eq!(chain_id(31337)("0x7a69"), Ok(31337));
-        assert_eq!(chain_id(31337)("31337"), Ok(31337));
+        assert_eq!(chain_id(&[5, 31337])("0x7a69"), Ok(31337));
+        assert_eq!(chain_id(&[31337])("31337"), Ok(31337));
         assert_eq!(
-            chain_id(31337)("0x1").unwrap_err(),
+            chain_id(&[31337])("0x1").unwrap_err(),
             "names chain 1; this gateway serves chain 31337"
         );
         for bad in ["", "0x", "7a69", "0x+1", "0xffffffffffffffffff"] {
-            assert!(chain_id(31337)(bad).unwrap_err().starts_with("must be"), "{bad}");
+            assert!(chain_id(&[31337])(bad).unwrap_err().starts_with("must be"), "{bad}");
         }
     }
 }

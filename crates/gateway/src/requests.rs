@@ -138,16 +138,16 @@ struct PairBody<'a> {
 }
 
 impl GatewayRequest {
-    /// Reads a body.
+    /// Reads a body of a request about one of these chains.
     ///
     /// # Errors
     /// `malformed_json`, `missing_fields` or `validation_failed`, naming every field at fault.
-    pub(crate) fn parse(kind: OperationKind, body: &[u8], host_chain_id: u64) -> Result<Self, ServiceError> {
+    pub(crate) fn parse(kind: OperationKind, body: &[u8], chains: &[u64]) -> Result<Self, ServiceError> {
         match kind {
-            OperationKind::InputProof => input(object(body)?, host_chain_id).map(Self::Input),
-            OperationKind::PublicDecrypt => public(object(body)?, host_chain_id).map(Self::Public),
-            OperationKind::UserDecrypt => user(object(body)?, host_chain_id).map(Self::User),
-            OperationKind::DelegatedUserDecrypt => delegated(object(body)?, host_chain_id).map(Self::User),
+            OperationKind::InputProof => input(object(body)?, chains).map(Self::Input),
+            OperationKind::PublicDecrypt => public(object(body)?, chains).map(Self::Public),
+            OperationKind::UserDecrypt => user(object(body)?, chains).map(Self::User),
+            OperationKind::DelegatedUserDecrypt => delegated(object(body)?, chains).map(Self::User),
         }
     }
 
@@ -214,7 +214,7 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ServiceError> {
     serde_json::from_slice(body).map_err(|error| ServiceError::new(Label::MalformedJson, format!("the body is not valid JSON: {error}")))
 }
 
-fn input(body: InputBody<'_>, host_chain_id: u64) -> Result<AdmissionRequest, ServiceError> {
+fn input(body: InputBody<'_>, chains: &[u64]) -> Result<AdmissionRequest, ServiceError> {
     let mut issues = Issues::default();
     let contract = issues.read("contractAddress", body.contract_address, address);
     let user = issues.read("userAddress", body.user_address, address);
@@ -223,7 +223,7 @@ fn input(body: InputBody<'_>, host_chain_id: u64) -> Result<AdmissionRequest, Se
         body.ciphertext_with_input_verification,
         bare_bytes(MAX_INPUT_LIST_BYTES),
     );
-    let chain_id = issues.read("contractChainId", body.contract_chain_id, chain_id(host_chain_id));
+    let chain_id = issues.read("contractChainId", body.contract_chain_id, chain_id(chains));
     let extra_data = extra_data(&mut issues, body.extra_data);
     match (contract, user, list, chain_id, extra_data) {
         (Some(contract), Some(user), Some(list), Some(chain_id), Some(extra_data)) => Ok(AdmissionRequest {
@@ -237,7 +237,7 @@ fn input(body: InputBody<'_>, host_chain_id: u64) -> Result<AdmissionRequest, Se
     }
 }
 
-fn public(body: PublicBody<'_>, host_chain_id: u64) -> Result<PublicDecryptionRequest, ServiceError> {
+fn public(body: PublicBody<'_>, chains: &[u64]) -> Result<PublicDecryptionRequest, ServiceError> {
     let mut issues = Issues::default();
     let handles = each(
         &mut issues,
@@ -252,12 +252,12 @@ fn public(body: PublicBody<'_>, host_chain_id: u64) -> Result<PublicDecryptionRe
     };
     let request = PublicDecryptionRequest { handles, extra_data };
     request
-        .validate(host_chain_id)
+        .validate(chain_of(&request.handles, chains))
         .map_err(|error| renamed(error.into(), "ciphertextHandles"))?;
     Ok(request)
 }
 
-fn user(body: UserBody<'_>, host_chain_id: u64) -> Result<UserDecryptionRequest, ServiceError> {
+fn user(body: UserBody<'_>, chains: &[u64]) -> Result<UserDecryptionRequest, ServiceError> {
     let mut issues = Issues::default();
     let validity = issues.required("requestValidity", body.request_validity).and_then(|raw| {
         nested::<ValidityBody<'_>>(raw).or_else(|| {
@@ -275,7 +275,7 @@ fn user(body: UserBody<'_>, host_chain_id: u64) -> Result<UserDecryptionRequest,
     user_request(
         issues,
         &body,
-        host_chain_id,
+        chains,
         Permit {
             start,
             days,
@@ -285,7 +285,7 @@ fn user(body: UserBody<'_>, host_chain_id: u64) -> Result<UserDecryptionRequest,
     )
 }
 
-fn delegated(body: UserBody<'_>, host_chain_id: u64) -> Result<UserDecryptionRequest, ServiceError> {
+fn delegated(body: UserBody<'_>, chains: &[u64]) -> Result<UserDecryptionRequest, ServiceError> {
     let mut issues = Issues::default();
     let start = issues.read("startTimestamp", body.start_timestamp, decimal);
     let days = issues.read("durationDays", body.duration_days, decimal);
@@ -294,7 +294,7 @@ fn delegated(body: UserBody<'_>, host_chain_id: u64) -> Result<UserDecryptionReq
     user_request(
         issues,
         &body,
-        host_chain_id,
+        chains,
         Permit {
             start,
             days,
@@ -315,11 +315,11 @@ struct Permit {
 fn user_request(
     mut issues: Issues,
     body: &UserBody<'_>,
-    host_chain_id: u64,
+    chains: &[u64],
     permit: Permit,
 ) -> Result<UserDecryptionRequest, ServiceError> {
     let pairs = each(&mut issues, "handleContractPairs", body.handle_contract_pairs, MAX_HANDLES, pair);
-    let chain = issues.read("contractsChainId", body.contracts_chain_id, chain_id(host_chain_id));
+    let chain = issues.read("contractsChainId", body.contracts_chain_id, chain_id(chains));
     let contracts = each(
         &mut issues,
         "contractAddresses",
@@ -330,7 +330,7 @@ fn user_request(
     let signature = issues.read("signature", body.signature, bare_bytes(MAX_PERMIT_SIGNATURE_BYTES));
     let public_key = issues.read("publicKey", body.public_key, bare_bytes(USER_PUBLIC_KEY_BYTES));
     let extra_data = extra_data(&mut issues, body.extra_data);
-    let (Some(pairs), Some(_), Some(contracts), Some(signature), Some(public_key), Some(extra_data)) =
+    let (Some(pairs), Some(chain), Some(contracts), Some(signature), Some(public_key), Some(extra_data)) =
         (pairs, chain, contracts, signature, public_key, extra_data)
     else {
         return Err(issues.into_error());
@@ -362,7 +362,7 @@ fn user_request(
     };
     // Whether the permit is valid now is for the KMS to say, by its clock: here "now" is the permit's own start.
     request
-        .validate(host_chain_id, start_timestamp)
+        .validate(chain, start_timestamp)
         .map_err(|error| renamed(error.into(), "handleContractPairs"))?;
     Ok(request)
 }
@@ -375,6 +375,12 @@ fn pair(issues: &mut Issues, path: &str, raw: &RawValue) -> Option<(Handle, Addr
     let handle = issues.read(&format!("{path}.handle"), body.handle, handle);
     let contract_address = issues.read(&format!("{path}.contractAddress"), body.contract_address, address);
     Some((handle?, contract_address?))
+}
+
+/// Returns the chain that a request is about: that of its first handle. If it is none of ours, one that its handles then contradict.
+fn chain_of(handles: &[Handle], chains: &[u64]) -> u64 {
+    let named = handles.first().map(Handle::chain_id).filter(|chain| chains.contains(chain));
+    named.or_else(|| chains.first().copied()).unwrap_or_default()
 }
 
 fn extra_data(issues: &mut Issues, field: Field<'_>) -> Option<Bytes> {
@@ -410,4 +416,28 @@ fn renamed(mut error: ServiceError, handles_field: &str) -> ServiceError {
         .filter(|issue| issue.field == "handles")
         .for_each(|issue| handles_field.clone_into(&mut issue.field));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use cipherloom_primitives::FheType;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_about_the_chain_of_its_handles_if_that_is_one_of_ours() {
+        let handle = |chain| Handle::computed(B256::repeat_byte(1), chain, FheType::Uint8);
+        let parse = |handles: &[Handle]| {
+            let names: Vec<String> = handles.iter().map(ToString::to_string).collect();
+            let body = serde_json::json!({ "ciphertextHandles": names, "extraData": "0x00" }).to_string();
+            GatewayRequest::parse(OperationKind::PublicDecrypt, body.as_bytes(), &[5, 31337])
+        };
+        assert!(parse(&[handle(5), handle(5)]).is_ok());
+        assert!(parse(&[handle(31337)]).is_ok());
+        for others in [vec![handle(7)], vec![handle(5), handle(31337)]] {
+            let error = parse(&others).unwrap_err();
+            assert_eq!(error.label, Label::ValidationFailed);
+            assert!(error.message.contains("belongs to chain"), "{}", error.message);
+        }
+    }
 }

@@ -179,7 +179,8 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
             Json(json!({
                 "name": env!("CARGO_PKG_NAME"),
                 "version": env!("CARGO_PKG_VERSION"),
-                "chainId": app.config.host_chain_id,
+                "chainId": app.config.host_chain_ids.first(),
+                "chainIds": app.config.host_chain_ids,
                 "apiVersions": ["v1", "v2"],
             }))
         }),
@@ -247,7 +248,7 @@ async fn accept(app: &Arc<App>, kind: OperationKind, request: Request) -> Result
         timeout: app.config.body_timeout,
     };
     let (bytes, grant) = app.memory.read(&parts.headers, body, limits).await?;
-    let request = GatewayRequest::parse(kind, &bytes, app.config.host_chain_id)?;
+    let request = GatewayRequest::parse(kind, &bytes, &app.config.host_chain_ids)?;
     app.desk.submit(kind, request, grant)
 }
 
