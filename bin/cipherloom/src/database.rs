@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_contracts::HostAddresses;
 use cipherloom_store::{
-    ApiKey, CiphertextDirectory, Database, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
+    ApiKey, CiphertextDirectory, Database, GatewayJobs, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
 };
 use clap::Args;
 
@@ -38,6 +38,8 @@ impl std::fmt::Debug for StoreOptions {
 pub(crate) struct StackStore {
     /// The store.
     pub(crate) store: Arc<dyn Store>,
+    /// The jobs of its gateway. An embedded store is written to while values are computed, for long at a time, so they have a file of their own.
+    pub(crate) jobs: Arc<dyn GatewayJobs>,
     /// Where it is in a shared database.
     shared: Option<(PostgresDatabase, Tenant)>,
     /// Keeps other processes out of the data directory; an embedded store has a lock of its own.
@@ -55,8 +57,12 @@ impl StackStore {
             let store = Box::pin(SqliteStore::open(&state.join("store.sqlite")))
                 .await
                 .context("cannot open the store")?;
+            let jobs = Box::pin(SqliteStore::open(&state.join("gateway-jobs.sqlite")))
+                .await
+                .context("cannot open the store of the gateway's jobs")?;
             return Ok(Self {
                 store: Arc::new(store),
+                jobs: jobs.gateway_jobs("stack"),
                 shared: None,
                 _lock: None,
             });
@@ -71,6 +77,7 @@ impl StackStore {
         tracing::info!(tenant = tenant.name, "blocks, inputs and ciphertexts are in the database");
         Ok(Self {
             store: Arc::new(database.store(&tenant)),
+            jobs: database.gateway_jobs(&tenant.name),
             shared: Some((database, tenant)),
             _lock: Some(lock),
         })
@@ -82,6 +89,7 @@ impl StackStore {
     /// If the database fails.
     pub(crate) async fn forget(&self) -> Result<()> {
         if let Some((database, tenant)) = &self.shared {
+            self.jobs.clear().await.context("cannot remove the gateway's jobs from the database")?;
             database
                 .remove_tenant(tenant.id)
                 .await

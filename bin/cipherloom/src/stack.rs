@@ -148,6 +148,8 @@ impl Stack {
                 kms,
                 coprocessor: coprocessor.clone(),
             }),
+            progress: None,
+            jobs: Some(Arc::clone(&store.jobs)),
         };
         let gateway_config = cipherloom_gateway::Config {
             bind: listen.gateway,

@@ -1,6 +1,8 @@
 //! What an operator can set, with defaults that suit a small deployment.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{addresses::AddressRange, clients::ClientConfig};
 
 /// Settings of a gateway.
 #[derive(Clone, Debug)]
@@ -9,14 +11,24 @@ pub struct Config {
     pub bind: SocketAddr,
     /// The base URL that clients use, without a version (`https://fhe.example`): download URLs start with it.
     ///
-    /// Without it the gateway takes the `Host` header of each request, with `http`. Set it behind a proxy that terminates TLS.
+    /// Without it the gateway takes the `Host` header of each request, with `https` if [`Config::tls`] is set and else with `http`. Set it behind a
+    /// proxy that terminates TLS.
     pub public_url: Option<String>,
     /// The ids of the host chains; requests for others are refused. Handles and permits name theirs.
     pub host_chain_ids: Vec<u64>,
     /// How many jobs there may be and for how long.
     pub jobs: JobLimits,
-    /// How many requests one client address may post; unlimited without it.
+    /// How many requests one client may post; unlimited without it. It counts by API key for clients that have one and no limit of
+    /// their own, and else by address.
     pub rate_limit: Option<RateLimit>,
+    /// The clients that are known by an API key. Keys in requests are ignored while there are none and none is required.
+    pub clients: Vec<ClientConfig>,
+    /// Whether only known clients are served. Key material and the routes for operators stay open: they tell nothing about anybody.
+    pub require_api_key: bool,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// The certificate to speak HTTPS with; HTTP without it.
+    pub tls: Option<TlsConfig>,
     /// The most connections open at once; further ones wait to be accepted.
     pub max_connections: usize,
     /// How long a connection may wait for the next request before it is closed.
@@ -42,7 +54,7 @@ pub struct JobLimits {
     pub max_running_inputs: usize,
     /// The most decryptions given to the KMS at once, those included that wait for a ciphertext to be computed.
     pub max_running_decryptions: usize,
-    /// The most jobs waiting or running; further requests get `protocol_overload`.
+    /// The most jobs waiting or running in this process; further requests get `protocol_overload`.
     pub max_unfinished: usize,
     /// The most finished jobs kept; the oldest go first.
     pub max_finished: usize,
@@ -50,17 +62,47 @@ pub struct JobLimits {
     pub max_finished_bytes: usize,
     /// How long a finished job is kept.
     pub retention: Duration,
-    /// How long a job may take from its submission, waiting included.
+    /// How long a job may take from when this process has it, waiting included.
     pub deadline: Duration,
+    /// For how long a job asks again while a service answers `gateway_not_reachable`, as one does that is being restarted.
+    pub retry_unreachable: Duration,
+    /// With a database: for how long a job belongs to the gateway that runs it, unless that renews it. After a crash another gateway, or
+    /// the same one restarted, takes the job up when this has passed.
+    pub lease: Duration,
+    /// With a database: how often a job is begun before it is given up. Only a crash in its middle makes it begin again.
+    pub max_attempts: u32,
 }
 
-/// A token bucket per client address for POST requests.
-#[derive(Clone, Copy, Debug)]
+/// A token bucket for POST requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// How many requests a client may post at once after a pause.
     pub burst: u32,
     /// How many requests per second a client may post in the long run.
     pub per_second: u32,
+}
+
+/// Files of a certificate and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, followed by those that vouch for it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// How often the files are looked at; new contents are used for new connections. SIGHUP has them looked at immediately.
+    pub check_interval: Duration,
+}
+
+impl TlsConfig {
+    /// Names the files, which are looked at every ten seconds.
+    #[must_use]
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            check_interval: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Config {
@@ -73,6 +115,10 @@ impl Config {
             host_chain_ids: vec![host_chain_id],
             jobs: JobLimits::default(),
             rate_limit: None,
+            clients: Vec::new(),
+            require_api_key: false,
+            trusted_proxies: Vec::new(),
+            tls: None,
             max_connections: 1024,
             idle_timeout: Duration::from_secs(180),
             max_held_body_bytes: 256 << 20,
@@ -93,6 +139,9 @@ impl Default for JobLimits {
             max_finished_bytes: 256 << 20,
             retention: Duration::from_secs(3600),
             deadline: Duration::from_secs(600),
+            retry_unreachable: Duration::from_secs(60),
+            lease: Duration::from_secs(10),
+            max_attempts: 5,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! SDKs treat a label they do not know, or a status they do not expect, as a broken gateway, so both sets are closed.
 //! Source: public protocol, section 4.2.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::{
     Json,
@@ -31,6 +31,8 @@ pub enum Label {
     MissingFields,
     /// Fields have wrong contents.
     ValidationFailed,
+    /// The client has no valid API key, or its key is not for this.
+    Unauthorized,
     /// There is no such job, file or route.
     NotFound,
     /// This client sends too many requests.
@@ -55,13 +57,14 @@ pub enum Label {
 
 impl Label {
     /// All labels.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::MalformedJson,
         Self::RequestError,
         Self::NotReadyForDecryption,
         Self::NotAllowedOnHostAcl,
         Self::MissingFields,
         Self::ValidationFailed,
+        Self::Unauthorized,
         Self::NotFound,
         Self::RateLimited,
         Self::ProtocolOverload,
@@ -84,6 +87,7 @@ impl Label {
             Self::NotAllowedOnHostAcl => "not_allowed_on_host_acl",
             Self::MissingFields => "missing_fields",
             Self::ValidationFailed => "validation_failed",
+            Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::RateLimited => "rate_limited",
             Self::ProtocolOverload => "protocol_overload",
@@ -107,6 +111,7 @@ impl Label {
             | Self::NotAllowedOnHostAcl
             | Self::MissingFields
             | Self::ValidationFailed => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::RateLimited | Self::ProtocolOverload => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
@@ -150,6 +155,20 @@ pub enum GatewayError {
     /// A key file cannot be served.
     #[error("the id {0:?} of a key file is not 1 to 128 letters, digits, '-', '_' or '.'")]
     KeyId(String),
+    /// The configured clients cannot be told apart.
+    #[error("clients: {0}")]
+    Clients(String),
+    /// The certificate or its key cannot be used.
+    #[error("{path}: {reason}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database of jobs failed at the start.
+    #[error("the database of jobs: {0}")]
+    Jobs(#[from] cipherloom_store::StoreError),
 }
 
 /// An error answer to one request.
@@ -237,6 +256,7 @@ mod tests {
                 400,
                 "malformed_json request_error not_ready_for_decryption not_allowed_on_host_acl missing_fields validation_failed",
             ),
+            (401, "unauthorized"),
             (404, "not_found"),
             (429, "rate_limited protocol_overload"),
             (500, "internal_server_error"),

@@ -14,8 +14,11 @@
 //!
 //! Source: public protocol, section 4.
 
+mod access;
+mod addresses;
 mod answers;
 mod body;
+mod clients;
 mod clock;
 mod config;
 mod connection;
@@ -31,8 +34,10 @@ pub mod routes;
 mod server;
 pub mod services;
 
+pub use addresses::{AddressRange, InvalidAddressRange};
+pub use clients::{ApiKey, ApiKeyDigest, ClientConfig, Operation};
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, JobLimits, RateLimit};
+pub use config::{Config, JobLimits, RateLimit, TlsConfig};
 pub use error::{GatewayError, Label};
 pub use server::{Gateway, GatewayHandle};
-pub use services::{FieldIssue, ServiceError, Services};
+pub use services::{ComputationProgress, FieldIssue, Progress, ServiceError, Services};

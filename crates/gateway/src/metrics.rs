@@ -4,25 +4,56 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use axum::http::StatusCode;
 
-use crate::jobs::JobCounts;
+use crate::{
+    clients::{ClientIndex, Operation},
+    jobs::JobCounts,
+};
+
+/// What a request without a known client counts as. No client has this name: clients of the configuration are counted by theirs.
+const NOBODY: &str = "";
+
+/// What became of a request at the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Admittance {
+    Admitted,
+    Limited,
+    Unauthorized,
+}
+
+impl Admittance {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Limited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+}
 
 /// What the gateway counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     /// By route and status; routes are ours, never a client's text, so the map stays small.
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    /// The names of the known clients, by index.
+    clients: OnceLock<Vec<String>>,
+    /// By client, operation and what became of them.
+    posts: Mutex<BTreeMap<(Option<ClientIndex>, Operation, Admittance), u64>>,
     jobs_started: AtomicU64,
     jobs_shared: AtomicU64,
     jobs_succeeded: AtomicU64,
     jobs_failed: AtomicU64,
+    jobs_taken_up: AtomicU64,
+    job_database_errors: AtomicU64,
     connections: AtomicU64,
+    certificates: AtomicU64,
     panics: AtomicU64,
 }
 
@@ -30,6 +61,28 @@ impl Metrics {
     pub(crate) fn answered(&self, route: &'static str, status: StatusCode) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((route, status.as_u16())).or_default() += 1;
+    }
+
+    /// Names the known clients; only the first call counts.
+    pub(crate) fn name_clients(&self, names: Vec<String>) {
+        let _ = self.clients.set(names);
+    }
+
+    pub(crate) fn posted(&self, client: Option<ClientIndex>, operation: Operation, admittance: Admittance) {
+        let mut posts = self.posts.lock().unwrap_or_else(PoisonError::into_inner);
+        *posts.entry((client, operation, admittance)).or_default() += 1;
+    }
+
+    pub(crate) fn job_taken_up(&self) {
+        self.jobs_taken_up.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn job_database_failed(&self) {
+        self.job_database_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn certificate_loaded(&self) {
+        self.certificates.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn job_started(&self) {
@@ -61,6 +114,23 @@ impl Metrics {
         for ((route, status), count) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             line(&mut text, &format!("{name}{{route=\"{route}\",status=\"{status}\"}}"), *count);
         }
+        let name = "cipherloom_gateway_client_requests_total";
+        header(
+            &mut text,
+            name,
+            "counter",
+            "Requests posted, by client (empty without a known key), operation and what became of them at the door.",
+        );
+        let names = self.clients.get().map_or(&[][..], Vec::as_slice);
+        for ((client, operation, admittance), count) in self.posts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let client = client.and_then(|index| names.get(index)).map_or(NOBODY, String::as_str);
+            let (operation, result) = (operation.as_str(), admittance.as_str());
+            line(
+                &mut text,
+                &format!("{name}{{client=\"{client}\",operation=\"{operation}\",result=\"{result}\"}}"),
+                *count,
+            );
+        }
         let counters = [
             ("jobs_started_total", "Jobs started.", &self.jobs_started),
             (
@@ -70,6 +140,21 @@ impl Metrics {
             ),
             ("jobs_succeeded_total", "Jobs that ended with an answer.", &self.jobs_succeeded),
             ("jobs_failed_total", "Jobs that ended with an error.", &self.jobs_failed),
+            (
+                "jobs_taken_up_total",
+                "Jobs taken up that another process, or this one before a restart, had begun.",
+                &self.jobs_taken_up,
+            ),
+            (
+                "job_database_errors_total",
+                "Calls to the database of jobs that failed; they are repeated where a job depends on it.",
+                &self.job_database_errors,
+            ),
+            (
+                "certificates_loaded_total",
+                "Certificates taken into use, the one at the start included.",
+                &self.certificates,
+            ),
             ("connections_total", "Connections accepted.", &self.connections),
             ("panics_total", "Panics caught; each is a defect.", &self.panics),
         ];
@@ -110,12 +195,24 @@ mod tests {
         metrics.answered("/v2/keyurl", StatusCode::OK);
         metrics.answered("/v2/keyurl", StatusCode::OK);
         metrics.job_finished(false);
+        metrics.name_clients(vec!["shop".to_owned()]);
+        metrics.posted(Some(0), Operation::PublicDecrypt, Admittance::Limited);
+        metrics.posted(None, Operation::InputProof, Admittance::Admitted);
         let text = metrics.render(JobCounts {
             unfinished: 3,
             finished: 4,
         });
         assert!(text.contains("cipherloom_gateway_requests_total{route=\"/v2/keyurl\",status=\"200\"} 2\n"));
         assert!(text.contains("cipherloom_gateway_jobs_failed_total 1\n"));
+        let posts = "cipherloom_gateway_client_requests_total";
+        let (limited, admitted) = (
+            "{client=\"shop\",operation=\"public-decrypt\",result=\"rate_limited\"} 1\n",
+            "{client=\"\",operation=\"input-proof\",result=\"admitted\"} 1\n",
+        );
+        assert!(
+            text.contains(&format!("{posts}{limited}")) && text.contains(&format!("{posts}{admitted}")),
+            "{text}"
+        );
         assert!(text.contains("cipherloom_gateway_jobs_unfinished 3\n"));
         for series in text.lines().filter(|line| !line.starts_with('#')) {
             let name = series.split(['{', ' ']).next().unwrap();

@@ -312,12 +312,7 @@ struct Permit {
     delegator: Option<Address>,
 }
 
-fn user_request(
-    mut issues: Issues,
-    body: &UserBody<'_>,
-    chains: &[u64],
-    permit: Permit,
-) -> Result<UserDecryptionRequest, ServiceError> {
+fn user_request(mut issues: Issues, body: &UserBody<'_>, chains: &[u64], permit: Permit) -> Result<UserDecryptionRequest, ServiceError> {
     let pairs = each(&mut issues, "handleContractPairs", body.handle_contract_pairs, MAX_HANDLES, pair);
     let chain = issues.read("contractsChainId", body.contracts_chain_id, chain_id(chains));
     let contracts = each(

@@ -19,9 +19,9 @@ use tower_http::{
 use uuid::Uuid;
 
 use crate::{
+    access::Access,
     answers,
     body::{BodyLimits, BodyMemory},
-    clock::Clock,
     config::Config,
     connection::Peer,
     desk::Desk,
@@ -29,7 +29,6 @@ use crate::{
     jobs::Job,
     keys::{KeyFiles, KeyKind},
     metrics::Metrics,
-    rate::RateLimiter,
     requests::{GatewayRequest, OperationKind},
     services::{FieldIssue, ServiceError},
 };
@@ -109,8 +108,7 @@ pub(crate) struct App {
     pub(crate) keys: KeyFiles,
     pub(crate) memory: BodyMemory,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) rate: Option<RateLimiter>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) access: Access,
     /// The address we listen on, for clients that do not say how they reached us.
     pub(crate) local: String,
 }
@@ -157,7 +155,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 fn handler(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
     match endpoint {
         Endpoint::Submit(kind) => post(async move |State(app): Shared, request: Request| submit(app, kind, request).await),
-        Endpoint::Poll(kind) => get(async move |State(app): Shared, job: JobId| poll(&app, kind, job)),
+        Endpoint::Poll(kind) => get(async move |State(app): Shared, job: JobId, headers: HeaderMap| poll(&app, kind, job, &headers)),
         Endpoint::Answer(kind) => post(async move |State(app): Shared, request: Request| answer(app, kind, request).await),
         Endpoint::KeyUrl1 => get(async |State(app): Shared, headers: HeaderMap| Json(app.keys.version_1(&headers, &app.local))),
         Endpoint::KeyUrl2 => get(async |State(app): Shared, headers: HeaderMap| Json(app.keys.version_2(&headers, &app.local))),
@@ -200,9 +198,10 @@ async fn submit(app: Arc<App>, kind: OperationKind, request: Request) -> Result<
 }
 
 /// Answers how a job stands.
-fn poll(app: &App, kind: OperationKind, id: JobId) -> Result<Response, Refusal> {
+fn poll(app: &App, kind: OperationKind, id: JobId, headers: &HeaderMap) -> Result<Response, Refusal> {
     let request_id = Uuid::new_v4();
     let refuse = |error| Refusal::of_job(request_id, error);
+    app.access.poll(headers).map_err(refuse)?;
     let id = id.ok().and_then(|Path(id)| id.parse::<Uuid>().ok()).ok_or_else(|| {
         refuse(ServiceError::invalid(vec![FieldIssue::new(
             "jobId",
@@ -238,11 +237,11 @@ async fn answer(app: Arc<App>, kind: OperationKind, request: Request) -> Result<
 
 async fn accept(app: &Arc<App>, kind: OperationKind, request: Request) -> Result<Job, ServiceError> {
     let (parts, body) = request.into_parts();
-    if let (Some(rate), Some(ConnectInfo(peer))) = (&app.rate, parts.extensions.get::<ConnectInfo<Peer>>()) {
-        rate.admit(peer.address.ip(), app.clock.now()).map_err(|delay| {
-            ServiceError::new(Label::RateLimited, "this client sends requests too fast; wait before the next one").retry_after(delay)
-        })?;
-    }
+    let peer = parts
+        .extensions
+        .get::<ConnectInfo<Peer>>()
+        .map(|ConnectInfo(peer)| peer.address.ip());
+    app.access.post(kind.into(), &parts.headers, peer)?;
     let limits = BodyLimits {
         bytes: kind.max_body_bytes(),
         timeout: app.config.body_timeout,

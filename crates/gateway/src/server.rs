@@ -10,6 +10,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Access,
     body::BodyMemory,
     clock::{Clock, SystemClock},
     config::Config,
@@ -18,7 +19,6 @@ use crate::{
     error::GatewayError,
     keys::KeyFiles,
     metrics::Metrics,
-    rate::RateLimiter,
     routes::{self, App},
     services::Services,
 };
@@ -44,6 +44,8 @@ impl Gateway {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_with_clock(config: Config, services: Services, clock: Arc<dyn Clock>) -> Result<GatewayHandle, GatewayError> {
+        let metrics = Arc::new(Metrics::default());
+        let access = Access::new(&config, Arc::clone(&clock), Arc::clone(&metrics))?;
         let keys = KeyFiles::new(Arc::clone(&services.keys), config.public_url.as_deref())?;
         let cannot_bind = |source| GatewayError::Bind {
             address: config.bind,
@@ -55,7 +57,6 @@ impl Gateway {
         let grace = config.shutdown_grace;
 
         let (stop, abort) = (CancellationToken::new(), CancellationToken::new());
-        let metrics = Arc::new(Metrics::default());
         let limits = Limits {
             connections: config.max_connections,
             idle: config.idle_timeout,
@@ -68,8 +69,7 @@ impl Gateway {
             keys,
             memory: BodyMemory::new(config.max_held_body_bytes),
             metrics,
-            rate: config.rate_limit.map(RateLimiter::new),
-            clock,
+            access,
             local: local.clone(),
             config,
         });

@@ -10,6 +10,7 @@ use cipherloom_primitives::{
     Handle,
     decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, RequestError, UserDecryptionRequest, UserDecryptionShare},
 };
+use cipherloom_store::GatewayJobs;
 use futures_util::future::BoxFuture;
 
 pub use crate::error::Label;
@@ -23,6 +24,10 @@ pub struct Services {
     pub inputs: Arc<dyn InputAdmission>,
     /// The KMS's side.
     pub decryption: Arc<dyn Decryption>,
+    /// How far computations are, for clients that wait; they are told nothing about it without.
+    pub progress: Option<Arc<dyn ComputationProgress>>,
+    /// Where jobs are kept; in memory without it, where a restart loses them.
+    pub jobs: Option<Arc<dyn GatewayJobs>>,
 }
 
 /// A file of key material: its id stands for exactly these bytes, forever.
@@ -92,6 +97,22 @@ pub trait Decryption: Send + Sync {
     fn public_decrypt(&self, request: PublicDecryptionRequest) -> BoxFuture<'static, Result<PublicDecryptionAnswer, ServiceError>>;
     /// Encrypts values to a user's key; one share per KMS node.
     fn user_decrypt(&self, request: UserDecryptionRequest) -> BoxFuture<'static, Result<Vec<UserDecryptionShare>, ServiceError>>;
+}
+
+/// How far the computation of some handles is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How many of the handles are not computed.
+    pub pending_handles: u64,
+    /// How many transactions the coprocessor has recorded and not computed, whoever sent them. None if that is not known.
+    pub pending_computations: Option<u64>,
+}
+
+/// Knows how far computations are.
+pub trait ComputationProgress: Send + Sync {
+    /// Says how far the computation of handles is, or nothing if that cannot be said. It is asked at most about once a second for each job that
+    /// somebody polls, and given a moment; an answer that comes later is not used.
+    fn progress(&self, handles: Arc<[Handle]>) -> BoxFuture<'static, Option<Progress>>;
 }
 
 /// A field of a request and what is wrong with it.

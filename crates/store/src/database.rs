@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 
-use crate::{Inspection, Store, StoreFuture, Tenant, TenantId, Tenants};
+use crate::{GatewayJobs, Inspection, Store, StoreFuture, Tenant, TenantId, Tenants};
 
 /// A database of several tenants.
 ///
@@ -15,6 +15,9 @@ pub trait Database: Tenants {
 
     /// Returns what operators see of a tenant's part. It costs nothing.
     fn inspection(&self, tenant: &Tenant) -> Arc<dyn Inspection>;
+
+    /// Returns the jobs of a deployment's gateways, under a name of 1 to 128 characters that all of them use. It costs nothing.
+    fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs>;
 
     /// Lists those of some tenants that have a transaction to run now, in the order in which a worker should serve them: those with the
     /// fewest live leases first, and among equals the next after the one it served last. So every tenant gets its share of the workers

@@ -2,7 +2,8 @@
 //!
 //! [`Store`] is the seam. [`SqliteStore`] is the embedded implementation, for one process; [`PostgresStore`] is the shared one, for many.
 //! All methods are named by what the coprocessor does, and each is one atomic step: after a crash at any instant it has happened or it
-//! has not. [`Tenants`] is whom the deployment works for.
+//! has not. [`Tenants`] is whom the deployment works for; [`GatewayJobs`] is
+//! what the clients of its gateways asked for.
 //!
 //! **Flow.** The recorder writes blocks ([`Store::record_blocks`]) and withdraws them when the chain reorganises
 //! ([`Store::remove_blocks_from`]). Workers lease transactions ([`Store::lease_transactions`]), read what they need,
@@ -28,6 +29,7 @@ pub mod database;
 mod encoding;
 pub mod error;
 pub mod following;
+pub mod gateway_jobs;
 pub mod inspection;
 mod key_part_cache;
 pub mod model;
@@ -44,6 +46,9 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 pub use database::Database;
 pub use error::StoreError;
 pub use following::{FollowClaim, FollowProgress, FollowState, FollowedChain, Following};
+pub use gateway_jobs::{
+    ClaimedJob, GatewayJobs, JobEnd, JobId, JobLease, JobRecord, JobRetention, JobState, JobTotals, NewJob, SubmittedJob,
+};
 pub use inspection::{
     Backlog, Inspection, LeaseSummary, OutputSummary, RetryRequest, TransactionDetail, TransactionFilter, TransactionKey,
     TransactionPosition, TransactionState, TransactionSummary, WaitSummary,

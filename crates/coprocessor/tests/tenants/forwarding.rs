@@ -8,7 +8,7 @@ use std::{
 use cipherloom_primitives::{B256, Handle};
 use cipherloom_store::{
     AdmittedInput, ApiKeyDigest, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim, FollowState, FollowedChain,
-    Following, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest, LeasedTransaction, NamedHandle, NewTenant,
+    Following, GatewayJobs, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest, LeasedTransaction, NamedHandle, NewTenant,
     PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
     Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
 };

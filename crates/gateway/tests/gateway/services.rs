@@ -246,6 +246,8 @@ fn services(backend: &Arc<Backend>) -> Services {
         keys: Arc::clone(&shared) as _,
         inputs: Arc::clone(&shared) as _,
         decryption: shared,
+        progress: None,
+        jobs: None,
     }
 }
 

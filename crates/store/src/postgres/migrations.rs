@@ -30,6 +30,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "following",
         sql: include_str!("0005_following.sql"),
     },
+    Migration {
+        name: "gateway jobs",
+        sql: include_str!("0006_gateway_jobs.sql"),
+    },
 ];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.

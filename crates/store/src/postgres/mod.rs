@@ -16,6 +16,7 @@ mod changes;
 mod ciphertexts;
 mod diagnosis;
 mod following;
+mod gateway_jobs;
 mod handles;
 mod inspection;
 mod key_sets;
@@ -42,8 +43,8 @@ pub use migrations::{MigrationState, MigrationStatus};
 pub(crate) use withdrawn::KEPT_BLOCKS;
 
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey,
-    Inspection, Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture,
+    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, GatewayJobs, Grantee, HandleState,
+    InputKey, Inspection, Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture,
     StoredCiphertext, Tenant, TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
 };
 
@@ -285,6 +286,10 @@ impl Database for PostgresDatabase {
 
     fn inspection(&self, tenant: &Tenant) -> Arc<dyn Inspection> {
         Arc::new(Self::store(self, tenant))
+    }
+
+    fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs> {
+        Arc::new(gateway_jobs::PostgresJobs::new(self, deployment))
     }
 
     fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {

@@ -9,6 +9,7 @@ mod blocks;
 mod ciphertexts;
 mod database;
 mod following;
+mod gateway_jobs;
 mod handles;
 mod inspection;
 mod leases;
@@ -35,9 +36,9 @@ use tokio::sync::broadcast;
 
 use self::database::HINTS;
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, Grantee, HandleState, InputKey, Inspection, Lease,
-    LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext, Tenant,
-    TenantId, TransactionNumber, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, GatewayJobs, Grantee, HandleState, InputKey, Inspection,
+    Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
+    Tenant, TenantId, TransactionNumber, key_part_cache::KeyPartCache,
 };
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
@@ -49,6 +50,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0005_time_of_recording.sql"),
     include_str!("0006_mirror.sql"),
     include_str!("0007_following.sql"),
+    include_str!("0008_gateway_jobs.sql"),
 ];
 
 /// Connections that read beside the one that writes.
@@ -96,6 +98,7 @@ impl SqliteStore {
         migrate(&writer).await?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         leases::end_all(&writer).await?;
+        gateway_jobs::end_leases(&writer).await?;
         Ok(Self {
             writer,
             readers,
@@ -168,6 +171,10 @@ impl Database for SqliteStore {
 
     fn inspection(&self, tenant: &Tenant) -> Arc<dyn Inspection> {
         Arc::new(self.of(tenant))
+    }
+
+    fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs> {
+        Arc::new(gateway_jobs::SqliteJobs::new(self, deployment))
     }
 
     fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {
