@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 
-use crate::{GatewayJobs, Inspection, Store, StoreFuture, Tenant, TenantId, Tenants};
+use crate::{CallbackSite, Callbacks, GatewayJobs, Inspection, Store, StoreFuture, Tenant, TenantId, Tenants};
 
 /// A database of several tenants.
 ///
@@ -18,6 +18,12 @@ pub trait Database: Tenants {
 
     /// Returns the jobs of a deployment's gateways, under a name of 1 to 128 characters that all of them use. It costs nothing.
     fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs>;
+
+    /// Returns the callbacks of a site: the gateway contract of one chain, under a name that all processes use that serve it. It costs nothing.
+    fn callbacks(&self, site: &str) -> Arc<dyn Callbacks>;
+
+    /// Lists the sites that somebody has served callbacks of.
+    fn callback_sites(&self) -> StoreFuture<'_, Vec<CallbackSite>>;
 
     /// Lists those of some tenants that have a transaction to run now, in the order in which a worker should serve them: those with the
     /// fewest live leases first, and among equals the next after the one it served last. So every tenant gets its share of the workers

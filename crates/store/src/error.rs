@@ -143,6 +143,9 @@ pub enum StoreError {
     /// There is no such key set.
     #[error("there is no key set {0}")]
     UnknownKeySet(B256),
+    /// Another process serves the callbacks of a site now, or the claim on it has ended.
+    #[error("the callbacks of {0} are served by another process now, or the claim on them has ended")]
+    ClaimLost(String),
     /// A number does not fit a database integer.
     #[error("{what} {value} does not fit a 63-bit database integer")]
     OutOfRange {

@@ -24,6 +24,7 @@
 //!
 //! Time is an argument everywhere: milliseconds since the Unix epoch.
 
+pub mod callbacks;
 mod columns;
 pub mod database;
 mod encoding;
@@ -43,6 +44,10 @@ pub mod tenants;
 use cipherloom_primitives::Handle;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
+pub use callbacks::{
+    CallbackAttempt, CallbackClaim, CallbackCursor, CallbackDelivery, CallbackFilter, CallbackProgress, CallbackRecord, CallbackReport,
+    CallbackRequest, CallbackSite, CallbackState, Callbacks,
+};
 pub use database::Database;
 pub use error::StoreError;
 pub use following::{FollowClaim, FollowProgress, FollowState, FollowedChain, Following};

@@ -7,7 +7,7 @@ use std::{
 
 use cipherloom_primitives::{B256, Handle};
 use cipherloom_store::{
-    AdmittedInput, ApiKeyDigest, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim, FollowState, FollowedChain,
+    AdmittedInput, ApiKeyDigest, BlockRef, CallbackSite, Callbacks, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim, FollowState, FollowedChain,
     Following, GatewayJobs, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest, LeasedTransaction, NamedHandle, NewTenant,
     PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
     Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
@@ -181,6 +181,14 @@ impl Database for ForwardingDatabase {
 
     fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs> {
         self.inner.gateway_jobs(deployment)
+    }
+
+    fn callbacks(&self, site: &str) -> Arc<dyn Callbacks> {
+        self.inner.callbacks(site)
+    }
+
+    fn callback_sites(&self) -> StoreFuture<'_, Vec<CallbackSite>> {
+        self.inner.callback_sites()
     }
 
     fn changes(&self) -> BoxStream<'static, TenantId> {

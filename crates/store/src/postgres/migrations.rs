@@ -34,6 +34,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "gateway jobs",
         sql: include_str!("0006_gateway_jobs.sql"),
     },
+    Migration {
+        name: "callbacks",
+        sql: include_str!("0007_callbacks.sql"),
+    },
 ];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.

@@ -12,6 +12,7 @@
 //! **Notifications** are a hint. Whoever misses one finds the work at its next look.
 
 mod blocks;
+mod callbacks;
 mod changes;
 mod ciphertexts;
 mod diagnosis;
@@ -43,9 +44,9 @@ pub use migrations::{MigrationState, MigrationStatus};
 pub(crate) use withdrawn::KEPT_BLOCKS;
 
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, GatewayJobs, Grantee, HandleState,
-    InputKey, Inspection, Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture,
-    StoredCiphertext, Tenant, TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CallbackSite, Callbacks, CiphertextHead, CiphertextObjects, CoolingRequest, Database, Finished, GatewayJobs,
+    Grantee, HandleState, InputKey, Inspection, Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store,
+    StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, TransactionNumber, columns::integer, key_part_cache::KeyPartCache,
 };
 
 /// What every connection sets.
@@ -290,6 +291,14 @@ impl Database for PostgresDatabase {
 
     fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs> {
         Arc::new(gateway_jobs::PostgresJobs::new(self, deployment))
+    }
+
+    fn callbacks(&self, site: &str) -> Arc<dyn Callbacks> {
+        Arc::new(callbacks::PostgresCallbacks::new(self, site))
+    }
+
+    fn callback_sites(&self) -> StoreFuture<'_, Vec<CallbackSite>> {
+        Box::pin(callbacks::sites(self))
     }
 
     fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {

@@ -6,6 +6,7 @@
 //! then, opening ends all leases that a killed process left.
 
 mod blocks;
+mod callbacks;
 mod ciphertexts;
 mod database;
 mod following;
@@ -36,9 +37,9 @@ use tokio::sync::broadcast;
 
 use self::database::HINTS;
 use crate::{
-    AdmittedInput, BlockRef, CiphertextHead, CoolingRequest, Database, Finished, GatewayJobs, Grantee, HandleState, InputKey, Inspection,
-    Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
-    Tenant, TenantId, TransactionNumber, key_part_cache::KeyPartCache,
+    AdmittedInput, BlockRef, CallbackSite, Callbacks, CiphertextHead, CoolingRequest, Database, Finished, GatewayJobs, Grantee,
+    HandleState, InputKey, Inspection, Lease, LeaseRequest, LeasedTransaction, NamedHandle, PushedWork, RecordedBlock, Store, StoreError,
+    StoreFuture, StoredCiphertext, Tenant, TenantId, TransactionNumber, key_part_cache::KeyPartCache,
 };
 
 /// The migrations, oldest first; the position plus one is the version. Only ever appended to.
@@ -51,6 +52,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0006_mirror.sql"),
     include_str!("0007_following.sql"),
     include_str!("0008_gateway_jobs.sql"),
+    include_str!("0009_callbacks.sql"),
 ];
 
 /// Connections that read beside the one that writes.
@@ -99,6 +101,7 @@ impl SqliteStore {
         let readers = pool(READERS).connect_with(options.read_only(true)).await?;
         leases::end_all(&writer).await?;
         gateway_jobs::end_leases(&writer).await?;
+        callbacks::end_claims(&writer).await?;
         Ok(Self {
             writer,
             readers,
@@ -175,6 +178,14 @@ impl Database for SqliteStore {
 
     fn gateway_jobs(&self, deployment: &str) -> Arc<dyn GatewayJobs> {
         Arc::new(gateway_jobs::SqliteJobs::new(self, deployment))
+    }
+
+    fn callbacks(&self, site: &str) -> Arc<dyn Callbacks> {
+        Arc::new(callbacks::SqliteCallbacks::new(self, site))
+    }
+
+    fn callback_sites(&self) -> StoreFuture<'_, Vec<CallbackSite>> {
+        Box::pin(callbacks::sites(self))
     }
 
     fn tenants_by_turn<'a>(&'a self, among: &'a [TenantId], served_last: Option<TenantId>, now_ms: u64) -> StoreFuture<'a, Vec<TenantId>> {

@@ -10,6 +10,7 @@
 
 mod agreement;
 mod blocks;
+mod callbacks;
 mod cooling;
 mod database;
 mod fixture;
@@ -178,6 +179,12 @@ macro_rules! database_suite {
             database::tenants_see_nothing_of_each_others_pushed_work,
             database::a_removed_tenant_takes_pushed_work_and_names_with_it,
             database::changes_name_the_tenant,
+            callbacks::one_process_at_a_time_serves_a_site,
+            callbacks::requests_go_the_way_the_chain_says,
+            callbacks::an_attempt_is_written_down_before_it_is_sent_and_settled_with_its_nonce,
+            callbacks::what_another_account_sent_is_taken_over_after_a_while,
+            callbacks::a_reorganisation_undoes_what_its_blocks_said,
+            callbacks::what_failed_is_tried_again_when_an_operator_says_so,
             following::a_chain_is_followed_as_was_said_last,
             following::one_process_at_a_time_follows_a_chain,
             inspection::transactions_are_listed_newest_first_in_pages,
