@@ -20,6 +20,34 @@ pub enum ChainError {
         /// How many there may be.
         most: usize,
     },
+    /// More nodes must agree than there are, or none.
+    #[error("{needed} of {nodes} nodes cannot be asked to agree")]
+    Quorum {
+        /// How many must agree.
+        needed: usize,
+        /// How many there are.
+        nodes: usize,
+    },
+    /// Nodes say different things, and none of them often enough.
+    #[error("{method}: {needed} nodes must agree; the answers were given by {answers:?} nodes each")]
+    Disagreement {
+        /// What was asked.
+        method: &'static str,
+        /// How many must agree.
+        needed: usize,
+        /// How many gave each answer.
+        answers: Vec<usize>,
+    },
+    /// The newest block is older than may be: its nodes are frozen, or the chain is.
+    #[error("block {number} is {age_s} s old; at most {limit_s} s are allowed")]
+    StaleHead {
+        /// The block.
+        number: u64,
+        /// Its age in seconds.
+        age_s: u64,
+        /// The greatest age in seconds.
+        limit_s: u64,
+    },
     /// A node's answers contradict each other, or the question.
     #[error("{method}: the chain's node {node} contradicts itself: {reason}")]
     Contradiction {
@@ -204,10 +232,13 @@ impl ChainError {
             | Self::BlockGone(_)
             | Self::NotIncluded { .. }
             | Self::Contradiction { .. }
+            | Self::Disagreement { .. }
+            | Self::StaleHead { .. }
             | Self::Proof { .. }
             | Self::Explorer { .. } => Fault::Node,
             Self::Url(_)
             | Self::NoNodes { .. }
+            | Self::Quorum { .. }
             | Self::FinalityBroken { .. }
             | Self::Tls(_)
             | Self::Contract { .. }
@@ -233,6 +264,13 @@ impl ChainError {
             Self::Explorer { is_retryable, .. } => *is_retryable,
             other => matches!(other.fault(), Fault::Node),
         }
+    }
+
+    /// Says whether a call was executed and the contract refused it.
+    #[must_use]
+    pub fn is_revert(&self) -> bool {
+        // Geth and what follows it use 3; others have codes of their own and say it in words.
+        matches!(self, Self::Refused { code, message, .. } if *code == 3 || message.to_ascii_lowercase().contains("revert"))
     }
 
     /// Sorts an error of the RPC client.

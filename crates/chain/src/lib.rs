@@ -2,6 +2,8 @@
 //!
 //! * [`HostChain`]: one deployment of the host contracts behind the JSON-RPC URLs of one or several nodes; typed reads with time limit and retries.
 //! * [`Follower`]: turns the chain into [`BlockEvents`], detects reorganisations, and keeps no state worth saving.
+//! * [`WitnessedChain`]: the chain as whoever decrypts reads it: at one block, through nodes of which a quorum must agree, with proofs.
+//! * [`evidence`]: storage proofs of all that a request depends on, in one parcel.
 //! * [`proof`]: storage of the ACL, proven against the header of a block.
 //! * [`deploy`]: sends the deployment transactions, resuming where an earlier run stopped; [`TransactionSender`] sends any others.
 //! * [`Deployment`]: the file about a deployment, by which stacks are attached to it.
@@ -11,11 +13,13 @@
 //! [`ChainError`] says whose fault a failure is and whether trying again can help.
 
 mod account;
+pub mod acl_check;
 pub mod administration;
 pub mod deployment;
 pub mod deployment_run;
 pub mod error;
 pub mod events;
+pub mod evidence;
 pub mod explorer;
 pub mod fees;
 pub mod follower;
@@ -24,24 +28,32 @@ mod https;
 mod log_checks;
 pub mod manifest;
 mod nodes;
+pub mod pinned;
 pub mod profile;
 pub mod proof;
 pub mod proxy;
+mod quorum;
 mod ranges;
 pub mod sender;
 pub mod survey;
 pub mod upgrade;
 pub mod verification;
+mod wallet;
 mod websocket;
+pub mod witnessed;
 
+pub use acl_check::{AclCheck, AclSource, Finality};
 pub use deployment::{DeployEvent, deploy, deploy_steps};
 pub use deployment_run::{Deployers, DeploymentRun};
 pub use error::{ChainError, Fault};
 pub use events::{BlockEvents, BlockId, DelegationEvent, GrantEvent, TransactionEvents};
+pub use evidence::{AclEvidence, EvidenceError};
 pub use fees::Fees;
 pub use follower::{ChainHead, FollowUpdate, Follower, FollowerConfig};
 pub use host_chain::{CallLimits, HostChain, InputVerificationDomain, SignerSetOnChain};
 pub use manifest::Deployment;
 pub use nodes::redacted_url;
+pub use pinned::{ContextOnChain, PinnedChain};
 pub use profile::LocalProfile;
 pub use sender::{Call, Included, SendEvent, SendOptions, TransactionSender};
+pub use witnessed::{WitnessOptions, WitnessedChain};

@@ -6,10 +6,12 @@
 //!
 //! **Slots.** The ACL keeps its state at the ERC-7201 location of `fhevm.storage.ACL`, and proxies keep their storage when they are upgraded, so these places
 //! are part of the protocol. Solidity puts the entry of a mapping at `keccak256(key ‖ slot of the mapping)`.
+//!
+//! [`crate::evidence`] bundles such proofs for all questions of a request.
 
 use alloy::{primitives::keccak256, rpc::types::EIP1186AccountProofResponse};
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
-use cipherloom_primitives::{Address, B256, Handle, U256};
+use cipherloom_primitives::{AclQuestion, Address, B256, Bytes, Handle, U256};
 
 use crate::{error::ChainError, host_chain::HostChain};
 
@@ -17,7 +19,7 @@ use crate::{error::ChainError, host_chain::HostChain};
 pub const ACL_STORAGE: B256 = alloy::primitives::b256!("a688f31953c2015baaf8c0a488ee1ee22eb0e05273cc1fd31ea4cbee42febc00");
 
 /// The most nodes of a trie in one proof: a key has 64 nibbles, and no path is longer.
-const MAX_PROOF_NODES: usize = 65;
+pub(crate) const MAX_PROOF_NODES: usize = 65;
 
 /// Returns where the ACL remembers that an account may use a handle for good.
 #[must_use]
@@ -30,8 +32,50 @@ pub fn slot_of_persisted_allowance(handle: Handle, account: Address) -> B256 {
 #[must_use]
 pub fn slot_of_allowance_for_decryption(handle: Handle) -> B256 {
     // The second member of the state: handle to bool.
-    let mapping = U256::from_be_bytes(ACL_STORAGE.0).wrapping_add(U256::from(1));
-    entry(handle.as_b256(), B256::from(mapping))
+    entry(handle.as_b256(), member(1))
+}
+
+/// Returns where the ACL keeps the answer to a question.
+#[must_use]
+pub fn slot_of_answer(question: &AclQuestion) -> B256 {
+    match *question {
+        AclQuestion::AllowedForDecryption(handle) => slot_of_allowance_for_decryption(handle),
+        AclQuestion::PersistAllowed { handle, account } => slot_of_persisted_allowance(handle, account),
+        // The third member: delegator to delegate to contract to a struct of one slot.
+        AclQuestion::DelegationExpiration {
+            delegator,
+            delegate,
+            contract,
+        } => entry(
+            contract.into_word(),
+            entry(delegate.into_word(), entry(delegator.into_word(), member(2))),
+        ),
+        // The fifth member: account to time.
+        AclQuestion::SignaturesInvalidatedBefore(account) => entry(account.into_word(), member(4)),
+    }
+}
+
+/// Reads the answer to a question from the word in its slot.
+///
+/// # Errors
+/// [`ChainError::Proof`] if no ACL can have stored it.
+pub fn answer_in_slot(question: &AclQuestion, acl: Address, word: U256) -> Result<u64, ChainError> {
+    match question {
+        // A bool alone in its slot is 0 or 1; anything else is no ACL.
+        AclQuestion::AllowedForDecryption(_) | AclQuestion::PersistAllowed { .. } => match word.try_into() {
+            Ok(answer @ (0u64 | 1)) => Ok(answer),
+            _ => Err(invalid(acl, "the storage is not that of an ACL")),
+        },
+        // Of the struct's members the first has the lowest 64 bits.
+        AclQuestion::DelegationExpiration { .. } => Ok((word & U256::from(u64::MAX)).saturating_to()),
+        // A time beyond 64 bits is after every permit's start, and so is the largest one within them.
+        AclQuestion::SignaturesInvalidatedBefore(_) => Ok(word.saturating_to()),
+    }
+}
+
+/// The slot of a member of the ACL's state.
+fn member(index: u64) -> B256 {
+    B256::from(U256::from_be_bytes(ACL_STORAGE.0).wrapping_add(U256::from(index)))
 }
 
 /// Where a mapping at a slot has the value of a key.
@@ -114,20 +158,37 @@ pub fn verify(proof: &EIP1186AccountProofResponse, state_root: B256, contract: A
         storage_root: proof.storage_hash,
         code_hash: proof.code_hash,
     };
-    verify_proof(state_root, path, Some(alloy::rlp::encode(account)), &proof.account_proof).map_err(|error| invalid(contract, error))?;
+    verify_account(state_root, contract, &account, &proof.account_proof)?;
+    verify_slot(proof.storage_hash, contract, slot, storage.value, &storage.proof)?;
+    Ok(storage.value)
+}
+
+/// Checks that these nodes prove the value of a slot under the root of a contract's storage.
+///
+/// # Errors
+/// [`ChainError::Proof`] if they do not.
+pub(crate) fn verify_slot(storage_root: B256, contract: Address, slot: B256, value: U256, nodes: &[Bytes]) -> Result<(), ChainError> {
     let path = Nibbles::unpack(keccak256(slot));
-    let proves = |value: Option<Vec<u8>>| verify_proof(proof.storage_hash, path, value, &storage.proof);
-    let encoded = alloy::rlp::encode(storage.value);
-    let proven = match storage.value.is_zero() {
+    let proves = |value: Option<Vec<u8>>| verify_proof(storage_root, path, value, nodes);
+    let encoded = alloy::rlp::encode(value);
+    let proven = match value.is_zero() {
         // Ethereum has no zeros in its tries; anvil has where it went back. Either proves a zero.
         true => proves(None).or_else(|absent| proves(Some(encoded)).map_err(|_| absent)),
         false => proves(Some(encoded)),
     };
-    proven.map_err(|error| invalid(contract, error))?;
-    Ok(storage.value)
+    proven.map_err(|error| invalid(contract, error))
 }
 
-fn invalid(contract: Address, reason: impl ToString) -> ChainError {
+/// Checks that these nodes prove that a contract has this account under a state root.
+///
+/// # Errors
+/// [`ChainError::Proof`] if they do not.
+pub(crate) fn verify_account(state_root: B256, contract: Address, account: &TrieAccount, nodes: &[Bytes]) -> Result<(), ChainError> {
+    let path = Nibbles::unpack(keccak256(contract));
+    verify_proof(state_root, path, Some(alloy::rlp::encode(account)), nodes).map_err(|error| invalid(contract, error))
+}
+
+pub(crate) fn invalid(contract: Address, reason: impl ToString) -> ChainError {
     ChainError::Proof {
         contract,
         reason: reason.to_string(),
@@ -144,5 +205,53 @@ mod tests {
         let mut location = keccak256(id.to_be_bytes::<32>());
         location.0[31] = 0;
         assert_eq!(ACL_STORAGE, location);
+    }
+
+    #[test]
+    fn slots_are_where_the_contracts_layout_says() {
+        let layout = cipherloom_contracts::HostContract::Acl.storage_layout();
+        let namespace = layout
+            .namespaces
+            .iter()
+            .find(|namespace| namespace.id == "erc7201:fhevm.storage.ACL")
+            .unwrap();
+        assert_eq!(namespace.slot, ACL_STORAGE);
+        let at = |label: &str| member(namespace.members.iter().find(|member| member.label == label).unwrap().slot);
+        let handle = Handle::computed(B256::repeat_byte(1), 31337, cipherloom_primitives::FheType::Bool);
+        let account = |byte| Address::repeat_byte(byte);
+        let word = |byte| account(byte).into_word();
+        for (question, slot) in [
+            (
+                AclQuestion::AllowedForDecryption(handle),
+                entry(handle.as_b256(), at("allowedForDecryption")),
+            ),
+            (
+                AclQuestion::PersistAllowed {
+                    handle,
+                    account: account(2),
+                },
+                entry(word(2), entry(handle.as_b256(), at("persistedAllowed"))),
+            ),
+            (
+                AclQuestion::DelegationExpiration {
+                    delegator: account(3),
+                    delegate: account(4),
+                    contract: account(5),
+                },
+                entry(word(5), entry(word(4), entry(word(3), at("delegations")))),
+            ),
+            (
+                AclQuestion::SignaturesInvalidatedBefore(account(6)),
+                entry(word(6), at("signaturesInvalidatedBefore")),
+            ),
+        ] {
+            assert_eq!(slot_of_answer(&question), slot, "{question:?}");
+        }
+        let delegation = &layout.types["t_struct(Delegation)_storage"].members[0];
+        assert_eq!(
+            (delegation.label.as_str(), delegation.slot, delegation.offset),
+            ("expirationDate", 0, 0)
+        );
+        assert_eq!(layout.types[&delegation.ty].bytes, 8);
     }
 }

@@ -7,10 +7,12 @@
 //! * [`Operation`] and [`operation::TABLE`]: the one table of all operations, from which the Solidity constants, the
 //!   documentation page and the test matrix are generated.
 //! * [`TypedOperation`] and [`Computation`]: an operation whose operands were checked against that table.
+//! * [`acl`]: what the access-control contract is asked about a decryption.
 //! * [`boundary`]: the forms of stored ciphertexts, and which one a computation reads.
 //! * [`eip712`]: the payloads users, coprocessors and the KMS sign.
 //! * [`input`] and [`decryption`]: input lists, input proofs, decryption requests and results as bytes.
 
+pub mod acl;
 pub mod boundary;
 pub mod computation;
 pub mod cost;
@@ -24,6 +26,7 @@ pub mod input;
 pub mod native;
 pub mod operation;
 
+pub use acl::{AclFacts, AclQuestion};
 pub use alloy_primitives::{Address, B256, Bytes, U256};
 pub use boundary::{CiphertextForm, HotWindow, RandomiserContext};
 pub use computation::{Computation, Operand, OperationError, RawOperands, TypedOperation};
