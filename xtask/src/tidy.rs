@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 4] = [
     &["primitives", "private-anvil", "private-postgres"],
     &["contracts", "fhe", "rpc", "signcryption", "telemetry"],
     &["chain", "engine", "load", "store"],
-    &["client", "coprocessor", "executor", "gateway", "kms", "node"],
+    &["callbacks", "client", "coprocessor", "executor", "gateway", "kms", "node"],
 ];
 
 /// Which crates alone may depend on a library that must stay behind a wall.

@@ -4,6 +4,7 @@
 //! * [`Follower`]: turns the chain into [`BlockEvents`], detects reorganisations, and keeps no state worth saving.
 //! * [`WitnessedChain`]: the chain as whoever decrypts reads it: at one block, through nodes of which a quorum must agree, with proofs.
 //! * [`evidence`]: storage proofs of all that a request depends on, in one parcel.
+//! * [`GatewayReader`]: decryptions that contracts asked for, and what was delivered.
 //! * [`proof`]: storage of the ACL, proven against the header of a block.
 //! * [`deploy`]: sends the deployment transactions, resuming where an earlier run stopped; [`TransactionSender`] sends any others.
 //! * [`Deployment`]: the file about a deployment, by which stacks are attached to it.
@@ -23,6 +24,7 @@ pub mod evidence;
 pub mod explorer;
 pub mod fees;
 pub mod follower;
+pub mod gateway_contract;
 pub mod host_chain;
 mod https;
 mod log_checks;
@@ -36,6 +38,7 @@ mod quorum;
 mod ranges;
 pub mod sender;
 pub mod survey;
+pub mod transaction;
 pub mod upgrade;
 pub mod verification;
 mod wallet;
@@ -50,10 +53,12 @@ pub use events::{BlockEvents, BlockId, DelegationEvent, GrantEvent, TransactionE
 pub use evidence::{AclEvidence, EvidenceError};
 pub use fees::Fees;
 pub use follower::{ChainHead, FollowUpdate, Follower, FollowerConfig};
+pub use gateway_contract::{DeliveredDecryption, FinalHead, GatewayEvents, GatewayReader, RequestedDecryption};
 pub use host_chain::{CallLimits, HostChain, InputVerificationDomain, SignerSetOnChain};
 pub use manifest::Deployment;
 pub use nodes::redacted_url;
 pub use pinned::{ContextOnChain, PinnedChain};
 pub use profile::LocalProfile;
 pub use sender::{Call, Included, SendEvent, SendOptions, TransactionSender};
+pub use transaction::{SignedTransaction, Taken, TransactionOutcome, TransactionSigner, UnsignedTransaction};
 pub use witnessed::{WitnessOptions, WitnessedChain};

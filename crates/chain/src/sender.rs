@@ -24,6 +24,7 @@ use crate::{
     error::ChainError,
     fees::{Fees, gwei},
     host_chain::HostChain,
+    transaction::Taken,
 };
 
 /// How often to look for a receipt at first, and at most.
@@ -135,16 +136,6 @@ pub struct TransactionSender {
     unconfirmed: Vec<(Included, Vec<u8>)>,
 }
 
-/// What a node made of a transaction it was sent.
-enum Taken {
-    /// It has it.
-    Yes,
-    /// The nonce was used by another transaction.
-    NonceUsed,
-    /// Another transaction with the nonce is pending and pays too much to be replaced by this one.
-    Underpriced,
-}
-
 impl TransactionSender {
     /// Prepares to send from an account.
     ///
@@ -195,7 +186,7 @@ impl TransactionSender {
                 fees,
                 replacements: u32::try_from(attempts.len()).unwrap_or(u32::MAX),
             });
-            let taken = self.offer(&raw).await?;
+            let taken = self.chain.offer(&raw).await?;
             attempts.push((hash, raw));
             let deadline = match taken {
                 Taken::Yes => Instant::now() + self.options.stuck_after,
@@ -251,7 +242,7 @@ impl TransactionSender {
                 }
                 None => {
                     observer(SendEvent::Dropped { hash: included.hash });
-                    if matches!(self.offer(&raw).await?, Taken::NonceUsed) && self.chain.receipt(included.hash).await?.is_none() {
+                    if matches!(self.chain.offer(&raw).await?, Taken::NonceUsed) && self.chain.receipt(included.hash).await?.is_none() {
                         return Err(ChainError::NonceUsed {
                             account: self.account,
                             nonce: included.nonce,
@@ -319,39 +310,6 @@ impl TransactionSender {
             reason: error.to_string(),
         })?;
         Ok((*envelope.tx_hash(), envelope.encoded_2718()))
-    }
-
-    /// Sends signed bytes. Nodes word their refusals differently; those that are no failure are sorted out here.
-    async fn offer(&self, raw: &[u8]) -> Result<Taken, ChainError> {
-        let Err(error) = self.chain.send_raw(raw).await else {
-            return Ok(Taken::Yes);
-        };
-        let ChainError::Refused { message, .. } = &error else {
-            return Err(error);
-        };
-        let message = message.to_lowercase().replace([' ', '_'], "");
-        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        if says(&[
-            "alreadyknown",
-            "knowntransaction",
-            "alreadyimported",
-            "alreadyinpool",
-            "existingtxwithsamehash",
-        ]) {
-            Ok(Taken::Yes)
-        } else if says(&["noncetoolow", "oldnonce", "noncealready", "noncehasalready"]) {
-            Ok(Taken::NonceUsed)
-        } else if says(&[
-            "underpriced",
-            "couldnotreplace",
-            "replacementnotallowed",
-            "feetoolow",
-            "replacementtransaction",
-        ]) {
-            Ok(Taken::Underpriced)
-        } else {
-            Err(error)
-        }
     }
 
     /// Looks for any of the attempts until the deadline, and returns the receipt with the bytes it belongs to.

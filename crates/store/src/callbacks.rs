@@ -242,7 +242,7 @@ pub trait Callbacks: Send + Sync + 'static {
     /// Forgets what blocks said after this one, or all of them: requests made there, and deliveries, which are to be made again. Attempts stay.
     fn withdraw<'a>(&'a self, claim: CallbackClaim<'a>, last_kept: Option<(u64, B256)>) -> StoreFuture<'a, ()>;
 
-    /// Lists pending requests whose time to be tried has come, lowest number first.
+    /// Lists pending requests whose time to be tried has come: those that wait longest for it first, new ones before all.
     fn due(&self, now_ms: u64, limit: u32) -> StoreFuture<'_, Vec<CallbackRecord>>;
 
     /// Writes down that a pending request went wrong and is tried again later.

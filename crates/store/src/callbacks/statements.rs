@@ -75,7 +75,7 @@ pub(crate) const MOVE_TO_START: &str = "UPDATE callback_sites SET block = NULL, 
 
 /// Lists what is due: name, now, limit.
 pub(crate) const DUE: &str =
-    "SELECT * FROM callback_requests WHERE site = $1 AND state = 'pending' AND next_try_ms <= $2 ORDER BY request_id LIMIT $3";
+    "SELECT * FROM callback_requests WHERE site = $1 AND state = 'pending' AND next_try_ms <= $2 ORDER BY next_try_ms, request_id LIMIT $3";
 
 /// Postpones: name, id, when, reason.
 pub(crate) const POSTPONE: &str = "

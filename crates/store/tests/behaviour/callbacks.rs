@@ -150,7 +150,7 @@ pub(crate) async fn requests_go_the_way_the_chain_says(database: Arc<dyn Databas
     let due = callbacks.due(NOW_MS + 4, 9).await.unwrap();
     assert_eq!(due.iter().map(|record| record.request.id).collect::<Vec<_>>(), [2]);
     let due = callbacks.due(NOW_MS + 5, 9).await.unwrap();
-    assert_eq!((due.len(), due[0].tries, due[0].reason.as_deref()), (2, 1, Some("not yet")));
+    assert_eq!((due.len(), due[1].tries, due[1].reason.as_deref()), (2, 1, Some("not yet")));
     assert_eq!(state(callbacks, 1).await, CallbackState::Failed);
 
     // What is known stays as it is; what others delivered overrides what was thought.
