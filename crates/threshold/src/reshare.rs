@@ -20,7 +20,7 @@
 //!
 //! From round 2 on the new parties have shares of every old party's share `s_i`: the public number plus their shares of `r_i`. Those are of degree `t'` by construction, whatever old parties do. In round 3 they
 //! open random combinations of the checks of the old code: 40 of each, with coefficients that are derived from everything said before. They are zero for what honest parties sent; otherwise they are
-//! [syndromes](crate::correction) that say which old parties were wrong. The shares of the rest are interpolated: the new share of the secret is a linear function of shares of old shares.
+//! *syndromes* that say which old parties were wrong. The shares of the rest are interpolated: the new share of the secret is a linear function of shares of old shares.
 //! In round 4 the new committee decrypts known values, and whoever agrees with it has finished.
 //!
 //! # What is guaranteed
@@ -29,7 +29,7 @@
 //! suspects the error names: a new epoch begins with a complete committee, so it is exchanged and the resharing begun anew. A failed resharing leaves the old shares as they are.
 //!
 //! Old shares and new ones lie on independent polynomials: `t` of the old and `t'` of the new together say nothing. **More than `t` old shares still open the secret**; so honest members erase theirs
-//! ([`KeyShare`] wipes itself when dropped; files are the caller's) as soon as the new committee has finished, and refuse earlier epochs from then on.
+//! ([`KeyShare`](crate::KeyShare) wipes itself when dropped; files are the caller's) as soon as the new committee has finished, and refuse earlier epochs from then on.
 //!
 //! # Restart
 //!
