@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
-use cipherloom_chain::{Follower, HostChain};
+use cipherloom_chain::{Follower, HostChain, WitnessOptions, WitnessedChain};
 use cipherloom_contracts::HostAddresses;
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, PoolOptions};
@@ -129,7 +129,7 @@ impl Stack {
             key_set_id,
             signing_key: kms_key,
             domains,
-            chain: Arc::new(host),
+            chain: Arc::new(WitnessedChain::over(vec![host], WitnessOptions::default())?),
             ciphertexts: Arc::new(CoprocessorCiphertexts(coprocessor.clone())),
             audit: AuditLog::open(&state.join("kms").join("audit.jsonl"))?,
             clock: Arc::new(cipherloom_kms::SystemClock),

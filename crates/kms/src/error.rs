@@ -27,29 +27,27 @@ pub enum KmsError {
         /// Who should have signed.
         signer: Address,
     },
-    /// The account has declared permits of this age invalid.
-    #[error("{account} has invalidated its permits that start before {before} (seconds since 1970)")]
+    /// An account whose rights the permit uses has declared permits of this age invalid.
+    #[error("{account} has invalidated permits that start before {before} (seconds since 1970)")]
     PermitInvalidated {
-        /// The account that signed the permit.
+        /// The account: whoever signed the permit, or an owner for whom they read.
         account: Address,
         /// The time it declared.
         before: u64,
     },
-    /// The request is for another KMS context than the current one.
-    #[error("the request is for KMS context {requested}; the current one is {current}")]
+    /// The request is for a KMS context that does not exist, or was destroyed.
+    #[error("the chain knows no KMS context {requested}")]
     Context {
         /// The context in the extra data.
         requested: B256,
-        /// The context on chain.
-        current: B256,
     },
-    /// The request is for another epoch of the context than the current one.
-    #[error("the request is for epoch {requested}; the current one is {current}")]
+    /// The request is for an epoch that the context does not have, or that was destroyed.
+    #[error("the chain knows no epoch {requested} of KMS context {context}")]
     Epoch {
         /// The epoch in the extra data.
         requested: B256,
-        /// The epoch on chain.
-        current: B256,
+        /// The context in the extra data.
+        context: B256,
     },
     /// The handle was not made public.
     #[error("handle {0} is not allowed for public decryption")]
@@ -97,12 +95,12 @@ pub enum KmsError {
     #[error(transparent)]
     Chain(#[from] ChainViewError),
     /// This node is not one of the registered KMS nodes, so nobody would accept its answers.
-    #[error("this node ({address}) is not in the current KMS context {context}")]
+    #[error("this node ({address}) is not in the KMS context {}", .context.map_or_else(|| "that is current".to_owned(), |id| id.to_string()))]
     NotRegistered {
         /// The node's signer.
         address: Address,
-        /// The current context.
-        context: B256,
+        /// The context that was asked for, if it is not the current one.
+        context: Option<B256>,
     },
     /// Too many requests are being answered.
     #[error("the KMS is answering as many requests as it can; try again")]

@@ -1,38 +1,33 @@
-//! The host chain behind a JSON-RPC endpoint that the node's operator trusts.
+//! The host chain behind nodes of which a quorum must agree.
 
-use cipherloom_chain::{ChainError, HostChain, SignerSetOnChain};
-use cipherloom_primitives::{Address, B256, Handle};
+use std::collections::BTreeSet;
+
+use cipherloom_chain::{AclEvidence, ChainError, ContextOnChain, PinnedChain, SignerSetOnChain, WitnessedChain};
+use cipherloom_primitives::{AclFacts, AclQuestion, Address, B256, Bytes};
 use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
 
-use crate::ports::{ChainViewError, CoprocessorSet, HostChainView, KmsContext};
+use crate::ports::{ChainViewError, CoprocessorSet, HostChainView, PinnedBlock, PinnedView};
 
-impl HostChainView for HostChain {
-    fn is_allowed_for_decryption(&self, handle: Handle) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        Self::is_allowed_for_decryption(self, handle).map_err(unreadable).boxed()
-    }
-
-    fn persist_allowed(&self, handle: Handle, account: Address) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        Self::persist_allowed(self, handle, account).map_err(unreadable).boxed()
-    }
-
-    fn is_handle_delegated_for_user_decryption(
-        &self,
-        delegator: Address,
-        delegate: Address,
-        contract: Address,
-        handle: Handle,
-    ) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        Self::is_handle_delegated_for_user_decryption(self, delegator, delegate, contract, handle)
+impl HostChainView for WitnessedChain {
+    fn pin(&self, now_seconds: u64, evidence: Option<AclEvidence>) -> BoxFuture<'_, Result<Box<dyn PinnedView>, ChainViewError>> {
+        Self::pin(self, now_seconds, evidence)
+            .map_ok(|pinned| Box::new(pinned) as Box<dyn PinnedView>)
             .map_err(unreadable)
             .boxed()
     }
+}
 
-    fn decryption_signatures_invalidated_before(&self, account: Address) -> BoxFuture<'_, Result<u64, ChainViewError>> {
-        // A time beyond 64 bits is after every permit's start, and so is the largest one within them.
-        Self::decryption_signatures_invalidated_before(self, account)
-            .map_ok(|time| time.saturating_to())
-            .map_err(unreadable)
-            .boxed()
+impl PinnedView for PinnedChain {
+    fn block(&self) -> PinnedBlock {
+        PinnedBlock {
+            number: self.number(),
+            hash: self.hash(),
+            timestamp: self.timestamp(),
+        }
+    }
+
+    fn acl<'a>(&'a self, questions: &'a BTreeSet<AclQuestion>) -> BoxFuture<'a, Result<AclFacts, ChainViewError>> {
+        Self::acl(self, questions).map_err(unreadable).boxed()
     }
 
     fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>> {
@@ -44,17 +39,19 @@ impl HostChainView for HostChain {
         self.coprocessor_signers().map_ok(set).map_err(unreadable).boxed()
     }
 
-    fn kms_context(&self) -> BoxFuture<'_, Result<KmsContext, ChainViewError>> {
-        async move {
-            let (id, epoch) = self.kms_context_and_epoch().await.map_err(unreadable)?;
-            let signers = self.kms_signers().await.map_err(unreadable)?.signers;
-            Ok(KmsContext {
-                id: B256::from(id),
-                epoch: B256::from(epoch),
-                signers,
-            })
-        }
-        .boxed()
+    fn kms_context<'a>(&'a self, extra_data: &'a [u8]) -> BoxFuture<'a, Result<ContextOnChain, ChainViewError>> {
+        Self::kms_context(self, extra_data).map_err(unreadable).boxed()
+    }
+
+    fn is_valid_signature<'a>(
+        &'a self,
+        account: Address,
+        digest: B256,
+        signature: &'a Bytes,
+    ) -> BoxFuture<'a, Result<bool, ChainViewError>> {
+        Self::is_valid_signature(self, account, digest, signature)
+            .map_err(unreadable)
+            .boxed()
     }
 }
 

@@ -7,13 +7,15 @@
 //!
 //! # Flow of a request
 //! 1. Limits and shape: bits, contracts, window, handles of this chain. Nothing is read for a request that fails here.
-//! 2. The user's signature over the permit (accounts with a private key; contract accounts, ERC-1271, are not served yet).
-//! 3. On chain: the KMS context the request names is the current one and this node is in it; the permit was not invalidated; the
-//!    access-control contract allows every handle.
-//! 4. Each ciphertext carries attestations over handle, key set and bytes by enough registered coprocessors.
-//! 5. Decryption on a blocking thread, under a limit on how many run at once.
-//! 6. The audit log has the decryption on disk.
-//! 7. Only then the answer is signed and leaves.
+//! 2. A block is chosen; everything on chain is read at this one, through endpoints of which a quorum must agree (see
+//!    [`cipherloom_chain::WitnessedChain`]).
+//! 3. The signature over the permit: of the account's key, or one that the account recognises if it is a contract (ERC-1271).
+//! 4. On chain: the KMS context the request names exists and this node is in it; nobody whose rights are used has invalidated the permit; the
+//!    access-control contract allows every handle, by its answers or by what is proven to stand in its storage.
+//! 5. Each ciphertext carries attestations over handle, key set and bytes by enough registered coprocessors.
+//! 6. Decryption on a blocking thread, under a limit on how many run at once.
+//! 7. The audit log has the decryption on disk.
+//! 8. Only then the answer is signed and leaves.
 //!
 //! Every step refuses when it is in doubt: an unreachable chain, a missing attestation or a full disk means no answer.
 //!
@@ -23,8 +25,8 @@
 //!
 //! # Threats
 //! `docs/kms-centralised.md` lists them with their controls. The gateway, the coprocessor's storage and the requester may be
-//! malicious; the operator of this process, its host, and the RPC endpoint it reads the chain through are trusted. That is what
-//! "centralised" means, and why this form is for development and single operators.
+//! malicious, and so may some of the RPC endpoints that the chain is read through; the operator of this process and its host are trusted. That is
+//! what "centralised" means, and why this form is for development and single operators.
 
 pub mod audit;
 mod checks;
@@ -39,6 +41,7 @@ pub use audit::{AuditError, AuditLog};
 pub use error::KmsError;
 pub use node::{KmsLimits, KmsNode, KmsParts};
 pub use ports::{
-    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, KmsContext, SignedCiphertext, SourceError, SystemClock,
+    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedBlock, PinnedView, SignedCiphertext, SourceError,
+    SystemClock,
 };
 pub use signing_key::NodeKey;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cipherloom_chain::AclEvidence;
 use cipherloom_fhe::Decrypt;
 use cipherloom_primitives::{
     Address, B256, Handle, U256,
@@ -9,14 +10,14 @@ use cipherloom_primitives::{
     eip712::SigningDomains,
 };
 use cipherloom_signcryption::{AnswerContext, Randomness, UserPublicKey, seal, sign_digest};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::try_join3, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     audit::{AuditEntry, AuditLog, DecryptionKind},
-    checks::{check_context, check_not_invalidated, check_permit_signature, check_public, check_readable, request_digest},
+    checks::{check_context, check_permit_signature, check_public, check_readable, request_digest},
     error::KmsError,
-    ports::{CiphertextSource, Clock, HostChainView, SignedCiphertext, SourceError},
+    ports::{CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedView, SignedCiphertext, SourceError},
     provenance,
     signing_key::NodeKey,
 };
@@ -101,7 +102,8 @@ impl KmsNode {
     /// # Errors
     /// [`KmsError::NotRegistered`] if it is not, [`KmsError::Chain`] if the chain cannot be read.
     pub async fn check_registration(&self) -> Result<(), KmsError> {
-        check_context(&*self.shared.chain, &[], self.address()).await
+        let chain = self.pin(self.shared.clock.now_seconds(), None).await?;
+        check_context(&*chain, &[], self.address()).await
     }
 
     /// Decrypts handles that were made public and signs the result for contracts to check.
@@ -111,15 +113,35 @@ impl KmsNode {
     /// # Errors
     /// [`KmsError`]; its methods say what to tell the requester.
     pub async fn public_decrypt(&self, request: PublicDecryptionRequest) -> Result<PublicDecryptionAnswer, KmsError> {
+        self.public_decrypt_with(request, None).await
+    }
+
+    /// As [`Self::public_decrypt`], with evidence that came with the request: it can spare this node's endpoints work, and is not believed.
+    ///
+    /// # Errors
+    /// As [`Self::public_decrypt`].
+    pub async fn public_decrypt_with(
+        &self,
+        request: PublicDecryptionRequest,
+        evidence: Option<AclEvidence>,
+    ) -> Result<PublicDecryptionAnswer, KmsError> {
         let _turn = self.admit()?;
         let shared = &self.shared;
         request.validate(shared.domains.host_chain_id)?;
-        check_context(&*shared.chain, &request.extra_data, self.address()).await?;
-        check_public(&*shared.chain, &request.handles).await?;
-        let ciphertexts = self.ciphertexts(&request.handles).await?;
+        let now = shared.clock.now_seconds();
+        let chain = self.pin(now, evidence).await?;
+        let questions = request.acl_questions();
+        let ((), facts, coprocessors) = try_join3(
+            check_context(&*chain, &request.extra_data, self.address()),
+            async { Ok(chain.acl(&questions).await?) },
+            async { Ok(chain.coprocessors().await?) },
+        )
+        .await?;
+        check_public(&request, &facts)?;
+        let ciphertexts = self.ciphertexts(&request.handles, &coprocessors).await?;
 
         let entry = AuditEntry {
-            time: shared.clock.now_seconds(),
+            time: now,
             kind: DecryptionKind::Public,
             requester: None,
             owners: Vec::new(),
@@ -147,17 +169,36 @@ impl KmsNode {
     /// # Errors
     /// [`KmsError`]; its methods say what to tell the requester.
     pub async fn user_decrypt(&self, request: UserDecryptionRequest) -> Result<UserDecryptionShare, KmsError> {
+        self.user_decrypt_with(request, None).await
+    }
+
+    /// As [`Self::user_decrypt`], with evidence that came with the request: it can spare this node's endpoints work, and is not believed.
+    ///
+    /// # Errors
+    /// As [`Self::user_decrypt`].
+    pub async fn user_decrypt_with(
+        &self,
+        request: UserDecryptionRequest,
+        evidence: Option<AclEvidence>,
+    ) -> Result<UserDecryptionShare, KmsError> {
         let _turn = self.admit()?;
         let shared = &self.shared;
         let now = shared.clock.now_seconds();
         request.validate(shared.domains.host_chain_id, now)?;
         let public_key = UserPublicKey::from_blob(&request.public_key).map_err(KmsError::PublicKey)?;
-        check_permit_signature(&request, &shared.domains)?;
-        check_context(&*shared.chain, &request.extra_data, self.address()).await?;
-        check_not_invalidated(&*shared.chain, &request).await?;
-        check_readable(&*shared.chain, &request).await?;
+        let chain = self.pin(now, evidence).await?;
+        check_permit_signature(&*chain, &request, &shared.domains).await?;
+        let questions = request.acl_questions();
+        let ((), facts, coprocessors) = try_join3(
+            check_context(&*chain, &request.extra_data, self.address()),
+            async { Ok(chain.acl(&questions).await?) },
+            async { Ok(chain.coprocessors().await?) },
+        )
+        .await?;
+        // Where the block is old, a delegation may have ended since; where the chain's clock is ahead, it has ended there.
+        check_readable(&request, &facts, now.max(chain.block().timestamp))?;
         let handles = request.handles();
-        let ciphertexts = self.ciphertexts(&handles).await?;
+        let ciphertexts = self.ciphertexts(&handles, &coprocessors).await?;
 
         let mut owners: Vec<Address> = request.values.iter().map(|value| value.owner).collect();
         owners.retain(|owner| *owner != request.user);
@@ -191,10 +232,13 @@ impl KmsNode {
         self.requests.try_acquire().map_err(|_| KmsError::Overloaded)
     }
 
+    async fn pin(&self, now: u64, evidence: Option<AclEvidence>) -> Result<Box<dyn PinnedView>, KmsError> {
+        Ok(self.shared.chain.pin(now, evidence).await?)
+    }
+
     /// Fetches the ciphertexts and checks where they come from.
-    async fn ciphertexts(&self, handles: &[Handle]) -> Result<Vec<SignedCiphertext>, KmsError> {
+    async fn ciphertexts(&self, handles: &[Handle], coprocessors: &CoprocessorSet) -> Result<Vec<SignedCiphertext>, KmsError> {
         let shared = &self.shared;
-        let coprocessors = &shared.chain.coprocessors().await?;
         stream::iter(handles.iter().copied())
             .map(|handle| async move {
                 let ciphertext = shared.ciphertexts.ciphertext(handle).await.map_err(|source| match source {

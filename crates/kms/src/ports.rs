@@ -1,37 +1,53 @@
 //! What a KMS node needs from outside: the chain, the ciphertexts, the time.
 
-use cipherloom_primitives::{Address, B256, Bytes, Handle};
+use std::collections::BTreeSet;
+
+use cipherloom_chain::{AclEvidence, ContextOnChain};
+use cipherloom_primitives::{AclFacts, AclQuestion, Address, B256, Bytes, Handle};
 use futures_util::future::BoxFuture;
 
 /// The host chain, as far as a KMS node reads it.
-///
-/// Every answer must come from the chain itself, through an endpoint the operator of the node trusts; a wrong answer here decrypts
-/// what nobody allowed.
 pub trait HostChainView: Send + Sync {
-    /// Asks the access-control contract whether a handle was made public (`isAllowedForDecryption`).
-    fn is_allowed_for_decryption(&self, handle: Handle) -> BoxFuture<'_, Result<bool, ChainViewError>>;
+    /// Chooses the block at which everything about one request is read: all its rights must have held at the same time.
+    ///
+    /// Evidence that came with the request may be used, and need not be believed.
+    fn pin(&self, now_seconds: u64, evidence: Option<AclEvidence>) -> BoxFuture<'_, Result<Box<dyn PinnedView>, ChainViewError>>;
+}
 
-    /// Asks the access-control contract whether an account may use a handle permanently (`persistAllowed`).
-    fn persist_allowed(&self, handle: Handle, account: Address) -> BoxFuture<'_, Result<bool, ChainViewError>>;
+/// The host chain at one block.
+///
+/// Every answer must come from the chain itself, through nodes that the operator trusts together; a wrong answer here decrypts what nobody allowed.
+pub trait PinnedView: Send + Sync {
+    /// Returns which block it is.
+    fn block(&self) -> PinnedBlock;
 
-    /// Asks the access-control contract whether the delegator lets the delegate read a handle through a contract
-    /// (`isHandleDelegatedForUserDecryption`, which includes that delegator and contract may use the handle).
-    fn is_handle_delegated_for_user_decryption(
-        &self,
-        delegator: Address,
-        delegate: Address,
-        contract: Address,
-        handle: Handle,
-    ) -> BoxFuture<'_, Result<bool, ChainViewError>>;
-
-    /// Returns the time, in seconds since 1970, before which an account has declared its permits invalid; 0 if never.
-    fn decryption_signatures_invalidated_before(&self, account: Address) -> BoxFuture<'_, Result<u64, ChainViewError>>;
+    /// Asks the access-control contract.
+    fn acl<'a>(&'a self, questions: &'a BTreeSet<AclQuestion>) -> BoxFuture<'a, Result<AclFacts, ChainViewError>>;
 
     /// Returns who may attest ciphertexts.
     fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>>;
 
-    /// Returns the current KMS context.
-    fn kms_context(&self) -> BoxFuture<'_, Result<KmsContext, ChainViewError>>;
+    /// Returns the nodes of the KMS context that extra data name.
+    fn kms_context<'a>(&'a self, extra_data: &'a [u8]) -> BoxFuture<'a, Result<ContextOnChain, ChainViewError>>;
+
+    /// Asks an account that is a contract whether it recognises a signature (ERC-1271).
+    fn is_valid_signature<'a>(
+        &'a self,
+        account: Address,
+        digest: B256,
+        signature: &'a Bytes,
+    ) -> BoxFuture<'a, Result<bool, ChainViewError>>;
+}
+
+/// The block at which a request is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinnedBlock {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Its time, in seconds since 1970.
+    pub timestamp: u64,
 }
 
 /// The registered coprocessors.
@@ -41,17 +57,6 @@ pub struct CoprocessorSet {
     pub signers: Vec<Address>,
     /// How many of them must agree.
     pub threshold: usize,
-}
-
-/// The registered KMS nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KmsContext {
-    /// The id of the context.
-    pub id: B256,
-    /// The id of its current epoch.
-    pub epoch: B256,
-    /// The nodes' signers.
-    pub signers: Vec<Address>,
 }
 
 /// The chain could not be read; says nothing about what is on it.

@@ -1,6 +1,6 @@
 //! What the KMS answers, on the clear backend and on real TFHE with toy parameters.
 
-use crate::support::{CONTRACT, Keys, World, context_id, epoch_id, key};
+use crate::support::{CONTRACT, Keys, NOW, World, context_id, epoch_id, key};
 use cipherloom_kms::audit::verify;
 use cipherloom_primitives::{
     Address, FheType, Handle, U256,
@@ -79,7 +79,7 @@ async fn delegates_read_what_was_delegated_to_them() {
         {
             let mut chain = world.chain.lock().unwrap();
             chain.allowed.extend([(handle, delegator), (handle, CONTRACT)]);
-            chain.delegated.insert((delegator, world.user_address(), CONTRACT, handle));
+            chain.delegated.insert((delegator, world.user_address(), CONTRACT), NOW + 1);
         }
         let request = world.sign(world.unsigned_with(&[handle], |permit| permit.delegator = Some(delegator)));
         let share = world.node.user_decrypt(request.clone()).await.unwrap();

@@ -1,6 +1,6 @@
 //! What the KMS refuses. Each test starts from a request that is answered and changes one thing.
 
-use crate::support::{CHAIN_ID, CONTRACT, Keys, NOW, World, context_id, epoch_id, key};
+use crate::support::{CHAIN_ID, CONTRACT, Keys, NOW, World, context_id, epoch_id, key, old_epoch_id};
 use cipherloom_kms::{KmsError, KmsLimits, SourceError};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
@@ -309,8 +309,10 @@ async fn other_contexts_epochs_and_versions_of_extra_data() {
     let error = refused(&world, with([&[1], B256::ZERO.as_slice()].concat())).await;
     assert!(matches!(error, KmsError::Context { .. }));
     assert_eq!((error.label(), error.field()), ("validation_failed", Some("extraData")));
-    let old_epoch = [&[2], context_id().as_slice(), context_id().as_slice()].concat();
-    assert!(matches!(refused(&world, with(old_epoch)).await, KmsError::Epoch { .. }));
+    let no_epoch = [&[2], context_id().as_slice(), context_id().as_slice()].concat();
+    assert!(matches!(refused(&world, with(no_epoch)).await, KmsError::Epoch { .. }));
+    let other_epoch = [&[2], context_id().as_slice(), old_epoch_id().as_slice()].concat();
+    assert!(matches!(refused(&world, with(other_epoch)).await, KmsError::Epoch { .. }));
     let old_context = [&[2], epoch_id().as_slice(), epoch_id().as_slice()].concat();
     assert!(matches!(refused(&world, with(old_context)).await, KmsError::Context { .. }));
     for malformed in [vec![3], vec![1, 7], vec![0; 66]] {
@@ -332,8 +334,8 @@ async fn delegations_that_do_not_exist() {
     let error = refused(&world, request.clone()).await;
     assert!(matches!(error, KmsError::NotDelegated { .. }));
     assert_eq!(error.label(), "not_allowed_on_host_acl");
-    let other = (delegator, Address::ZERO, CONTRACT, handle);
-    world.chain.lock().unwrap().delegated.insert(other);
+    let other = (delegator, Address::ZERO, CONTRACT);
+    world.chain.lock().unwrap().delegated.insert(other, NOW + DAY);
     assert!(matches!(refused(&world, request).await, KmsError::NotDelegated { .. }));
 }
 
@@ -460,7 +462,7 @@ async fn everything_when_the_chain_cannot_be_read_or_the_node_is_not_registered(
 
     world.chain.lock().unwrap().down = false;
     world.node.check_registration().await.unwrap();
-    world.chain.lock().unwrap().kms_signers = vec![Address::ZERO];
+    world.chain.lock().unwrap().contexts = vec![(context_id(), vec![Address::ZERO], vec![epoch_id()])];
     assert!(matches!(
         refused(&world, world.request(&[handle])).await,
         KmsError::NotRegistered { .. }

@@ -1,19 +1,23 @@
 //! A KMS node in a world the tests control: chain, ciphertext storage, clock and keys.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
 use alloy_primitives::keccak256;
+use cipherloom_chain::{AclEvidence, ContextOnChain};
 use cipherloom_fhe::{KeySet, ParameterSet, insecure_test_keys};
 use cipherloom_kms::{
-    AuditLog, ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, KmsContext, KmsLimits, KmsNode, KmsParts, NodeKey,
-    SignedCiphertext, SourceError,
+    AuditLog, ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, KmsLimits, KmsNode, KmsParts, NodeKey, PinnedBlock,
+    PinnedView, SignedCiphertext, SourceError,
 };
 use cipherloom_primitives::{
-    Address, B256, Bytes, FheType, Handle, TypedOperation, U256,
-    decryption::{ClassicPermit, DecryptionPermit, PublicDecryptionRequest, RequestedValue, UserDecryptionRequest},
+    AclFacts, AclQuestion, Address, B256, Bytes, FheType, Handle, TypedOperation, U256,
+    decryption::{
+        ClassicPermit, ContextSelector, DecryptionPermit, PublicDecryptionRequest, RequestedValue, UnifiedPermit, UserDecryptionRequest,
+        context_selector,
+    },
     eip712::{SigningDomains, ciphertext_attestation_digest},
 };
 use cipherloom_signcryption::{SigningKey, UserKeypair, node_address, sign_digest};
@@ -28,18 +32,56 @@ pub(crate) const CONTRACT: Address = Address::repeat_byte(0xcc);
 pub(crate) struct ChainState {
     pub(crate) public: HashSet<Handle>,
     pub(crate) allowed: HashSet<(Handle, Address)>,
-    pub(crate) delegated: HashSet<(Address, Address, Address, Handle)>,
+    /// Delegator, delegate and contract, with the end of the delegation.
+    pub(crate) delegated: HashMap<(Address, Address, Address), u64>,
     pub(crate) invalidated_before: HashMap<Address, u64>,
+    /// Accounts that are contracts, each with the one digest and signature that it recognises.
+    pub(crate) wallets: HashMap<Address, (B256, Bytes)>,
     pub(crate) coprocessors: Vec<Address>,
     pub(crate) threshold: usize,
-    pub(crate) kms_signers: Vec<Address>,
+    /// The contexts that were not destroyed, with their nodes and epochs; the last one is current.
+    pub(crate) contexts: Vec<(B256, Vec<Address>, Vec<B256>)>,
+    pub(crate) block_time: u64,
     pub(crate) down: bool,
 }
 
+impl ChainState {
+    fn answer(&self, question: &AclQuestion) -> u64 {
+        match *question {
+            AclQuestion::AllowedForDecryption(handle) => self.public.contains(&handle).into(),
+            AclQuestion::PersistAllowed { handle, account } => self.allowed.contains(&(handle, account)).into(),
+            AclQuestion::DelegationExpiration {
+                delegator,
+                delegate,
+                contract,
+            } => self.delegated.get(&(delegator, delegate, contract)).copied().unwrap_or(0),
+            AclQuestion::SignaturesInvalidatedBefore(account) => self.invalidated_before.get(&account).copied().unwrap_or(0),
+        }
+    }
+
+    fn context(&self, extra_data: &[u8]) -> ContextOnChain {
+        let found = |id: &B256| self.contexts.iter().find(|(context, ..)| context == id);
+        match context_selector(extra_data).unwrap() {
+            ContextSelector::Current => self.contexts.last().map_or(ContextOnChain::NoSuchContext, |(_, signers, _)| {
+                ContextOnChain::Signers(signers.clone())
+            }),
+            ContextSelector::Context(id) => found(&id).map_or(ContextOnChain::NoSuchContext, |(_, signers, _)| {
+                ContextOnChain::Signers(signers.clone())
+            }),
+            ContextSelector::ContextAndEpoch(id, epoch) => match found(&id) {
+                None => ContextOnChain::NoSuchContext,
+                Some((_, signers, epochs)) if epochs.contains(&epoch) => ContextOnChain::Signers(signers.clone()),
+                Some(_) => ContextOnChain::NoSuchEpoch,
+            },
+        }
+    }
+}
+
+#[derive(Clone)]
 struct FakeChain(Arc<Mutex<ChainState>>);
 
 impl FakeChain {
-    fn read<T: Send + 'static>(&self, read: impl FnOnce(&ChainState) -> T) -> BoxFuture<'_, Result<T, ChainViewError>> {
+    fn read<T: Send + 'static>(&self, read: impl FnOnce(&ChainState) -> T) -> BoxFuture<'static, Result<T, ChainViewError>> {
         let state = self.0.lock().unwrap();
         let answer = if state.down {
             Err(ChainViewError("connection refused".into()))
@@ -51,26 +93,26 @@ impl FakeChain {
 }
 
 impl HostChainView for FakeChain {
-    fn is_allowed_for_decryption(&self, handle: Handle) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        self.read(|state| state.public.contains(&handle))
+    fn pin(&self, _: u64, _: Option<AclEvidence>) -> BoxFuture<'_, Result<Box<dyn PinnedView>, ChainViewError>> {
+        let pinned = self.clone();
+        Box::pin(async move {
+            pinned.read(|_| ()).await?;
+            Ok(Box::new(pinned) as Box<dyn PinnedView>)
+        })
+    }
+}
+
+impl PinnedView for FakeChain {
+    fn block(&self) -> PinnedBlock {
+        PinnedBlock {
+            number: 1,
+            hash: B256::repeat_byte(1),
+            timestamp: self.0.lock().unwrap().block_time,
+        }
     }
 
-    fn persist_allowed(&self, handle: Handle, account: Address) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        self.read(|state| state.allowed.contains(&(handle, account)))
-    }
-
-    fn is_handle_delegated_for_user_decryption(
-        &self,
-        delegator: Address,
-        delegate: Address,
-        contract: Address,
-        handle: Handle,
-    ) -> BoxFuture<'_, Result<bool, ChainViewError>> {
-        self.read(|state| state.delegated.contains(&(delegator, delegate, contract, handle)))
-    }
-
-    fn decryption_signatures_invalidated_before(&self, account: Address) -> BoxFuture<'_, Result<u64, ChainViewError>> {
-        self.read(|state| state.invalidated_before.get(&account).copied().unwrap_or(0))
+    fn acl<'a>(&'a self, questions: &'a BTreeSet<AclQuestion>) -> BoxFuture<'a, Result<AclFacts, ChainViewError>> {
+        self.read(|state| questions.iter().map(|question| (*question, state.answer(question))).collect())
     }
 
     fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>> {
@@ -80,11 +122,19 @@ impl HostChainView for FakeChain {
         })
     }
 
-    fn kms_context(&self) -> BoxFuture<'_, Result<KmsContext, ChainViewError>> {
-        self.read(|state| KmsContext {
-            id: context_id(),
-            epoch: epoch_id(),
-            signers: state.kms_signers.clone(),
+    fn kms_context<'a>(&'a self, extra_data: &'a [u8]) -> BoxFuture<'a, Result<ContextOnChain, ChainViewError>> {
+        self.read(|state| state.context(extra_data))
+    }
+
+    fn is_valid_signature<'a>(
+        &'a self,
+        account: Address,
+        digest: B256,
+        signature: &'a Bytes,
+    ) -> BoxFuture<'a, Result<bool, ChainViewError>> {
+        self.read(|state| {
+            let recognised = state.wallets.get(&account);
+            recognised.is_some_and(|(known, by)| *known == digest && by == signature)
         })
     }
 }
@@ -131,10 +181,18 @@ pub(crate) struct World {
 }
 
 pub(crate) fn context_id() -> B256 {
-    B256::from((U256::from(7) << 248) | U256::ONE)
+    B256::from((U256::from(7) << 248) | U256::from(2))
 }
 
 pub(crate) fn epoch_id() -> B256 {
+    B256::from((U256::from(8) << 248) | U256::from(2))
+}
+
+pub(crate) fn old_context_id() -> B256 {
+    B256::from((U256::from(7) << 248) | U256::ONE)
+}
+
+pub(crate) fn old_epoch_id() -> B256 {
     B256::from((U256::from(8) << 248) | U256::ONE)
 }
 
@@ -164,7 +222,11 @@ impl World {
         let chain = Arc::new(Mutex::new(ChainState {
             coprocessors: vec![node_address(&coprocessor)],
             threshold: 1,
-            kms_signers: vec![signing_key.address()],
+            contexts: vec![
+                (old_context_id(), vec![signing_key.address()], vec![old_epoch_id()]),
+                (context_id(), vec![signing_key.address()], vec![epoch_id()]),
+            ],
+            block_time: NOW - 5,
             ..ChainState::default()
         }));
         let stored = Stored::default();
@@ -282,6 +344,31 @@ impl World {
             public_key: self.user_keys.public_key().blob().to_vec().into(),
             extra_data: Bytes::from_static(&[0]),
             signature: Bytes::new(),
+        }
+    }
+
+    /// A request under a unified permit for one account's values, not signed yet.
+    pub(crate) fn unified_with(
+        &self,
+        handles: &[Handle],
+        owner: Address,
+        change: impl FnOnce(&mut UnifiedPermit),
+    ) -> UserDecryptionRequest {
+        let mut permit = UnifiedPermit {
+            allowed_contracts: Vec::new(),
+            start_timestamp: NOW - 10,
+            duration_seconds: 60,
+        };
+        change(&mut permit);
+        let value = |handle: &Handle| RequestedValue {
+            handle: *handle,
+            contract_address: CONTRACT,
+            owner,
+        };
+        UserDecryptionRequest {
+            values: handles.iter().map(value).collect(),
+            permit: DecryptionPermit::Unified(permit),
+            ..self.unsigned_request(&[])
         }
     }
 
