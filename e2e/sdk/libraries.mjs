@@ -3,10 +3,13 @@
 // usage: node libraries.mjs <summary of `cipherloom dev --json`, or a file with it>
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { Contract, WebSocketProvider } from "ethers";
 import { createPublicClient, createWalletClient, defineChain, http, webSocket } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
-import { MINTED, artifact, deployToken, main } from "./token.mjs";
+import artifact from "../../examples/confidential-token/artifacts/ConfidentialToken.json" with { type: "json" };
+import { Steps } from "./steps.mjs";
+import { MINTED, World } from "./world.mjs";
 
 /** Waits for something, and fails when it does not come: a lost event must not hang the test. */
 function within(seconds, what, promise) {
@@ -15,7 +18,7 @@ function within(seconds, what, promise) {
 }
 
 async function withEthers(stack) {
-  const { provider, alice, bob, token, address } = await deployToken(stack);
+  const { provider, alice, bob, token, address } = await World.open(stack);
   const [chain, code, balance, head] = await Promise.all([
     provider.getNetwork(),
     provider.getCode(address),
@@ -89,8 +92,18 @@ async function withViem(stack) {
   assert.equal(log.args.to, bob.address);
 }
 
-await main(async (stack, steps) => {
+const [given] = process.argv.slice(2);
+assert(given, "usage: node libraries.mjs <summary of `cipherloom dev --json`, or a file with it>");
+const stack = JSON.parse(given.startsWith("{") ? given : readFileSync(given, "utf8"));
+const steps = new Steps(({ name, seconds }) => console.error(`${seconds.toFixed(2).padStart(8)} s  ${name}`));
+let failure;
+try {
   await steps.run("ethers: deploy, call, send, logs, WebSocket", () => withEthers(stack));
   await steps.run("viem: deploy, call, send, logs, WebSocket", () => withViem(stack));
-  return { sdk: "ethers and viem" };
-});
+} catch (error) {
+  console.error(error);
+  failure = error.message;
+}
+console.log(JSON.stringify({ part: "libraries", ok: failure === undefined, failure, steps: steps.list }));
+// WebSockets keep the process alive.
+process.exit(failure === undefined ? 0 : 1);

@@ -1,8 +1,8 @@
 //! Compiles the Solidity sources and keeps the committed artifacts equal to them.
 //!
 //! `cargo xtask contracts` installs the pinned compiler (`npm ci` in `contracts/`, which needs Node), compiles the host
-//! contracts into `contracts/artifacts`, the tests' contract into `contracts/test/artifacts` and the contracts of each
-//! example into `examples/NAME/artifacts`. Snapshots of the host contracts, which reviewers read and upgrades are checked
+//! contracts into `contracts/artifacts`, the tests' contracts into `contracts/test/artifacts` and `e2e/sdk/artifacts`, and the
+//! contracts of each example into `examples/NAME/artifacts`. Snapshots of the host contracts, which reviewers read and upgrades are checked
 //! against, go to `contracts/snapshots`: ABI as text, storage layouts, places of immutables. With `--check` it compiles
 //! into a temporary folder and fails if anything differs from what is committed.
 
@@ -183,9 +183,16 @@ fn compilations() -> Result<Vec<(Compilation, PathBuf)>> {
         maps: vec![(LIBRARY_PACKAGE.to_owned(), contracts_dir())],
         ..Compilation::default()
     };
+    let sdks = root().join("e2e/sdk");
+    let for_sdks = Compilation {
+        roots: vec![("e2e/sdk".to_owned(), sdks.join("contracts"))],
+        maps: vec![(LIBRARY_PACKAGE.to_owned(), contracts_dir())],
+        ..Compilation::default()
+    };
     let mut all = vec![
         (host, contracts_dir().join("artifacts")),
         (test, contracts_dir().join("test/artifacts")),
+        (for_sdks, sdks.join("artifacts")),
     ];
     let examples = root().join("examples");
     if examples.is_dir() {

@@ -1,22 +1,24 @@
-//! Carries an encrypted transfer through a running `cipherloom dev` with the published SDKs, unmodified and configured only.
+//! Carries encrypted values through a running `cipherloom dev` with the published SDKs, unmodified and configured only, in Node.js and in a browser.
 //!
-//! The stack runs as a process of its own, on real TFHE with fresh keys, free ports and a temporary directory. Each SDK runs in a Node.js process of
-//! its own: it encrypts and proves with its own WebAssembly, and opens the KMS's answers with it. The scripts are in `e2e/sdk`; what they
-//! import is pinned in `e2e/sdk/package-lock.json`.
+//! The stack runs as a process of its own, on real TFHE with fresh keys, free ports and a temporary directory. Each SDK runs in a process or a page
+//! of its own: it encrypts and proves with its own WebAssembly, and opens the KMS's answers with it. What it has to do, and what it has to refuse, is
+//! one story for all of them, in `e2e/sdk/story.mjs`; what the scripts import is pinned in `e2e/sdk/package-lock.json`.
 
 use std::{
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use serde_json::Value;
 
 use crate::{
-    command::{build_executable, program, root, run as execute},
+    browser,
+    command::{build_executable, program, root},
     contracts::install_packages,
+    dev_stack::RunningStack,
+    e2e_web,
+    sdk_report::{Report, Told},
 };
 
 /// The oldest release of Node.js that the SDKs declare to run on.
@@ -24,55 +26,169 @@ const OLDEST_NODE: u32 = 22;
 
 /// What is run against the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Sdk {
+pub(crate) enum Part {
     /// ethers 6 and viem, against the development chain.
     Libraries,
-    /// @zama-fhe/relayer-sdk 0.4.3 with the gateway's routes of version 2.
+    /// What `cipherloom sdk-config` prints, for each SDK.
+    Config,
+    /// @zama-fhe/relayer-sdk in Node.js, with the gateway's routes of version 2.
     RelayerV2,
-    /// @zama-fhe/relayer-sdk 0.4.3 with the gateway's routes of version 1.
+    /// The same with the gateway's routes of version 1.
     RelayerV1,
-    /// @fhevm/sdk 1.0.0-alpha.5.
+    /// @fhevm/sdk in Node.js.
     Fhevm,
-    /// @zama-fhe/sdk 3.0.1. Only where it is asked for: it gives up when a proof takes more than 30 seconds, which a busy machine may need.
+    /// @zama-fhe/sdk in Node.js.
     Zama,
+    /// @fhevm/sdk on a stack whose contracts show the face of protocol 0.14.
+    #[value(name = "face-0.14")]
+    Face014,
+    /// @zama-fhe/relayer-sdk in Chromium, with routes of version 2, with threads and without.
+    WebRelayerV2,
+    /// The same with routes of version 1, with threads.
+    WebRelayerV1,
+    /// @fhevm/sdk in Chromium, with threads and without.
+    WebFhevm,
+    /// @zama-fhe/sdk in Chromium, with threads and without.
+    WebZama,
+    /// The example web page in Chromium, with threads and without: what `cargo xtask e2e web` does.
+    WebToken,
 }
 
-impl Sdk {
-    /// Those that pass on a machine of any speed.
-    const ALL: [Self; 4] = [Self::Libraries, Self::RelayerV2, Self::RelayerV1, Self::Fhevm];
-
-    /// The script, and what it is told besides the stack.
-    const fn script(self) -> (&'static str, &'static [&'static str]) {
+impl Part {
+    /// What the script of this part is called with before the stack; or nothing, where it is not one process in Node.js.
+    const fn script(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Libraries => ("libraries.mjs", &[]),
-            Self::RelayerV2 => ("relayer-sdk.mjs", &["2"]),
-            Self::RelayerV1 => ("relayer-sdk.mjs", &["1"]),
-            Self::Fhevm => ("fhevm-sdk.mjs", &[]),
-            Self::Zama => ("zama-sdk.mjs", &[]),
+            Self::Libraries => Some(&["libraries.mjs"]),
+            Self::Config => Some(&["config.mjs"]),
+            Self::RelayerV2 => Some(&["node.mjs", "relayer-v2"]),
+            Self::RelayerV1 => Some(&["node.mjs", "relayer-v1"]),
+            Self::Fhevm | Self::Face014 => Some(&["node.mjs", "fhevm"]),
+            Self::Zama => Some(&["node.mjs", "zama"]),
+            Self::WebRelayerV2 | Self::WebRelayerV1 | Self::WebFhevm | Self::WebZama | Self::WebToken => None,
         }
+    }
+
+    /// What the page is asked for, and how it is served.
+    const fn page(self) -> Option<(&'static str, &'static [&'static str])> {
+        match self {
+            Self::WebRelayerV2 => Some(("relayer-v2", &["isolated", "plain"])),
+            Self::WebRelayerV1 => Some(("relayer-v1", &["isolated"])),
+            Self::WebFhevm => Some(("fhevm", &["isolated", "plain"])),
+            Self::WebZama => Some(("zama", &["isolated", "plain"])),
+            _ => None,
+        }
+    }
+
+    /// The version of the protocol whose face the contracts show, if it is not the usual one.
+    const fn face(self) -> Option<&'static str> {
+        match self {
+            Self::Face014 => Some("0.14"),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
-/// Runs one SDK, or [`Sdk::ALL`], against a stack that is started for it.
+/// Runs these parts, or all, against a stack that is started for them; prints tables of what was done and how long it took, or all of it as JSON.
 ///
 /// # Errors
-/// If npm is missing, the packages cannot be installed, the stack does not build or start, or an SDK does not get what it should.
-pub(crate) fn run(sdk: Option<Sdk>, binary: Option<PathBuf>) -> Result<()> {
+/// If npm or a browser cannot be had, the packages cannot be installed, the stack does not build or start, or an SDK does not get what it should.
+pub(crate) fn run(parts: &[Part], json: bool, binary: Option<PathBuf>) -> Result<()> {
     let folder = root().join("e2e/sdk");
     install_packages(&folder)?;
     let node = node(&folder)?;
+    let parts = if parts.is_empty() { Part::value_variants() } else { parts };
     let binary = binary.map_or_else(build, Ok)?;
-    let directory = tempfile::tempdir().context("cannot make a temporary folder")?;
-    println!("starting {} with fresh keys", binary.display());
-    let stack = RunningStack::start(&binary, directory.path())?;
-    let chosen = sdk.as_ref().map_or(Sdk::ALL.as_slice(), std::slice::from_ref);
-    for sdk in chosen {
-        let (script, more) = sdk.script();
-        let mut command = program(&node, &[]);
-        command.arg(folder.join(script)).arg(&stack.summary).args(more);
-        execute(command).with_context(|| format!("{sdk:?} does not work with this stack"))?;
+    let mut report = Report::new(&folder)?;
+    for face in [None, Some("0.14")] {
+        let on_face: Vec<Part> = parts.iter().copied().filter(|part| part.face() == face).collect();
+        if on_face.is_empty() {
+            continue;
+        }
+        let directory = tempfile::tempdir().context("cannot make a temporary folder")?;
+        eprintln!("starting {} with fresh keys", binary.display());
+        let options = face.map_or_else(Vec::new, |face| vec!["--face", face]);
+        let stack = RunningStack::start_with(&binary, directory.path(), &options)?;
+        for part in on_face {
+            let site = Site {
+                folder: &folder,
+                node: &node,
+                binary: &binary,
+                stack: &stack,
+                directory: directory.path(),
+            };
+            for told in site.run(part)? {
+                report.add(told);
+            }
+        }
+        stack.stop()?;
     }
-    stack.stop()
+    report.print(json)
+}
+
+/// Where a part runs.
+struct Site<'a> {
+    folder: &'a Path,
+    node: &'a Path,
+    binary: &'a Path,
+    stack: &'a RunningStack,
+    directory: &'a Path,
+}
+
+impl Site<'_> {
+    /// Runs a part. What goes wrong in it is in what it gives back; what it needs and is not there is an error.
+    fn run(&self, part: Part) -> Result<Vec<Told>> {
+        if let Some((script, more)) = part.script().and_then(<[_]>::split_first) {
+            let mut command = self.script(script);
+            command.args(more).arg(self.stack.summary());
+            if part == Part::Config {
+                command.arg(self.binary);
+            }
+            return Ok(vec![Told::by(part.name(), command)?]);
+        }
+        let browser = browser::find()?;
+        if let Some((sdk, servings)) = part.page() {
+            let page = self.page()?;
+            return servings
+                .iter()
+                .map(|serving| {
+                    let mut command = self.script("web/drive.mjs");
+                    command.arg(sdk).arg(self.stack.summary()).args([&page, &browser]).arg(serving);
+                    Told::by(format!("{} {serving}", part.name()), command)
+                })
+                .collect();
+        }
+        Ok(vec![Told::of(part.name(), || e2e_web::drive(self.stack, self.directory))])
+    }
+
+    fn script(&self, script: &str) -> Command {
+        let mut command = program(self.node, &[]);
+        command.arg(self.folder.join(script));
+        command
+    }
+
+    /// Builds the page, unless it was already, and returns the folder that it is in.
+    fn page(&self) -> Result<PathBuf> {
+        let built = self.directory.join("sdk-page");
+        if !built.is_dir() {
+            let mut build = program(self.node, &[]);
+            build
+                .arg(self.folder.join("node_modules/vite/bin/vite.js"))
+                .args(["build", "--logLevel", "warn", "--emptyOutDir", "--outDir"])
+                .arg(&built)
+                .arg(self.folder.join("web"))
+                .stdout(Stdio::null());
+            let status = build.status().context("cannot start Vite")?;
+            if !status.success() {
+                bail!("the page of the SDKs does not build");
+            }
+        }
+        Ok(built)
+    }
 }
 
 /// Returns a Node.js that is new enough: the one on the path, or the one among the packages.
@@ -102,71 +218,6 @@ pub(crate) fn build() -> Result<PathBuf> {
     build_executable(&["--package", "cipherloom"], "cipherloom")
 }
 
-/// A `cipherloom dev` of its own; killed if it is dropped before it was stopped.
-pub(crate) struct RunningStack {
-    process: Child,
-    /// A file with what the stack has printed at its start.
-    summary: PathBuf,
-}
-
-impl RunningStack {
-    /// Starts a stack on real TFHE with fresh keys in this directory, and waits until it runs.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub(crate) fn start(binary: &Path, directory: &Path) -> Result<Self> {
-        let data = directory.join("data");
-        let mut process = Command::new(binary)
-            .args(["dev", "--json", "--rpc-port", "0", "--gateway-port", "0", "--data-dir"])
-            .arg(&data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
-        let output = process.stdout.take().context("the stack has no output")?;
-        let stack = Self {
-            process,
-            summary: directory.join("dev.json"),
-        };
-        let mut line = String::new();
-        BufReader::new(output)
-            .read_line(&mut line)
-            .context("cannot read what the stack prints")?;
-        let summary: Value = serde_json::from_str(&line).context("the stack ended before it ran; its errors are above")?;
-        ensure!(
-            summary.get("backend").is_some_and(|backend| backend == "cpu"),
-            "the stack does not compute on real ciphertexts: {summary}"
-        );
-        std::fs::write(&stack.summary, line)?;
-        Ok(stack)
-    }
-
-    /// Returns the file with what the stack has printed at its start.
-    pub(crate) fn summary(&self) -> &Path {
-        &self.summary
-    }
-
-    /// Asks the stack to stop as Ctrl-C does, and fails if it does not stop well.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub(crate) fn stop(mut self) -> Result<()> {
-        let asked = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status()?;
-        ensure!(asked.success(), "the stack has ended before it was asked to");
-        let status = self.process.wait()?;
-        ensure!(status.success(), "the stack did not stop well: {status}");
-        Ok(())
-    }
-}
-
-impl Drop for RunningStack {
-    fn drop(&mut self) {
-        // After `stop` both fail, and then there is nothing left to do.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +226,13 @@ mod tests {
     fn node_says_its_release() {
         assert_eq!(major("v22.23.3\n"), Some(22));
         assert_eq!(major("not found"), None);
+    }
+
+    #[test]
+    fn every_part_is_a_script_or_a_page_but_the_example() {
+        for part in Part::value_variants() {
+            let kinds = [part.script().is_some(), part.page().is_some(), *part == Part::WebToken];
+            assert_eq!(kinds.into_iter().filter(|kind| *kind).count(), 1, "{part:?}");
+        }
     }
 }

@@ -3,8 +3,10 @@
 
 mod anvil;
 mod bars;
+mod browser;
 mod command;
 mod contracts;
+mod dev_stack;
 mod e2e_chain;
 mod e2e_coprocessor;
 mod e2e_examples;
@@ -21,6 +23,7 @@ mod library_probe;
 mod postgres;
 mod published_library;
 mod rule_statistics;
+mod sdk_report;
 mod tidy;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -160,11 +163,16 @@ enum EndToEnd {
         #[arg(long, conflicts_with = "client")]
         reduced: bool,
     },
-    /// Carry an encrypted transfer through `cipherloom dev`, on real TFHE, with the published SDKs.
+    /// Carry encrypted values through `cipherloom dev`, on real TFHE, with the published SDKs, in Node.js and in a headless browser: encryption, use
+    /// in transactions, decryption for everybody, for users and for delegates, and every refusal. Prints tables of what was done, how long each step
+    /// took and how refusals look. Installs what is missing: npm's packages and, where there is apt-get and this is root, Chromium.
     Sdk {
-        /// Only this one [default: all but zama].
+        /// Only these parts [default: all].
         #[arg(value_enum)]
-        sdk: Option<e2e_sdk::Sdk>,
+        parts: Vec<e2e_sdk::Part>,
+        /// Print one JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
         /// This binary instead of a newly built one.
         #[arg(long)]
         binary: Option<PathBuf>,
@@ -210,7 +218,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(EndToEnd::NodeClients { client, reduced }) => {
             client.map_or_else(|| e2e_node_clients::node_clients(reduced), e2e_node_clients::run)
         }
-        Command::E2e(EndToEnd::Sdk { sdk, binary }) => e2e_sdk::run(sdk, binary),
+        Command::E2e(EndToEnd::Sdk { parts, json, binary }) => e2e_sdk::run(&parts, json, binary),
         Command::E2e(EndToEnd::Web { binary }) => e2e_web::run(binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),
     }
