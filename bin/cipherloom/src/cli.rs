@@ -49,6 +49,12 @@ pub(crate) enum Command {
     /// Serve the chains of a deployment: a gRPC API for their nodes, workers that compute, and metrics.
     #[command(long_about = crate::coprocessor::HELP)]
     Coprocessor(Box<crate::coprocessor::CoprocessorOptions>),
+    /// Serve the HTTP interface that client SDKs talk to, for the chains of a deployment.
+    #[command(long_about = crate::gateway::HELP)]
+    Gateway(Box<crate::gateway::GatewayOptions>),
+    /// Run the key-management system as processes of its own.
+    #[command(subcommand)]
+    Kms(crate::kms::KmsCommand),
     /// Precompute, deploy, verify, upgrade and administer the host contracts of a chain.
     #[command(subcommand, visible_alias = "contract", long_about = crate::contracts::HELP)]
     Contracts(crate::contracts::ContractsCommand),
@@ -283,6 +289,14 @@ impl From<ProfileOption> for Profile {
 }
 
 impl LogOptions {
+    /// The same for a service, which says what it does without being asked: one -v less is needed.
+    pub(crate) const fn of_service(self) -> Self {
+        Self {
+            verbose: self.verbose.saturating_add(1),
+            ..self
+        }
+    }
+
     /// Returns what of our own crates is logged, and what of others', for how often -v is given.
     const fn filter(self) -> &'static str {
         match self.verbose {

@@ -1,7 +1,5 @@
 //! `cipherloom coprocessor`: the backend that operators run, as a process.
 
-mod config_file;
-mod database_url;
 mod generate;
 mod health;
 pub(crate) mod line;
@@ -9,26 +7,20 @@ mod options;
 mod process;
 mod sampling;
 mod serve;
-mod settings;
 mod setup;
-mod signals;
 
 use anyhow::{Context, Result, ensure};
 use cipherloom_telemetry::{Service, Telemetry};
 
 pub(crate) use self::options::{CoprocessorOptions, HELP};
-use crate::cli::LogOptions;
+use crate::{cli::LogOptions, service::database_url::DatabaseUrl};
 
 /// Starts to log, and to send traces if the environment says where to. A service says what it does without being asked: one -v less is needed.
 ///
 /// # Errors
 /// As [`LogOptions::start`].
 pub(crate) fn start_logging(options: &CoprocessorOptions, log: LogOptions) -> Result<Telemetry> {
-    let louder = LogOptions {
-        verbose: log.verbose.saturating_add(1),
-        ..log
-    };
-    let telemetry = louder.start(Some(Service {
+    let telemetry = log.of_service().start(Some(Service {
         name: &options.service_name,
         version: env!("CARGO_PKG_VERSION"),
     }))?;
@@ -70,7 +62,7 @@ fn check(options: &CoprocessorOptions) -> Result<&str> {
             "--mirror {mirror} can only be read; name the place that is published there"
         );
     }
-    let url = options.database_url.as_ref().map(database_url::DatabaseUrl::expose);
+    let url = options.database_url.as_ref().map(DatabaseUrl::expose);
     url.filter(|url| !url.is_empty())
         .context("no database: give its URL in the environment as DATABASE_URL, or with --database-url, or in the config file; postgres://USER@HOST/DATABASE, or sqlite:FILE for one process alone")
 }

@@ -6,7 +6,7 @@ mod ciphertexts;
 mod database;
 mod host;
 mod metrics;
-mod report;
+pub(crate) mod report;
 mod server;
 mod signer;
 mod tenants;

@@ -25,6 +25,12 @@ impl KeyFile {
         option: "--coprocessor-private-key",
     };
 
+    /// What a node of the KMS signs with.
+    pub(crate) const KMS: Self = Self {
+        what: "the key that the KMS node signs with",
+        option: "--signing-key-file",
+    };
+
     /// What the host contracts are deployed with.
     pub(crate) const DEPLOYER: Self = Self {
         what: "the key that deploys the host contracts",

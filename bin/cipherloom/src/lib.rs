@@ -21,12 +21,16 @@ mod deployed;
 mod dev;
 mod doctor;
 mod executor;
+mod gateway;
 mod graph;
 mod key_file;
 mod keys;
+mod kms;
 mod narrator;
 mod operations;
 mod progress;
+mod remote;
+mod service;
 mod shell;
 mod stack;
 mod symbolic_chain;
@@ -42,7 +46,7 @@ use crate::cli::{Arguments, Command};
 #[must_use]
 pub fn cipherloom() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    finish(coprocessor::line::cipherloom(&line).and_then(run))
+    finish(service::line::cipherloom(&line).and_then(run))
 }
 
 /// Runs the binary `coprocessor`: `cipherloom coprocessor` with the options of the 0.6 generation at the top.
@@ -77,6 +81,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { log, command } = arguments;
     let telemetry = match &command {
         Command::Coprocessor(options) => coprocessor::start_logging(options, log)?,
+        Command::Gateway(options) => gateway::start_logging(options, log)?,
+        Command::Kms(command) => kms::start_logging(command, log)?,
         _ => log.start(None)?,
     };
     let result = run_command(command);
@@ -90,6 +96,8 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Dev(options) => in_runtime(dev::run(options)),
         Command::Executor(options) => executor::run(&options),
         Command::Coprocessor(options) => coprocessor::run(&options),
+        Command::Gateway(options) => gateway::run(&options),
+        Command::Kms(command) => kms::run(&command),
         Command::Keys(command) => keys::run(command),
         Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
         Command::Db(command) => in_runtime(db::run(command)),

@@ -19,7 +19,7 @@ use cipherloom_primitives::{
 use futures_util::future::BoxFuture;
 
 /// How long one look at a ciphertext under computation lasts before the next; the gateway's deadline bounds them all.
-const WAIT: Duration = Duration::from_secs(30);
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// The pause before the KMS is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -106,34 +106,42 @@ pub(crate) struct ServedDecryption {
 impl Decryption for ServedDecryption {
     fn public_decrypt(&self, request: PublicDecryptionRequest) -> BoxFuture<'static, Result<PublicDecryptionAnswer, ServiceError>> {
         let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
-        Box::pin(async move { retry_while_computing(&coprocessor, &request.handles, || kms.public_decrypt(request.clone())).await })
+        Box::pin(async move {
+            let ask = || async { kms.public_decrypt(request.clone()).await.map_err(|error| decryption_error(&error)) };
+            retry_while_computing(ask, || wait_for_all(&coprocessor, &request.handles)).await
+        })
     }
 
     fn user_decrypt(&self, request: UserDecryptionRequest) -> BoxFuture<'static, Result<Vec<UserDecryptionShare>, ServiceError>> {
         let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
         Box::pin(async move {
             let handles = request.handles();
-            let share = retry_while_computing(&coprocessor, &handles, || kms.user_decrypt(request.clone())).await?;
+            let ask = || async { kms.user_decrypt(request.clone()).await.map_err(|error| decryption_error(&error)) };
+            let share = retry_while_computing(ask, || wait_for_all(&coprocessor, &handles)).await?;
             Ok(vec![share])
         })
     }
 }
 
-/// Asks the KMS, and again whenever it says that a ciphertext is not there yet.
+/// Asks the KMS, and again whenever it says that a ciphertext is not there yet, after waiting for the ciphertexts.
 ///
 /// The KMS is asked first: it reads the access list on the chain, so a forbidden request is refused at once instead of waiting for a ciphertext.
-async fn retry_while_computing<T, F>(coprocessor: &Coprocessor, handles: &[Handle], mut ask: impl FnMut() -> F) -> Result<T, ServiceError>
+pub(crate) async fn retry_while_computing<T, Asked, Waited>(
+    mut ask: impl FnMut() -> Asked,
+    mut wait: impl FnMut() -> Waited,
+) -> Result<T, ServiceError>
 where
-    F: Future<Output = Result<T, KmsError>>,
+    Asked: Future<Output = Result<T, ServiceError>>,
+    Waited: Future<Output = Result<(), ServiceError>>,
 {
     loop {
         match ask().await {
-            Err(KmsError::NotReady(_)) => {
-                wait_for_all(coprocessor, handles).await?;
+            Err(error) if error.label == Label::NotReadyForDecryption => {
+                wait().await?;
                 // Where the two disagree about readiness, as around a restart, this keeps the loop from spinning.
                 tokio::time::sleep(PAUSE).await;
             }
-            other => return other.map_err(|error| decryption_error(&error)),
+            other => return other,
         }
     }
 }

@@ -68,7 +68,7 @@ impl Gateway {
             desk: Arc::clone(&desk),
             keys,
             memory: BodyMemory::new(config.max_held_body_bytes),
-            metrics,
+            metrics: Arc::clone(&metrics),
             access,
             local: local.clone(),
             config,
@@ -88,6 +88,7 @@ impl Gateway {
             abort,
             server,
             desk,
+            metrics,
             grace,
         })
     }
@@ -101,6 +102,7 @@ pub struct GatewayHandle {
     abort: CancellationToken,
     server: JoinHandle<()>,
     desk: Arc<Desk>,
+    metrics: Arc<Metrics>,
     grace: Duration,
 }
 
@@ -115,6 +117,12 @@ impl GatewayHandle {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns what writes the gateway's metrics in Prometheus' text format, for as long as anybody asks.
+    pub fn metrics(&self) -> impl Fn() -> Vec<u8> + Send + Sync + 'static {
+        let (metrics, desk) = (Arc::clone(&self.metrics), Arc::clone(&self.desk));
+        move || metrics.render(desk.counts()).into_bytes()
     }
 
     /// Returns a token whose cancellation starts the shutdown; [`Self::shutdown`] then waits for its end.

@@ -4,8 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, value_parser};
 
-use super::{database_url::DatabaseUrl, settings::Settings};
-use crate::cli::EngineOptions;
+use crate::{
+    cli::EngineOptions,
+    service::{database_url::DatabaseUrl, settings::Settings},
+};
 
 /// What the help begins with.
 pub(crate) const HELP: &str = "\
@@ -230,7 +232,8 @@ impl std::fmt::Debug for CoprocessorOptions {
 mod tests {
     use clap::CommandFactory;
 
-    use super::super::{line::CoprocessorArguments, settings::configurable};
+    use super::super::line::CoprocessorArguments;
+    use crate::service::settings::configurable;
 
     /// What operators read.
     const DOCUMENT: &str = include_str!("../../../../docs/coprocessor.md");

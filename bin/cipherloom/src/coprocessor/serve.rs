@@ -1,14 +1,15 @@
 //! Running what the options ask for, until a signal ends it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
 use zeroize::Zeroizing;
 
-use super::{options::CoprocessorOptions, process::Process, setup, signals::Signals};
-use crate::database::random;
-use crate::key_file::{self, KeyFile};
+use super::{options::CoprocessorOptions, process::Process, setup};
+use crate::{
+    database::random,
+    key_file::{self, KeyFile},
+    service::{runtime, signals::Signals},
+};
 
 /// The exit code of a process that a second signal ended.
 const INTERRUPTED: i32 = 130;
@@ -18,18 +19,7 @@ const INTERRUPTED: i32 = 130;
 /// # Errors
 /// If something that the options name cannot be used, or an address is taken.
 pub(super) fn run(options: &CoprocessorOptions, url: &str) -> Result<()> {
-    let threads = usize::from(options.tokio_threads);
-    let named = AtomicUsize::new(0);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        // Those for async tasks come first, and all at once; later ones may block.
-        .thread_name_fn(move || match named.fetch_add(1, Ordering::Relaxed) {
-            number if number < threads => format!("tokio-{number}"),
-            _ => "blocking".to_owned(),
-        })
-        .enable_all()
-        .build()?
-        .block_on(serve(options, url))
+    runtime::run(options.tokio_threads, serve(options, url))
 }
 
 async fn serve(options: &CoprocessorOptions, url: &str) -> Result<()> {

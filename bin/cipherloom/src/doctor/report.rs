@@ -7,7 +7,7 @@ use serde_json::json;
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Ok,
     /// It works, and should not stay so.
@@ -18,7 +18,7 @@ pub(super) enum Level {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     area: &'static str,
     level: Level,
     message: String,
@@ -29,34 +29,39 @@ pub(super) struct Finding {
 
 /// Everything that was looked at, in order.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     findings: Vec<Finding>,
 }
 
 impl Report {
     /// Something is as it should be.
-    pub(super) fn ok(&mut self, area: &'static str, message: impl Into<String>) {
+    pub(crate) fn ok(&mut self, area: &'static str, message: impl Into<String>) {
         self.add(area, Level::Ok, message.into(), None);
     }
 
     /// Something works and should not stay so.
-    pub(super) fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.add(area, Level::Warn, message.into(), Some(remedy.into()));
     }
 
     /// Something does not work.
-    pub(super) fn fail(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub(crate) fn fail(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.add(area, Level::Fail, message.into(), Some(remedy.into()));
     }
 
     /// Something is as it should be, or is not, with this to do.
-    pub(super) fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: (Level, String, String)) {
+    pub(crate) fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: (Level, String, String)) {
         let (level, message, remedy) = bad;
         if holds {
             self.ok(area, good);
         } else {
             self.add(area, level, message, Some(remedy));
         }
+    }
+
+    /// Adds what another report has.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.findings.append(&mut other.findings);
     }
 
     fn add(&mut self, area: &'static str, level: Level, message: String, remedy: Option<String>) {
@@ -68,7 +73,28 @@ impl Report {
         });
     }
 
-    pub(super) fn worst(&self) -> Level {
+    /// Tells what does not work, a line for each with what to do.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.told(Level::Fail)
+    }
+
+    /// Tells what should not stay so, a line for each with what to do.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.told(Level::Warn)
+    }
+
+    fn told(&self, level: Level) -> Vec<String> {
+        let found = self.findings.iter().filter(|finding| finding.level == level);
+        found
+            .map(|finding| match &finding.remedy {
+                Some(remedy) => format!("{}: {} ({remedy})", finding.area, finding.message),
+                None => format!("{}: {}", finding.area, finding.message),
+            })
+            .collect()
+    }
+
+    /// Returns how bad the worst finding is.
+    pub(crate) fn worst(&self) -> Level {
         self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
     }
 
@@ -80,7 +106,7 @@ impl Report {
     ///
     /// # Errors
     /// If they cannot be written as JSON.
-    pub(super) fn print(&self, as_json: bool) -> Result<u8> {
+    pub(crate) fn print(&self, as_json: bool) -> Result<u8> {
         let worst = self.worst();
         if as_json {
             println!(

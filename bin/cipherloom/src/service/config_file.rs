@@ -3,8 +3,11 @@
 //! What options there are, of what kind, and what they accept is read from the command line's description, so that the two cannot differ.
 //! A file's values become the options' defaults. Therefore the command line comes before the environment, the environment before the
 //! file, and the file before the defaults.
+//!
+//! What a process has several of, such as a gateway its chains, stands in tables of one name, `[[chain]]`. Each has options of its own, which are
+//! described in the same way.
 
-use std::{any::TypeId, fs::File, io::Read, path::Path};
+use std::{any::TypeId, ffi::OsString, fs::File, io::Read, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{
@@ -13,7 +16,7 @@ use clap::{
 };
 use toml::de::{DeTable, DeValue};
 
-use super::settings::configurable;
+use super::settings::{configurable, is_secret};
 
 /// The longest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -56,12 +59,32 @@ impl Kind {
     }
 }
 
+/// What can stand in the file of a command.
+pub(crate) struct Schema {
+    /// The command, whose options stand at the top.
+    pub(crate) command: Command,
+    /// The names of tables of which there may be several, and the commands that describe what stands in one.
+    pub(crate) tables: Vec<(&'static str, Command)>,
+}
+
+impl Schema {
+    /// A file with options and no tables.
+    pub(crate) const fn flat(command: Command) -> Self {
+        Self {
+            command,
+            tables: Vec::new(),
+        }
+    }
+}
+
 /// The values of a file.
 #[derive(Clone, Default)]
 pub(crate) struct ConfigFile {
-    /// The option's id and its value, as the command line would have it.
-    values: Vec<(String, String)>,
-    /// Whether others can read a file that names the database.
+    /// The option's id and its values, as the command line would have them. Most options take one.
+    values: Vec<(String, Vec<String>)>,
+    /// The tables in order: the name, and what stands in it as the command line of the tables' command.
+    tables: Vec<(&'static str, Vec<OsString>)>,
+    /// Whether others can read a file with a secret in it.
     pub(super) exposes_secret: bool,
 }
 
@@ -70,7 +93,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// If it cannot be read, is not TOML, names an option that the command has not, or gives one a value it does not take.
-    pub(super) fn read(path: &Path, command: &Command) -> Result<Self> {
+    pub(crate) fn read(path: &Path, schema: &Schema) -> Result<Self> {
         let cannot_read = || format!("cannot read the config file {}", path.display());
         let mut text = String::new();
         let file = File::open(path).with_context(cannot_read)?;
@@ -80,8 +103,13 @@ impl ConfigFile {
             "{} is longer than {MAX_BYTES} bytes, which no config file is",
             path.display()
         );
-        let mut parsed = Self::parse(&text, command).with_context(|| format!("cannot use the config file {}", path.display()))?;
-        parsed.exposes_secret = parsed.has("database_url") && others_can_read(path);
+        let mut parsed = Self::parse(&text, schema).with_context(|| format!("cannot use the config file {}", path.display()))?;
+        let in_tables = |(name, _): &(&str, Vec<OsString>)| {
+            let command = schema.tables.iter().find(|(table, _)| table == name);
+            command.is_some_and(|(_, command)| command.get_arguments().any(is_secret))
+        };
+        let has_secret = parsed.has_secret(&schema.command) || parsed.tables.iter().any(in_tables);
+        parsed.exposes_secret = has_secret && others_can_read(path);
         Ok(parsed)
     }
 
@@ -89,18 +117,29 @@ impl ConfigFile {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(super) fn parse(text: &str, command: &Command) -> Result<Self> {
+    pub(super) fn parse(text: &str, schema: &Schema) -> Result<Self> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             anyhow::anyhow!("line {line}: {}", error.message())
         })?;
-        let mut entries: Vec<_> = table.get_ref().iter().collect();
+        Self::take_table(text, table.get_ref(), schema)
+    }
+
+    fn take_table(text: &str, table: &DeTable<'_>, schema: &Schema) -> Result<Self> {
+        let command = &schema.command;
+        let mut entries: Vec<_> = table.iter().collect();
         // The table is ordered by name; the first error should be the first in the file.
         entries.sort_by_key(|(key, _)| key.span().start);
-        let mut values: Vec<(String, String)> = Vec::with_capacity(entries.len());
+        let mut values: Vec<(String, Vec<String>)> = Vec::with_capacity(entries.len());
+        let mut tables = Vec::new();
         for (key, value) in entries {
             let line = line_of(text, key.span().start);
             let name = key.get_ref().replace('_', "-");
+            if let Some((table, inner)) = schema.tables.iter().find(|(known, _)| *known == name) {
+                let lines = Self::take_tables(text, value.get_ref(), inner).with_context(|| format!("line {line}: {name}"))?;
+                tables.extend(lines.into_iter().map(|line| (*table, line)));
+                continue;
+            }
             let argument = find(command, &name).with_context(|| format!("line {line}"))?;
             let id = argument.get_id().to_string();
             ensure!(
@@ -108,13 +147,74 @@ impl ConfigFile {
                 "line {line}: {name} is given twice"
             );
             let value = take(argument, value.get_ref()).with_context(|| format!("line {line}"))?;
-            check(command, argument, &value).with_context(|| format!("line {line}"))?;
+            for one in &value {
+                check(command, argument, one).with_context(|| format!("line {line}"))?;
+            }
             values.push((id, value));
         }
         Ok(Self {
             values,
+            tables,
             exposes_secret: false,
         })
+    }
+
+    fn take_tables(text: &str, value: &DeValue<'_>, command: &Command) -> Result<Vec<Vec<OsString>>> {
+        let schema = Schema::flat(command.clone());
+        let DeValue::Array(all) = value else {
+            bail!("begins with two brackets, because there may be several: [[{}]]", command.get_name());
+        };
+        let take = |value: &toml::Spanned<DeValue<'_>>| {
+            let DeValue::Table(table) = value.get_ref() else {
+                bail!("is a table of options");
+            };
+            let taken = Self::take_table(text, table, &schema)?;
+            let line = line_of(text, value.span().start);
+            let words = taken.as_line(command);
+            // What belongs together, or must be there, the command line knows.
+            if let Err(error) = command.clone().try_get_matches_from(&words) {
+                let reason = error.to_string();
+                let reason = reason
+                    .lines()
+                    .take_while(|line| !line.starts_with("Usage"))
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                bail!("line {line}: {}", reason.trim().trim_start_matches("error: ").replace("--", ""));
+            }
+            Ok(words)
+        };
+        all.iter().map(take).collect()
+    }
+
+    /// Writes the values as the command line of a command.
+    fn as_line(&self, command: &Command) -> Vec<OsString> {
+        let mut line = vec![OsString::from(command.get_name())];
+        for (id, values) in &self.values {
+            let Some(argument) = command.get_arguments().find(|argument| argument.get_id() == id.as_str()) else {
+                continue;
+            };
+            let name = argument.get_long().unwrap_or_default();
+            let flag = Kind::of(argument) == Kind::Flag;
+            line.extend(values.iter().filter(|value| !flag || *value == "true").map(|value| match flag {
+                true => OsString::from(format!("--{name}")),
+                false => OsString::from(format!("--{name}={value}")),
+            }));
+        }
+        line
+    }
+
+    /// Returns the command lines of the tables of a name, which their command takes.
+    pub(crate) fn tables(&self, name: &str) -> impl Iterator<Item = &[OsString]> {
+        self.tables
+            .iter()
+            .filter(move |(table, _)| *table == name)
+            .map(|(_, line)| line.as_slice())
+    }
+
+    fn has_secret(&self, command: &Command) -> bool {
+        command
+            .get_arguments()
+            .any(|argument| is_secret(argument) && self.has(argument.get_id().as_str()))
     }
 
     /// Tells whether the file gives an option, which has this id, a value.
@@ -122,17 +222,21 @@ impl ConfigFile {
         self.values.iter().any(|(given, _)| given == id)
     }
 
-    /// Makes the values the defaults of a command's options, or of its subcommand's.
-    pub(super) fn apply(self, mut root: Command, subcommand: Option<&str>) -> Command {
-        for (id, value) in self.values {
-            let with_default = |argument: Arg| argument.default_value(value);
+    /// Makes the values the defaults of a command's options; the command is found below the root by the names on its path. Options that the root has
+    /// for all commands are set there.
+    pub(crate) fn apply(self, mut root: Command, path: &[&str]) -> Command {
+        for (id, values) in self.values {
             let at_root = root.get_arguments().any(|argument| argument.get_id() == id.as_str());
-            root = match subcommand {
-                Some(name) if !at_root => root.mut_subcommand(name, |command| command.mut_arg(&id, with_default)),
-                _ => root.mut_arg(&id, with_default),
-            };
+            root = set_default(root, if at_root { &[] } else { path }, &id, values);
         }
         root
+    }
+}
+
+fn set_default(command: Command, path: &[&str], id: &str, values: Vec<String>) -> Command {
+    match path {
+        [] => command.mut_arg(id, |argument| argument.default_values(values)),
+        [name, rest @ ..] => command.mut_subcommand(name, |inner| set_default(inner, rest, id, values)),
     }
 }
 
@@ -161,12 +265,22 @@ fn find<'command>(command: &'command Command, name: &str) -> Result<&'command Ar
         .filter(|suggested| configurable(command).any(|argument| argument.get_long() == Some(suggested)));
     match suggestion {
         Some(suggestion) => bail!("there is no option {name}; {suggestion} is meant, perhaps"),
-        None => bail!("there is no option {name}; `coprocessor --help` lists all, and a file has their names without dashes in front"),
+        None => bail!(
+            "there is no option {name}; `{} --help` lists all, and a file has their names without dashes in front",
+            command.get_name()
+        ),
     }
 }
 
-/// Takes a value if it is of the option's kind.
-fn take(argument: &Arg, value: &DeValue<'_>) -> Result<String> {
+/// Takes a value if it is of the option's kind; several of an option that may be given several times.
+fn take(argument: &Arg, value: &DeValue<'_>) -> Result<Vec<String>> {
+    match (value, argument.get_action()) {
+        (DeValue::Array(all), ArgAction::Append) => all.iter().map(|value| take_one(argument, value.get_ref())).collect(),
+        _ => Ok(vec![take_one(argument, value)?]),
+    }
+}
+
+fn take_one(argument: &Arg, value: &DeValue<'_>) -> Result<String> {
     let name = argument.get_long().unwrap_or_default();
     let (found, text) = match value {
         DeValue::Boolean(flag) => (Some(Kind::Flag), flag.to_string()),
@@ -220,10 +334,11 @@ const fn others_can_read(_: &Path) -> bool {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{super::line::CoprocessorArguments, *};
+    use super::*;
+    use crate::coprocessor::line::CoprocessorArguments;
 
     fn parse(text: &str) -> Result<ConfigFile> {
-        ConfigFile::parse(text, &CoprocessorArguments::command())
+        ConfigFile::parse(text, &Schema::flat(CoprocessorArguments::command()))
     }
 
     /// The whole chain of causes.
@@ -247,7 +362,10 @@ mod tests {
             };
             for name in [name.to_owned(), name.replace('-', "_")] {
                 let file = parse(&format!("{name} = {value}")).unwrap();
-                assert_eq!(file.values, [(argument.get_id().to_string(), value.trim_matches('"').to_owned())]);
+                assert_eq!(
+                    file.values,
+                    [(argument.get_id().to_string(), vec![value.trim_matches('"').to_owned()])]
+                );
             }
             count += 1;
         }
@@ -328,7 +446,12 @@ mod tests {
             let (id, name) = (argument.get_id().as_str(), argument.get_long().unwrap());
             assert!(all.has(id), "{name} is not in the example");
             let default = argument.get_default_values().first().map(|value| value.to_str().unwrap());
-            let shown = all.values.iter().find(|(given, _)| given == id).map(|(_, value)| value.as_str());
+            let shown = all
+                .values
+                .iter()
+                .find(|(given, _)| given == id)
+                .and_then(|(_, values)| values.first())
+                .map(String::as_str);
             if let Some(default) = default
                 && !parse(EXAMPLE).unwrap().has(id)
             {

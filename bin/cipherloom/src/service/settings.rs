@@ -1,16 +1,21 @@
 //! Every option in effect, and where it comes from: for messages, and for `--print-config`.
 
-use std::fmt::Write as _;
+use std::{any::TypeId, fmt::Write as _};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
-use super::config_file::{ConfigFile, Kind};
+use super::{
+    config_file::{ConfigFile, Kind},
+    database_url::DatabaseUrl,
+};
 
 /// Options that say what to do this once. They have no place in a file.
-const ACTIONS: [&str; 6] = ["help", "version", "verbose", "config", "print_config", "generate_fhe_keys"];
+const ACTIONS: [&str; 7] = ["help", "version", "verbose", "config", "print_config", "generate_fhe_keys", "check"];
 
-/// Options whose values are secret and never shown.
-const SECRETS: [&str; 1] = ["database_url"];
+/// Says whether an option's value may hold a secret, which is never shown.
+pub(super) fn is_secret(argument: &Arg) -> bool {
+    argument.get_value_parser().type_id() == TypeId::of::<DatabaseUrl>()
+}
 
 /// Where a value comes from, the strongest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +57,12 @@ pub(crate) struct Setting {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     all: Vec<Setting>,
-    /// Whether others can read a config file that names the database.
-    pub(super) exposes_secret: bool,
+    /// Whether others can read a config file with a secret in it.
+    pub(crate) exposes_secret: bool,
 }
 
 /// Returns the options that a config file can give.
-pub(super) fn configurable(command: &Command) -> impl Iterator<Item = &Arg> {
+pub(crate) fn configurable(command: &Command) -> impl Iterator<Item = &Arg> {
     command
         .get_arguments()
         .filter(|argument| argument.get_long().is_some() && !ACTIONS.contains(&argument.get_id().as_str()))
@@ -65,7 +70,7 @@ pub(super) fn configurable(command: &Command) -> impl Iterator<Item = &Arg> {
 
 impl Settings {
     /// Takes the options from what the command line was parsed to; the file's values are among them as defaults.
-    pub(super) fn new(command: &Command, matches: &ArgMatches, file: Option<&ConfigFile>) -> Self {
+    pub(crate) fn new(command: &Command, matches: &ArgMatches, file: Option<&ConfigFile>) -> Self {
         let setting = |argument: &Arg| {
             let id = argument.get_id().as_str();
             let source = match matches.value_source(id) {
@@ -74,7 +79,7 @@ impl Settings {
                 _ if file.is_some_and(|file| file.has(id)) => Source::File,
                 _ => Source::Default,
             };
-            let secret = SECRETS.contains(&id);
+            let secret = is_secret(argument);
             Setting {
                 name: argument.get_long().unwrap_or(id).to_owned(),
                 value: value(argument, matches).filter(|_| !secret),
@@ -120,11 +125,18 @@ fn value(argument: &Arg, matches: &ArgMatches) -> Option<String> {
     if matches!(argument.get_action(), ArgAction::SetTrue) {
         return Some(matches.get_flag(id).to_string());
     }
-    let raw = matches.get_raw(id)?.next()?.to_string_lossy().into_owned();
-    match Kind::of(argument) {
-        // A JSON string is a TOML string.
-        Kind::Text => Some(serde_json::Value::String(raw).to_string()),
-        Kind::Number | Kind::Flag => Some(raw),
+    let written = matches.get_raw(id)?.map(|raw| {
+        let raw = raw.to_string_lossy().into_owned();
+        match Kind::of(argument) {
+            // A JSON string is a TOML string.
+            Kind::Text => serde_json::Value::String(raw).to_string(),
+            Kind::Number | Kind::Flag => raw,
+        }
+    });
+    let written: Vec<String> = written.collect();
+    match argument.get_action() {
+        ArgAction::Append => Some(format!("[{}]", written.join(", "))),
+        _ => written.into_iter().next(),
     }
 }
 
@@ -132,10 +144,8 @@ fn value(argument: &Arg, matches: &ArgMatches) -> Option<String> {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{
-        super::line::{self, CoprocessorArguments},
-        *,
-    };
+    use super::{super::config_file::Schema, *};
+    use crate::coprocessor::line::{self, CoprocessorArguments};
 
     #[test]
     fn what_is_printed_is_a_config_file_and_shows_no_secret() {
@@ -178,7 +188,7 @@ mod tests {
             assert!(page.lines().any(|line| line.starts_with(start) && line.ends_with(end)), "{page}");
         }
         // It can be read again, and says the same.
-        let again = ConfigFile::parse(&page, &CoprocessorArguments::command()).unwrap();
+        let again = ConfigFile::parse(&page, &Schema::flat(CoprocessorArguments::command())).unwrap();
         assert!(again.has("tokio_threads") && again.has("run_server") && !again.has("database_url"));
     }
 
@@ -188,7 +198,7 @@ mod tests {
         let path = directory.path().join("coprocessor.toml");
         std::fs::write(&path, "run-bg-worker = true\nlog-json = true\nwork-items-batch-size = 3\n").unwrap();
         let config = path.to_str().unwrap();
-        let parsed = line::cipherloom(&["cipherloom", "coprocessor", "--config", config].map(Into::into)).unwrap();
+        let parsed = super::super::line::cipherloom(&["cipherloom", "coprocessor", "--config", config].map(Into::into)).unwrap();
         let crate::cli::Command::Coprocessor(options) = parsed.command else {
             panic!("another command was parsed")
         };

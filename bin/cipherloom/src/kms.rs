@@ -1,0 +1,138 @@
+//! `cipherloom kms`: the key-management system as processes.
+
+mod check;
+mod metrics;
+mod options;
+mod process;
+mod server;
+
+use anyhow::{Result, ensure};
+use cipherloom_telemetry::{Service, Telemetry};
+use clap::{Command, CommandFactory, Parser, Subcommand};
+
+pub(crate) use self::options::NodeOptions;
+use crate::{
+    cli::LogOptions,
+    doctor::{Unwell, report::Report},
+    service::{chains, config_file::Schema, runtime},
+};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KmsCommand {
+    /// Serve decryptions as a node that holds the whole secret key.
+    #[command(long_about = NODE_HELP)]
+    Node(Box<NodeOptions>),
+}
+
+const NODE_HELP: &str = "\
+Serve decryptions as a node that holds the whole secret key.
+
+CENTRALISED: this one process holds the whole secret key. Whoever controls the process or its machine can decrypt everything; nobody else can, gateways \
+and coprocessors included. The node checks every request by itself: the signature, the window, the access list on the chain, and that the ciphertext is \
+the coprocessor's.
+
+  cipherloom keys generate /var/lib/cipherloom/keys
+  cipherloom keys signing-key kms.key
+  cipherloom kms node --keys /var/lib/cipherloom/keys --signing-key-file kms.key --audit-dir /var/lib/cipherloom/audit \\
+      --rpc-url https://rpc.example --deployment deployment-1.json \\
+      --coprocessor-url http://10.0.0.5:50051 --coprocessor-api-key-file tenant.key
+
+The address of the signing key is registered on each chain as the KMS's. Every option can stand in a file instead, under its name: see --config. \
+docs/deployment.md tells how the parts of a deployment are run as processes.";
+
+/// The options as a command of their own, which describes the config file.
+#[derive(Parser)]
+#[command(name = "cipherloom kms node")]
+struct NodeArguments {
+    #[command(flatten)]
+    _options: Box<NodeOptions>,
+    #[command(flatten)]
+    _log: LogOptions,
+}
+
+/// Describes the config file of a node.
+pub(crate) fn schema() -> Schema {
+    Schema {
+        command: node_command(),
+        tables: vec![chains::table()],
+    }
+}
+
+/// Describes the options of a node.
+pub(crate) fn node_command() -> Command {
+    NodeArguments::command()
+}
+
+/// Starts to log, and to send traces if the environment says where to.
+///
+/// # Errors
+/// As [`LogOptions::start`].
+pub(crate) fn start_logging(command: &KmsCommand, log: LogOptions) -> Result<Telemetry> {
+    let KmsCommand::Node(options) = command;
+    log.of_service().start(Some(Service {
+        name: &options.service_name,
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// Does what the command says.
+///
+/// # Errors
+/// If the options do not go together, or what they name cannot be used.
+pub(crate) fn run(command: &KmsCommand) -> Result<()> {
+    let KmsCommand::Node(options) = command;
+    if options.print_config {
+        print!("{}", options.settings.to_toml());
+        return Ok(());
+    }
+    options.check_together()?;
+    runtime::run(options.tokio_threads, async {
+        match options.check {
+            true => examine(options).await,
+            false => Box::pin(process::run(options)).await,
+        }
+    })
+}
+
+/// Looks at everything that the node needs, and prints what was found.
+async fn examine(options: &NodeOptions) -> Result<()> {
+    let mut report = Report::default();
+    look(options, &mut report).await;
+    match report.print(options.json)? {
+        0 => Ok(()),
+        exit_code => Err(Unwell { exit_code }.into()),
+    }
+}
+
+/// Looks at everything that a node with these options needs.
+pub(crate) async fn look(options: &NodeOptions, report: &mut Report) {
+    if let Err(error) = options.check_together() {
+        report.fail("options", format!("{error:#}"), "`cipherloom kms node --help` tells about each");
+        return;
+    }
+    let (examination, _) = Box::pin(check::look(options)).await;
+    report.append(examination.report);
+}
+
+impl NodeOptions {
+    /// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
+    pub(crate) fn check_together(&self) -> Result<()> {
+        ensure!(self.keys.is_some(), "no keys: name the directory of the key set, secret key included, with --keys");
+        ensure!(
+            self.audit_dir.is_some(),
+            "no audit log: name a directory for it with --audit-dir; every decryption is written down there before its answer leaves"
+        );
+        ensure!(
+            self.tls_certificate.is_some() == self.tls_private_key.is_some(),
+            "--tls-certificate and --tls-private-key belong together: give both, or none for connections without encryption"
+        );
+        ensure!(
+            self.tls_certificate.is_some() || self.server_addr.ip().is_loopback() || self.insecure_plaintext,
+            "{} can be reached from other machines and connections to it are not encrypted: give --tls-certificate and --tls-private-key, or \
+             --insecure-plaintext if the network between gateway and KMS is yours alone",
+            self.server_addr
+        );
+        chains::all(&self.chain, &self.chains).map(|_| ())
+    }
+}

@@ -1,0 +1,215 @@
+//! What has to be so before a node serves: keys, chains, its registration, and the coprocessor it gets ciphertexts from.
+
+use std::sync::Arc;
+
+use alloy::{primitives::U256, signers::local::PrivateKeySigner};
+use anyhow::{Context, Result, ensure};
+use cipherloom_fhe::KeySet;
+use cipherloom_primitives::B256;
+
+use super::options::NodeOptions;
+use crate::{
+    key_file::{self, KeyFile},
+    remote::{endpoints::is_unanswered, failure::with_causes},
+    service::{
+        chains::{self, Chain},
+        examination::Examination,
+    },
+};
+
+const KEYS: &str = "keys";
+const CHAIN: &str = "chain";
+const COPROCESSOR: &str = "coprocessor";
+
+/// What a node is made of.
+pub(super) struct Parts {
+    pub(super) keys: Arc<KeySet>,
+    pub(super) signer: PrivateKeySigner,
+    pub(super) chains: Vec<Chain>,
+}
+
+/// Looks at everything.
+pub(super) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) {
+    let mut examination = Examination::default();
+    let keys = keys(options, &mut examination);
+    let signer = signer(options, &mut examination);
+    let mut opened = Vec::new();
+    let all = chains::all(&options.chain, &options.chains).unwrap_or_default();
+    for options in &all {
+        match Chain::open(options).await {
+            Ok(chain) => {
+                if opened.iter().any(|other: &Chain| other.id == chain.id) {
+                    examination.wrong(CHAIN, format!("chain {} is named twice", chain.id), "leave one of them out");
+                }
+                check_chain(&chain, signer.as_ref(), keys.as_deref(), &mut examination).await;
+                opened.push(chain);
+            }
+            Err(trouble) => examination.trouble(CHAIN, &trouble, "check the options of the chain, and that its node runs"),
+        }
+    }
+    let parts = match (keys, signer, opened.len() == all.len()) {
+        (Some(keys), Some(signer), true) => Some(Parts {
+            keys,
+            signer,
+            chains: opened,
+        }),
+        _ => None,
+    };
+    (examination, parts)
+}
+
+fn keys(options: &NodeOptions, examination: &mut Examination) -> Option<Arc<KeySet>> {
+    let open = || -> Result<KeySet> {
+        let directory = options.keys.as_deref().context("no directory is named")?;
+        let keys = KeySet::open_public(directory).with_context(|| format!("cannot use the keys in {}", directory.display()))?;
+        ensure!(
+            keys.has_secret_key(),
+            "{} has no secret key: it is a copy for coprocessors or clients",
+            directory.display()
+        );
+        Ok(keys)
+    };
+    let keys = match open() {
+        Ok(keys) => keys,
+        Err(error) => {
+            examination.wrong(
+                KEYS,
+                format!("{error:#}"),
+                "name the directory that `cipherloom keys generate` made with --keys",
+            );
+            return None;
+        }
+    };
+    let (id, parameters) = (keys.manifest().id, keys.parameters());
+    examination.expect(
+        KEYS,
+        parameters.is_secure() || options.insecure_keys,
+        format!("key set {id}, {parameters}; CENTRALISED: this process holds its whole secret key"),
+        || {
+            (
+                format!("INSECURE: key set {id} is {parameters}, which hides nothing"),
+                "make another one with `cipherloom keys generate`, or accept it with --insecure-keys".to_owned(),
+            )
+        },
+    );
+    if let Err(error) = keys.decryptor() {
+        examination.wrong(
+            KEYS,
+            format!("the secret key cannot be used: {error}"),
+            "restore it from its backup, readable by this user alone",
+        );
+    }
+    Some(Arc::new(keys))
+}
+
+fn signer(options: &NodeOptions, examination: &mut Examination) -> Option<PrivateKeySigner> {
+    match key_file::read(&options.signing_key_file, KeyFile::KMS) {
+        Ok(signer) => {
+            examination.ok(KEYS, format!("signs as {}", signer.address().to_checksum(None)));
+            Some(signer)
+        }
+        Err(error) => {
+            examination.wrong(KEYS, format!("{error:#}"), "name the file with --signing-key-file");
+            None
+        }
+    }
+}
+
+async fn check_chain(chain: &Chain, signer: Option<&PrivateKeySigner>, keys: Option<&KeySet>, examination: &mut Examination) {
+    match chain.check().await {
+        Ok(()) => examination.ok(
+            CHAIN,
+            format!("chain {}: its contracts are at {}", chain.id, chain.host.addresses().acl),
+        ),
+        Err(trouble) => return examination.trouble(CHAIN, &trouble, "check its node, and the file about the deployment"),
+    }
+    if let Some(signer) = signer {
+        match chain.host.kms_signers().await {
+            Ok(registered) => {
+                let ours = signer.address();
+                examination.expect(
+                    CHAIN,
+                    registered.signers.contains(&ours),
+                    format!("chain {}: this node is registered as a KMS signer", chain.id),
+                    || {
+                        (
+                            format!(
+                                "chain {}: this node signs as {ours}, which is not registered as a KMS signer",
+                                chain.id
+                            ),
+                            format!(
+                                "register it with `cipherloom contracts signers`, or give the node the key of one of the {} that are",
+                                registered.signers.len()
+                            ),
+                        )
+                    },
+                );
+                if registered.threshold > U256::ONE {
+                    examination.warn(
+                        CHAIN,
+                        format!(
+                            "chain {} asks for {} signatures of KMS nodes, and one node gives one",
+                            chain.id, registered.threshold
+                        ),
+                        "set the threshold to 1 for a centralised KMS",
+                    );
+                }
+            }
+            Err(error) => examination.not_yet(CHAIN, format!("chain {}: {error}", chain.id), "check its node"),
+        }
+    }
+    check_coprocessor(chain, keys, examination).await;
+}
+
+/// A node starts without a coprocessor, and answers once it is there.
+async fn check_coprocessor(chain: &Chain, keys: Option<&KeySet>, examination: &mut Examination) {
+    let at = format!("chain {}, the coprocessor at {}", chain.id, chain.coprocessor_at);
+    let described = match chain.coprocessor.describe().await {
+        Ok(described) => described,
+        Err(status) if is_unanswered(&status) => {
+            return examination.warn(
+                COPROCESSOR,
+                format!("{at}: does not answer: {}", with_causes(&status)),
+                "start it; nothing can be decrypted before",
+            );
+        }
+        Err(status) => {
+            return examination.wrong(
+                COPROCESSOR,
+                format!("{at}: {}", status.message()),
+                "check the API key: `cipherloom tenant rotate-api-key` makes a new one",
+            );
+        }
+    };
+    examination.expect(
+        COPROCESSOR,
+        described.chain_id == chain.id && described.acl == chain.host.addresses().acl,
+        format!("{at}: works for the chain"),
+        || {
+            (
+                format!(
+                    "{at}: works for chain {} with its access list at {}",
+                    described.chain_id, described.acl
+                ),
+                "the API key is that of another tenant; `cipherloom tenant list` shows them all".to_owned(),
+            )
+        },
+    );
+    if let Some(ours) = keys.map(|keys| B256::from(*keys.manifest().id.as_bytes())) {
+        examination.expect(
+            COPROCESSOR,
+            described.key_set_id == ours,
+            format!("{at}: has the same key set"),
+            || {
+                (
+                    format!(
+                        "{at}: has key set {}, and this node has {}",
+                        hex::encode(described.key_set_id),
+                        hex::encode(ours)
+                    ),
+                    "give both the same: `cipherloom tenant set-keys`, or --keys".to_owned(),
+                )
+            },
+        );
+    }
+}

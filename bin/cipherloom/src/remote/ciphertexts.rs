@@ -1,0 +1,42 @@
+//! Ciphertexts for a KMS node, from a coprocessor in another process. It is not trusted: the node checks the attestations it brings.
+
+use std::sync::Arc;
+
+use cipherloom_kms::{CiphertextSource, SignedCiphertext, SourceError};
+use cipherloom_primitives::Handle;
+use cipherloom_rpc::cipherloom::coprocessor::v1::HandleProgress;
+use futures_util::future::BoxFuture;
+
+use super::{
+    coprocessor::{Fetched, RemoteCoprocessor},
+    failure::with_causes,
+};
+
+/// A coprocessor's ciphertexts.
+pub(crate) struct RemoteCiphertexts(pub(crate) Arc<RemoteCoprocessor>);
+
+impl CiphertextSource for RemoteCiphertexts {
+    fn ciphertext(&self, handle: Handle) -> BoxFuture<'_, Result<SignedCiphertext, SourceError>> {
+        Box::pin(async move {
+            match self.0.signed_ciphertext(handle).await {
+                Ok(Fetched::Signed {
+                    handle,
+                    key_set_id,
+                    bytes,
+                    attestations,
+                }) => Ok(SignedCiphertext {
+                    handle,
+                    key_set_id,
+                    bytes,
+                    attestations: attestations.into_iter().map(Into::into).collect(),
+                }),
+                Ok(Fetched::Missing(state)) => Err(match state.progress() {
+                    HandleProgress::Unknown => SourceError::Unknown,
+                    HandleProgress::Failed => SourceError::Failed(state.reason),
+                    HandleProgress::Pending | HandleProgress::Computed => SourceError::NotReady,
+                }),
+                Err(status) => Err(SourceError::Unavailable(with_causes(&status))),
+            }
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! The host chains of a process and, for each, the coprocessor that works for it.
+//!
+//! One chain is named by options; several stand in the config file, in a table `[[chain]]` each.
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+use alloy::primitives::Address;
+use anyhow::{Context, Result, bail, ensure};
+use cipherloom_chain::{CallLimits, ChainError, Deployment, HostChain, LocalProfile, WitnessOptions, WitnessedChain, redacted_url};
+use cipherloom_contracts::HostAddresses;
+use cipherloom_primitives::eip712::SigningDomains;
+use clap::{Args, Command, CommandFactory, Parser};
+
+use super::{config_file::ConfigFile, database_url::DatabaseUrl};
+use crate::remote::{
+    coprocessor::{PART, RemoteCoprocessor},
+    endpoints::Place,
+};
+
+/// What a table is called.
+pub(crate) const TABLE: &str = "chain";
+
+/// A host chain and its coprocessor.
+#[derive(Clone, Default, Args)]
+pub(crate) struct ChainOptions {
+    /// A node of the host chain: JSON-RPC over http, https, ws or wss. Given several times: others to ask while one fails
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
+    )]
+    pub(crate) rpc_url: Vec<DatabaseUrl>,
+
+    /// The file about the deployment of the host contracts, deployment-CHAINID.json [default: the known plan of chain 31337 or 12345]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
+    )]
+    pub(crate) deployment: Option<PathBuf>,
+
+    /// An endpoint of the coprocessor that works for the chain. Given several times: others to ask while one does not answer
+    #[arg(
+        long,
+        value_name = "URL",
+        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
+    )]
+    pub(crate) coprocessor_url: Vec<String>,
+
+    /// A file with the API key of the chain's tenant, as `cipherloom tenant add` prints it
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
+    )]
+    pub(crate) coprocessor_api_key_file: Option<PathBuf>,
+
+    /// The PEM file of whoever issued the coprocessor's certificate, for https URLs
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
+    )]
+    pub(crate) coprocessor_ca: Option<PathBuf>,
+}
+
+/// What stands in a table.
+#[derive(Parser)]
+#[command(name = TABLE)]
+struct Table {
+    #[command(flatten)]
+    chain: ChainOptions,
+}
+
+/// Describes what stands in a table.
+pub(crate) fn table() -> (&'static str, Command) {
+    (TABLE, Table::command())
+}
+
+/// Takes the chains of a config file.
+///
+/// # Errors
+/// None that can occur: the file's reader has parsed the same lines.
+pub(crate) fn of_file(file: Option<&ConfigFile>) -> Result<Vec<ChainOptions>> {
+    let lines = file.into_iter().flat_map(|file| file.tables(TABLE));
+    lines
+        .map(|line: &[OsString]| Ok(Table::try_parse_from(line).context("a [[chain]] table")?.chain))
+        .collect()
+}
+
+/// Returns the chains of a process: those of the file, or the one of the options.
+///
+/// # Errors
+/// If there are none, or both.
+pub(crate) fn all(one: &ChainOptions, several: &[ChainOptions]) -> Result<Vec<ChainOptions>> {
+    let named = !(one.rpc_url.is_empty() && one.deployment.is_none() && one.coprocessor_url.is_empty());
+    match (named, several) {
+        (true, []) => Ok(vec![one.clone()]),
+        (false, [_, ..]) => Ok(several.to_vec()),
+        (true, _) => bail!("the config file has [[chain]] tables and options name one more chain; write it as a table, too"),
+        (false, []) => bail!(
+            "no host chain: name a node with --rpc-url and the coprocessor with --coprocessor-url, or write [[chain]] tables into the config file"
+        ),
+    }
+}
+
+/// A chain as it is known before anybody is asked.
+pub(crate) struct Chain {
+    /// Its id.
+    pub(crate) id: u64,
+    /// Where its contracts are, and its nodes.
+    pub(crate) host: HostChain,
+    /// Where signatures are valid.
+    pub(crate) domains: SigningDomains,
+    /// Its coprocessor.
+    pub(crate) coprocessor: Arc<RemoteCoprocessor>,
+    /// The URLs of its nodes, which may hold keys.
+    urls: Vec<DatabaseUrl>,
+    /// How its nodes may be named in messages.
+    pub(crate) nodes: String,
+    /// How the coprocessor's endpoints may be named.
+    pub(crate) coprocessor_at: String,
+    /// The chain was not told by a file but by its node.
+    pub(crate) is_known_plan: bool,
+}
+
+/// Why a chain cannot be used now.
+pub(crate) enum Trouble {
+    /// It may be otherwise in a moment.
+    NotYet(anyhow::Error),
+    /// Somebody has to change something.
+    Wrong(anyhow::Error),
+}
+
+impl Trouble {
+    /// Tells whether an error of the chain may pass.
+    pub(crate) fn of(error: ChainError, what: impl FnOnce() -> String) -> Self {
+        let passes = error.is_retryable();
+        let error = anyhow::Error::new(error).context(what());
+        if passes { Self::NotYet(error) } else { Self::Wrong(error) }
+    }
+}
+
+impl Chain {
+    /// Finds out which chain the options mean. A node is asked only if no file tells.
+    ///
+    /// # Errors
+    /// [`Trouble::NotYet`] if no node answers that has to be asked, [`Trouble::Wrong`] if something cannot be used.
+    pub(crate) async fn open(options: &ChainOptions) -> Result<Self, Trouble> {
+        let wrong = Trouble::Wrong;
+        let urls: Vec<&str> = options.rpc_url.iter().map(DatabaseUrl::expose).collect();
+        let nodes = urls.iter().map(|url| redacted_url(url)).collect::<Vec<_>>().join(", ");
+        if urls.is_empty() {
+            return Err(wrong(anyhow::anyhow!("a chain has no node: name one with rpc-url")));
+        }
+        let (id, addresses, domains) = match &options.deployment {
+            Some(file) => {
+                let read = Deployment::read(file).with_context(|| format!("cannot use the deployment in {}", file.display()));
+                let deployment = read.map_err(wrong)?;
+                (deployment.chain_id, deployment.addresses(), deployment.signing_domains())
+            }
+            None => known_plan(&urls, &nodes).await?,
+        };
+        let host = HostChain::connect_all(&urls, addresses, CallLimits::default(), Some(id));
+        let host = host.with_context(|| format!("the nodes of chain {id}")).map_err(wrong)?;
+        let place = Place {
+            part: PART,
+            urls: &options.coprocessor_url,
+            ca: options.coprocessor_ca.as_deref(),
+            key: options.coprocessor_api_key_file.as_ref(),
+        };
+        let coprocessor = coprocessor(&place)
+            .with_context(|| format!("the coprocessor of chain {id}"))
+            .map_err(wrong)?;
+        Ok(Self {
+            id,
+            host,
+            domains,
+            coprocessor: Arc::new(coprocessor),
+            urls: options.rpc_url.clone(),
+            nodes,
+            coprocessor_at: options.coprocessor_url.join(", "),
+            is_known_plan: options.deployment.is_none(),
+        })
+    }
+
+    /// Returns the chain as a KMS node reads it: a number of its nodes must agree.
+    ///
+    /// # Errors
+    /// If there are fewer nodes than must agree.
+    pub(crate) fn witnessed(&self, options: WitnessOptions) -> Result<WitnessedChain> {
+        let urls: Vec<&str> = self.urls.iter().map(DatabaseUrl::expose).collect();
+        let chain = WitnessedChain::connect(&urls, *self.host.addresses(), CallLimits::default(), self.id, options);
+        chain.with_context(|| format!("the nodes of chain {}", self.id))
+    }
+
+    /// Asks the chain whether it is the right one, and its contracts whether they are those.
+    ///
+    /// # Errors
+    /// [`Trouble::NotYet`] if no node answers, [`Trouble::Wrong`] if anything is otherwise.
+    pub(crate) async fn check(&self) -> Result<(), Trouble> {
+        let what = || format!("chain {} at {}", self.id, self.nodes);
+        let id = self.host.chain_id().await.map_err(|error| Trouble::of(error, what))?;
+        if id != self.id {
+            return Err(Trouble::Wrong(anyhow::anyhow!(
+                "the node at {} serves chain {id}, and the deployment is on chain {}",
+                self.nodes,
+                self.id
+            )));
+        }
+        let acl = self.host.addresses().acl;
+        let deployed = || format!("the host contracts at {acl} on chain {}", self.id);
+        let code = self.host.code(acl).await.map_err(|error| Trouble::of(error, what))?;
+        if code.is_empty() {
+            let hint = if self.is_known_plan {
+                "; name the file about yours with --deployment"
+            } else {
+                ""
+            };
+            return Err(Trouble::Wrong(anyhow::anyhow!(
+                "there are no host contracts on chain {} at {acl}{hint}",
+                self.id
+            )));
+        }
+        self.host
+            .check_deployment(self.id)
+            .await
+            .map_err(|error| Trouble::of(error, deployed))?;
+        let domains = self.host.signing_domains().await.map_err(|error| Trouble::of(error, deployed))?;
+        if domains != self.domains {
+            return Err(Trouble::Wrong(anyhow::anyhow!(
+                "the contracts on chain {} sign for {domains:?}, and this process is told {:?}",
+                self.id,
+                self.domains
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn coprocessor(place: &Place<'_>) -> Result<RemoteCoprocessor> {
+    ensure!(!place.urls.is_empty(), "there is none: name it with coprocessor-url");
+    ensure!(
+        place.key.is_some(),
+        "it asks for the API key of the chain's tenant: name a file that holds it with coprocessor-api-key-file"
+    );
+    RemoteCoprocessor::new(place)
+}
+
+/// Finds the plan of a chain that everybody knows.
+async fn known_plan(urls: &[&str], nodes: &str) -> Result<(u64, HostAddresses, SigningDomains), Trouble> {
+    // No contract is asked anything yet.
+    let node = HostChain::connect_all(urls, HostAddresses::of_deployer(Address::ZERO), CallLimits::default(), None);
+    let node = node.context("the nodes of a chain").map_err(Trouble::Wrong)?;
+    let id = node
+        .chain_id()
+        .await
+        .map_err(|error| Trouble::of(error, || format!("the chain at {nodes}")))?;
+    let plan = LocalProfile::of_chain(id).with_context(|| {
+        format!("nothing says where the host contracts are on chain {id}: name the file that `cipherloom contracts deploy` wrote with deployment")
+    });
+    let plan = plan.map_err(Trouble::Wrong)?;
+    Ok((id, plan.addresses(), plan.domains))
+}

@@ -1,0 +1,70 @@
+//! The command line of `cipherloom`, with the config files that some commands name.
+
+use std::{ffi::OsString, path::Path};
+
+use anyhow::Result;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::{
+    config_file::{ConfigFile, Schema},
+    settings::Settings,
+};
+use crate::{
+    cli::{self, Arguments},
+    coprocessor, gateway, kms,
+};
+
+/// Reads the command line of the binary `cipherloom`. Usage errors, `--help` and `--version` end the process.
+///
+/// # Errors
+/// If the config file of a command cannot be used.
+pub(crate) fn cipherloom(line: &[OsString]) -> Result<Arguments> {
+    let root = Arguments::command;
+    let mut arguments = finish(Arguments::from_arg_matches(&root().get_matches_from(line)), root());
+    let (path, config, schema): (&[&str], _, _) = match &arguments.command {
+        cli::Command::Coprocessor(options) => (&["coprocessor"], &options.config, coprocessor::line::schema()),
+        // It looks at what these options would use.
+        cli::Command::Doctor(options) => (&["doctor"], &options.coprocessor.config, coprocessor::line::schema()),
+        cli::Command::Gateway(options) => (&["gateway"], &options.config, gateway::schema()),
+        cli::Command::Kms(kms::KmsCommand::Node(options)) => (&["kms", "node"], &options.config, kms::schema()),
+        _ => return Ok(arguments),
+    };
+    let file = read(config.as_deref(), &schema)?;
+    let matches = file.clone().unwrap_or_default().apply(root(), path).get_matches_from(line);
+    arguments = finish(Arguments::from_arg_matches(&matches), root());
+    let Some(matches) = inner(&matches, path) else {
+        return Ok(arguments);
+    };
+    let settings = || Settings::new(&schema.command, matches, file.as_ref());
+    match &mut arguments.command {
+        cli::Command::Coprocessor(options) => options.settings = settings(),
+        cli::Command::Gateway(options) => {
+            options.settings = settings();
+            options.take_tables(file.as_ref())?;
+        }
+        cli::Command::Kms(kms::KmsCommand::Node(options)) => {
+            options.settings = settings();
+            options.take_tables(file.as_ref())?;
+        }
+        _ => {}
+    }
+    Ok(arguments)
+}
+
+/// Finds what a subcommand was given.
+fn inner<'matches>(matches: &'matches ArgMatches, path: &[&str]) -> Option<&'matches ArgMatches> {
+    path.iter().try_fold(matches, |matches, name| matches.subcommand_matches(name))
+}
+
+/// Reads the config file, if one is named.
+///
+/// # Errors
+/// As [`ConfigFile::read`].
+pub(crate) fn read(config: Option<&Path>, schema: &Schema) -> Result<Option<ConfigFile>> {
+    config.map(|path| ConfigFile::read(path, schema)).transpose()
+}
+
+/// Ends the process with a usage error, as clap does when it parses by itself.
+pub(crate) fn finish<T>(parsed: Result<T, clap::Error>, mut command: Command) -> T {
+    parsed.unwrap_or_else(|error| error.format(&mut command).exit())
+}
