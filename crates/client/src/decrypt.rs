@@ -1,20 +1,42 @@
 //! Asking for decryptions and checking the answers.
 
-use cipherloom_primitives::{Address, Bytes, Handle, U256, decryption::PublicDecryptionRequest, eip712::signed_extra_data};
+use cipherloom_primitives::{
+    Address, Bytes, Handle, U256,
+    decryption::{ClassicPermit, DecryptionPermit, PublicDecryptionRequest, RequestedValue},
+    eip712::signed_extra_data,
+};
 use cipherloom_signcryption::{AnswerContext, open};
 
 use crate::{
     Client, EXTRA_DATA,
     error::ClientError,
+    gateway::Operation,
     permit::Permit,
     plaintext::Plaintext,
     signatures,
     wire::{self, PublicResult, UserResult},
 };
 
-const PUBLIC: &str = "public-decrypt";
-const USER: &str = "user-decrypt";
-const DELEGATED: &str = "delegated-user-decrypt";
+const PUBLIC: Operation = Operation {
+    what: "public-decrypt",
+    jobs: "v2/public-decrypt",
+    synchronous: Some("v1/public-decrypt"),
+};
+const USER: Operation = Operation {
+    what: "user-decrypt",
+    jobs: "v2/user-decrypt",
+    synchronous: Some("v1/user-decrypt"),
+};
+const DELEGATED: Operation = Operation {
+    what: "delegated-user-decrypt",
+    jobs: "v2/delegated-user-decrypt",
+    synchronous: None,
+};
+const UNIFIED: Operation = Operation {
+    what: "user-decrypt (version 3)",
+    jobs: "v3/user-decrypt",
+    synchronous: None,
+};
 
 /// Published plaintexts, with what convinces contracts of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +50,15 @@ pub struct PublicDecryption {
 }
 
 impl Client {
-    /// Asks for the plaintexts of handles that were made public.
+    /// Asks for the plaintexts of handles that were made public: at most 2048 bits together, `ebool` counts 2.
+    ///
+    /// A value that is not computed yet is waited for. Dropping the future abandons the request.
     ///
     /// # Errors
     /// [`ClientError::Request`] if there are none or too many, [`ClientError::Server`] with label `not_allowed_on_host_acl` if a handle is
     /// not public, [`ClientError::Verification`] if the answer is not signed by enough registered KMS nodes, and the errors of the network.
     pub async fn public_decrypt(&self, handles: &[Handle]) -> Result<PublicDecryption, ClientError> {
-        let domains = &self.config().domains;
+        let (domains, what) = (&self.config().domains, PUBLIC.what);
         let request = PublicDecryptionRequest {
             handles: handles.to_vec(),
             extra_data: EXTRA_DATA.into(),
@@ -42,13 +66,13 @@ impl Client {
         request.validate(domains.host_chain_id)?;
         let result: PublicResult = self.shared.gateway.job(PUBLIC, &wire::public_body(handles, &EXTRA_DATA)).await?;
 
-        let malformed = |reason| ClientError::Malformed { what: PUBLIC, reason };
+        let malformed = |reason| ClientError::Malformed { what, reason };
         let words = wire::bytes("decryptedValue", &result.decrypted_value).map_err(malformed)?;
-        if wire::bytes("extraData", &result.extra_data).map_err(malformed)? != EXTRA_DATA {
+        if !wire::is_extra_data(result.extra_data.as_deref(), &EXTRA_DATA).map_err(malformed)? {
             return Err(malformed("it has other extra data than was sent".into()));
         }
         let digest = domains.public_decryption_digest(handles, &words, &EXTRA_DATA);
-        let counted = signatures::verify(PUBLIC, digest, &result.signatures, &self.shared.chain.kms_signers().await?)?;
+        let counted = signatures::verify(what, digest, &result.signatures, &self.shared.chain.kms_signers().await?)?;
         let signature_count = u8::try_from(counted.len()).map_err(|_| malformed("too many signatures".into()))?;
 
         if words.len() != handles.len() * 32 {
@@ -67,36 +91,55 @@ impl Client {
         })
     }
 
-    /// Asks for the plaintexts of handles, each with the contract it belongs to, under a permit.
+    /// Asks for the plaintexts of handles, each with the contract it belongs to, under a permit. The values are the signer's, or those of the
+    /// delegator if the permit names one; for values of several accounts there is [`Self::user_decrypt_of`].
     ///
     /// # Errors
     /// [`ClientError::Request`] if the permit does not cover a contract or there are too many handles, [`ClientError::Server`] with label
     /// `not_allowed_on_host_acl` if user, contract or delegation lack a permission on chain, [`ClientError::Signcryption`] if the answer is not
     /// from the registered KMS node for this request, and the errors of the network.
     pub async fn user_decrypt(&self, pairs: &[(Handle, Address)], permit: &Permit) -> Result<Vec<(Handle, Plaintext)>, ClientError> {
+        let owner = permit.owner();
+        let value = |(handle, contract_address): &(_, _)| RequestedValue {
+            handle: *handle,
+            contract_address: *contract_address,
+            owner,
+        };
+        self.user_decrypt_of(&pairs.iter().map(value).collect::<Vec<_>>(), permit).await
+    }
+
+    /// Asks for the plaintexts of values that say whose they are. A unified permit is good for values of its signer and of everybody who has
+    /// delegated reading to the signer, together in one request; a classic one for values of one account.
+    ///
+    /// # Errors
+    /// As [`Self::user_decrypt`], and [`ClientError::MissingRoute`] or [`ClientError::Server`] with label `not_found` for a unified permit if the
+    /// gateway knows no version 3.
+    pub async fn user_decrypt_of(&self, values: &[RequestedValue], permit: &Permit) -> Result<Vec<(Handle, Plaintext)>, ClientError> {
         let domains = &self.config().domains;
-        let request = permit.request(pairs);
+        let request = permit.request(values.to_vec());
         // Whether the permit is valid now is for the KMS to say, by its clock.
         request.validate(domains.host_chain_id, request.permit.start_timestamp())?;
-        let what = if permit.terms().delegator.is_some() { DELEGATED } else { USER };
+        let operation = match &request.permit {
+            DecryptionPermit::Classic(ClassicPermit { delegator: None, .. }) => USER,
+            DecryptionPermit::Classic(ClassicPermit { delegator: Some(_), .. }) => DELEGATED,
+            DecryptionPermit::Unified(_) => UNIFIED,
+        };
         let registered = self.shared.chain.kms_signers().await?;
         let [node] = registered.signers.as_slice() else {
             return Err(ClientError::ThresholdKms(registered.signers.len()));
         };
-        let result: UserResult = self
-            .shared
-            .gateway
-            .job(what, &wire::user_body(&request, domains.host_chain_id))
-            .await?;
+        let body = wire::user_body(&request, domains.host_chain_id);
+        let result: UserResult = self.shared.gateway.job(operation, &body).await?;
+        let malformed = |reason| ClientError::Malformed {
+            what: operation.what,
+            reason,
+        };
         let mut shares = result.result;
         let (Some(share), true) = (shares.pop(), shares.is_empty()) else {
-            return Err(ClientError::Malformed {
-                what,
-                reason: "it does not hold exactly one answer".into(),
-            });
+            return Err(malformed("it does not hold exactly one answer".into()));
         };
-        let share = share.into_share().map_err(|reason| ClientError::Malformed { what, reason })?;
-        let handles: Vec<Handle> = pairs.iter().map(|(handle, _)| *handle).collect();
+        let share = share.into_share().map_err(malformed)?;
+        let handles = request.handles();
         let context = AnswerContext {
             domains,
             public_key: permit.keys().public_key(),
@@ -108,9 +151,8 @@ impl Client {
             .into_iter()
             .zip(values)
             .map(|(handle, value)| Some((handle, Plaintext::new(handle.fhe_type(), value)?)));
-        typed.collect::<Option<_>>().ok_or(ClientError::Malformed {
-            what,
-            reason: "a value does not fit its type".into(),
-        })
+        typed
+            .collect::<Option<_>>()
+            .ok_or_else(|| malformed("a value does not fit its type".into()))
     }
 }

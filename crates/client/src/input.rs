@@ -10,11 +10,18 @@ use cipherloom_primitives::{
 use crate::{
     Client, EXTRA_DATA,
     error::ClientError,
+    gateway::Operation,
     signatures,
     wire::{self, InputResult},
 };
 
 const WHAT: &str = "input-proof";
+
+const OPERATION: Operation = Operation {
+    what: WHAT,
+    jobs: "v2/input-proof",
+    synchronous: Some("v1/input-proof"),
+};
 
 /// Values to encrypt together, for one contract and one account; at most 255 values and 2048 bits (`ebool` counts 2).
 #[must_use = "nothing is encrypted before `encrypt` is called"]
@@ -96,6 +103,8 @@ impl InputBuilder {
     /// Encrypts the values with a proof (seconds of CPU on production parameters, on a thread of its own) and has the
     /// coprocessors admit them.
     ///
+    /// Dropping the future abandons the request; a proof that is being computed is finished on its thread and thrown away.
+    ///
     /// # Errors
     /// [`ClientError::Fhe`] if the values are too many or too large, [`ClientError::InputRejected`] if the proof is refused,
     /// [`ClientError::Verification`] if the answer is not signed by enough registered coprocessors, and the errors of the network.
@@ -117,7 +126,7 @@ impl InputBuilder {
             .map_err(|_| ClientError::Task)??;
 
         let body = wire::input_body(self.contract, self.user, chain_id, &list, &EXTRA_DATA);
-        let result: InputResult = shared.gateway.job(WHAT, &body).await?;
+        let result: InputResult = shared.gateway.job(OPERATION, &body).await?;
         if !result.accepted {
             return Err(ClientError::InputRejected);
         }
@@ -131,8 +140,8 @@ impl InputBuilder {
         if returned.as_ref() != Some(&handles) {
             return Err(untrusted("it names other handles than the input has"));
         }
-        let extra_data = wire::bytes("extraData", &result.extra_data).map_err(|reason| ClientError::Malformed { what: WHAT, reason })?;
-        if extra_data != EXTRA_DATA {
+        let is_ours = wire::is_extra_data(result.extra_data.as_deref(), &EXTRA_DATA);
+        if !is_ours.map_err(|reason| ClientError::Malformed { what: WHAT, reason })? {
             return Err(untrusted("it has other extra data than was sent"));
         }
         let digest = shared.config.domains.input_digest(&handles, self.user, self.contract, &EXTRA_DATA);

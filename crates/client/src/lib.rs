@@ -6,21 +6,20 @@
 //! right one when inputs are encrypted.
 //!
 //! ```no_run
-//! use alloy::signers::local::PrivateKeySigner;
-//! use cipherloom_client::{Client, ClientConfig, PermitTerms};
-//! use cipherloom_contracts::development;
+//! use cipherloom_client::{DevStack, PermitTerms};
 //!
 //! # async fn run(token: alloy::primitives::Address, balance: cipherloom_primitives::Handle) -> Result<(), Box<dyn std::error::Error>> {
-//! let config = ClientConfig::new(development::addresses(), development::signing_domains());
-//! let client = Client::connect("http://127.0.0.1:8547", "http://127.0.0.1:8545", config).await?;
+//! // Where everything is: here from a running `cipherloom dev --json > stack.json`.
+//! let stack = DevStack::read("stack.json")?;
+//! let client = stack.client().build().await?;
 //!
 //! // Encrypt an amount that `alice` will send to `token`. Pass the handle and the proof to the contract call.
-//! let alice = PrivateKeySigner::random();
+//! let alice = &stack.insecure_accounts[0];
 //! let input = client.encrypt(token, alice.address()).add64(1_000).encrypt().await?;
 //! println!("handle {}, proof of {} bytes", input.handles[0], input.input_proof.len());
 //!
 //! // Read a balance that the contract lets `alice` read. One permit serves many requests.
-//! let permit = client.permit(&alice, PermitTerms::starting_now(vec![token], 1)).await?;
+//! let permit = client.permit(alice, PermitTerms::starting_now(vec![token], 1)).await?;
 //! for (handle, plaintext) in client.user_decrypt(&[(balance, token)], &permit).await? {
 //!     println!("{handle} is {plaintext}");
 //! }
@@ -32,18 +31,81 @@
 //! # }
 //! ```
 //!
-//! Everything that goes over the network is limited in size and time ([`ClientLimits`]) and tried again where that can help. Plain HTTP only: run
-//! the client next to the gateway or behind something that terminates TLS.
+//! The program `examples/transfer.rs` does all of it on a running stack. Programs that are not asynchronous use [`blocking::Client`].
+//!
+//! # Which deployment
+//!
+//! [`Client::builder`] takes the host contracts' addresses from the manifest of a deployment, from the development chain, or one by one:
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use cipherloom_chain::Deployment;
+//! use cipherloom_client::{ApiKey, Client};
+//!
+//! let deployment = Deployment::read("deployment-11155111.json".as_ref())?;
+//! let client = Client::builder("https://fhe.example", "https://node.example")
+//!     .another_rpc_url("https://other-node.example")
+//!     .deployment(&deployment)
+//!     .pinned_key_set(std::fs::read_to_string("key-set-id")?.trim().parse()?)
+//!     .key_cache("/var/cache/my-service")
+//!     .api_key(ApiKey::new(std::env::var("GATEWAY_API_KEY")?))
+//!     .build()
+//!     .await?;
+//! # drop(client);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is trusted
+//!
+//! | | trusted for | and if it lies |
+//! |---|---|---|
+//! | gateway | nothing but answering | [`ErrorKind::Untrustworthy`], never a wrong value |
+//! | node of the chain | who the coprocessors and KMS nodes are | answers by others are accepted: use a node of your own |
+//! | public key | that nobody unknown has its secret key, unless it is pinned | inputs can be read: pin the key set |
+//! | KMS, coprocessors | decrypting and computing correctly | as the deployment's thresholds say |
+//!
+//! # Failures
+//!
+//! Everything that goes over the network is limited in size and time ([`ClientLimits`]) and tried again where that can help: after failures that pass
+//! ([`ClientError::is_retryable`]), with pauses that grow, and as long as the server asks (`Retry-After`) unless that is too long. What is left is for
+//! the caller, sorted by [`ClientError::kind`]:
+//!
+//! ```
+//! use cipherloom_client::{ClientError, ErrorKind};
+//!
+//! fn advice(error: &ClientError) -> &'static str {
+//!     match error.kind() {
+//!         ErrorKind::Network | ErrorKind::Busy => "try again later",
+//!         ErrorKind::Refused if error.label() == Some("not_allowed_on_host_acl") => "ask the contract's owner for access",
+//!         ErrorKind::Refused => "the request is not allowed",
+//!         ErrorKind::Untrustworthy => "do not use this gateway",
+//!         _ => "correct the call",
+//!     }
+//! }
+//! # assert_eq!(advice(&ClientError::InputRejected), "the request is not allowed");
+//! ```
+//!
+//! **Cancelling** is dropping the future: nothing is left behind here but a proof that is being computed, which ends by itself. The gateway finishes what
+//! it has accepted, and an equal request shares its answer.
 
+pub mod blocking;
+mod builder;
 mod config;
 mod decrypt;
+mod dev_stack;
 mod error;
+mod exchange;
 mod gateway;
 mod input;
+mod key_cache;
 mod keys;
+mod patience;
 mod permit;
 mod plaintext;
+mod reader;
 mod signatures;
+mod typed_data;
 mod wire;
 
 use std::sync::Arc;
@@ -53,12 +115,15 @@ use cipherloom_fhe::EncryptInputs;
 pub use cipherloom_signcryption::UserKeypair;
 use tokio::sync::OnceCell;
 
-pub use config::{ClientConfig, ClientLimits, KeyTrust};
+pub use builder::ClientBuilder;
+pub use config::{ApiKey, ClientConfig, ClientLimits, KeyTrust, Routes};
 pub use decrypt::PublicDecryption;
-pub use error::{ClientError, FieldIssue};
+pub use dev_stack::DevStack;
+pub use error::{ClientError, ErrorKind, FieldIssue, TransportFailure};
 pub use input::{EncryptedInput, InputBuilder};
-pub use permit::{Permit, PermitTerms};
+pub use permit::{Permit, PermitTerms, UnifiedTerms, UnsignedPermit};
 pub use plaintext::Plaintext;
+pub use reader::Reader;
 
 use gateway::Gateway;
 
@@ -106,6 +171,8 @@ impl Client {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn over(gateway_url: &str, chain: HostChain, config: ClientConfig) -> Result<Self, ClientError> {
+        // Before anything is asked over the network: a wrong URL is found at once.
+        let gateway = Gateway::new(gateway_url, &config)?;
         let found = chain.signing_domains().await?;
         if found != config.domains {
             return Err(ClientError::Deployment {
@@ -113,7 +180,6 @@ impl Client {
                 found: Box::new(found),
             });
         }
-        let gateway = Gateway::new(gateway_url, config.limits)?;
         let shared = Shared {
             config,
             gateway,

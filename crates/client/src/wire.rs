@@ -26,6 +26,18 @@ pub(crate) struct Submitted {
     pub(crate) job_id: String,
 }
 
+/// What the synchronous routes of version 1 answer.
+#[derive(Deserialize)]
+pub(crate) struct Response1 {
+    pub(crate) response: Value,
+}
+
+/// An answer that version 1 has in a shape of its own.
+pub(crate) trait FromVersion1: serde::de::DeserializeOwned {
+    /// Reads the shape of version 1.
+    fn from_version_1(response: Value) -> Result<Self, String>;
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Failure {
     pub(crate) error: FailureBody,
@@ -47,7 +59,25 @@ pub(crate) struct InputResult {
     pub(crate) handles: Vec<String>,
     #[serde(default)]
     pub(crate) signatures: Vec<String>,
-    pub(crate) extra_data: String,
+    /// Version 1 does not repeat it.
+    pub(crate) extra_data: Option<String>,
+}
+
+impl FromVersion1 for InputResult {
+    fn from_version_1(response: Value) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Input1 {
+            handles: Vec<String>,
+            signatures: Vec<String>,
+        }
+        let Input1 { handles, signatures } = serde_json::from_value(response).map_err(|error| error.to_string())?;
+        Ok(Self {
+            accepted: true,
+            handles,
+            signatures,
+            extra_data: None,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,13 +85,37 @@ pub(crate) struct InputResult {
 pub(crate) struct PublicResult {
     pub(crate) decrypted_value: String,
     pub(crate) signatures: Vec<String>,
-    pub(crate) extra_data: String,
+    /// Version 1 does not repeat it.
+    pub(crate) extra_data: Option<String>,
+}
+
+impl FromVersion1 for PublicResult {
+    fn from_version_1(response: Value) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Public1 {
+            decrypted_value: String,
+            signatures: Vec<String>,
+        }
+        let [answer]: [Public1; 1] = serde_json::from_value(response).map_err(|error| error.to_string())?;
+        Ok(Self {
+            decrypted_value: answer.decrypted_value,
+            signatures: answer.signatures,
+            extra_data: None,
+        })
+    }
 }
 
 /// The list stands one level deeper than other results.
 #[derive(Deserialize)]
 pub(crate) struct UserResult {
     pub(crate) result: Vec<ShareResult>,
+}
+
+impl FromVersion1 for UserResult {
+    fn from_version_1(response: Value) -> Result<Self, String> {
+        let result = serde_json::from_value(response).map_err(|error| error.to_string())?;
+        Ok(Self { result })
+    }
 }
 
 #[derive(Deserialize)]
@@ -195,6 +249,11 @@ impl ShareResult {
             extra_data: bytes("extraData", &self.extra_data)?.into(),
         })
     }
+}
+
+/// Says whether an answer is about the extra data that was sent. Where it does not say, the signatures do, which cover it.
+pub(crate) fn is_extra_data(answered: Option<&str>, sent: &[u8]) -> Result<bool, String> {
+    answered.map_or(Ok(true), |text| Ok(bytes("extraData", text)? == sent))
 }
 
 /// Reads hexadecimal digits with or without `0x`.

@@ -87,6 +87,12 @@ impl UserKeypair {
         Self { seed, public }
     }
 
+    /// Returns the seed that [`Self::from_seed`] takes. It is the secret.
+    #[must_use]
+    pub fn seed(&self) -> &[u8; 64] {
+        &self.seed
+    }
+
     /// Returns the public half.
     #[must_use]
     pub const fn public_key(&self) -> &UserPublicKey {

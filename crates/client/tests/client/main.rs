@@ -5,7 +5,11 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
+mod blocking;
 mod honest;
+mod keys;
+mod permits;
 mod server;
+mod synchronous;
 mod unreliable;
 mod untrusted;

@@ -17,7 +17,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State},
-    http::{StatusCode, header::RETRY_AFTER},
+    http::{HeaderMap, StatusCode, header, header::RETRY_AFTER},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -29,7 +29,7 @@ use cipherloom_contracts::{
 use cipherloom_fhe::{KeySet, KeySetId, ParameterSet};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
-    decryption::{ClassicPermit, DecryptionPermit, RequestedValue, UserDecryptionRequest, abi_words},
+    decryption::{ClassicPermit, DecryptionPermit, RequestedValue, UnifiedPermit, UserDecryptionRequest, abi_words},
     eip712::{SigningDomains, recover_signer},
     input::{InputMetadata, input_handles},
 };
@@ -73,11 +73,39 @@ pub(crate) enum Behaviour {
     Endless,
     /// Gives a job id that would leave the path.
     StrangeJobId,
+    /// Breaks off in the middle of its answers.
+    BreaksOff,
+    /// Sends its answers a byte at a time.
+    Drips,
+}
+
+/// What there is of version 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Version1 {
+    /// Nothing: an HTML page says so.
+    Missing,
+    /// Everything.
+    Offered,
+    /// It takes longer than anybody waits.
+    Slow,
 }
 
 pub(crate) struct Stack {
     pub(crate) behaviour: Mutex<Behaviour>,
     pub(crate) submissions: AtomicUsize,
+    pub(crate) version_1: Mutex<Version1>,
+    /// How many requests of version 1 there were.
+    pub(crate) synchronous: AtomicUsize,
+    /// What failures say about when to come back, in seconds.
+    pub(crate) retry_after: Mutex<Option<u64>>,
+    /// The API keys of all requests.
+    pub(crate) api_keys: Mutex<Vec<Option<String>>>,
+    /// Where the next download breaks off.
+    pub(crate) break_download_after: Mutex<Option<usize>>,
+    /// What was asked about files: the range, and whether anything was sent.
+    pub(crate) downloads: Mutex<Vec<(Option<String>, bool)>>,
+    /// Where files are said to be, if not here.
+    pub(crate) files_at: Mutex<Option<String>>,
     /// What the chain says about its signers.
     pub(crate) kms_signers: Mutex<Vec<Address>>,
     pub(crate) threshold: Mutex<u64>,
@@ -93,6 +121,8 @@ pub(crate) struct Stack {
 pub(crate) fn key(byte: u8) -> SigningKey {
     SigningKey::from_slice(&[byte; 32]).unwrap()
 }
+
+pub(crate) const CONTRACT_WALLET: Address = Address::repeat_byte(0x1c);
 
 const COPROCESSOR: u8 = 0x21;
 const KMS: u8 = 0x22;
@@ -135,6 +165,13 @@ impl Stack {
         let stack = Arc::new(Self {
             behaviour: Mutex::new(Behaviour::Honest),
             submissions: AtomicUsize::new(0),
+            version_1: Mutex::new(Version1::Missing),
+            synchronous: AtomicUsize::new(0),
+            retry_after: Mutex::default(),
+            api_keys: Mutex::default(),
+            break_download_after: Mutex::default(),
+            downloads: Mutex::default(),
+            files_at: Mutex::default(),
             kms_signers: Mutex::new(vec![node_address(&key(KMS))]),
             threshold: Mutex::new(1),
             plaintexts: Mutex::default(),
@@ -149,8 +186,17 @@ impl Stack {
             .route("/rpc", post(rpc))
             .route("/v2/keyurl", get(keyurl))
             .route("/files/{name}", get(file))
+            .route("/v1/{operation}", post(answer_at_once))
             .route("/v2/{operation}", post(submit))
             .route("/v2/{operation}/{job}", get(poll))
+            .route(
+                "/v3/user-decrypt",
+                post(async |stack, headers, body| submit(stack, Path("unified".to_owned()), headers, body).await),
+            )
+            .route(
+                "/v3/user-decrypt/{job}",
+                get(async |stack, Path(job): Path<String>| poll(stack, Path(("unified".to_owned(), job))).await),
+            )
             .with_state(Arc::clone(&stack));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         stack
@@ -199,6 +245,7 @@ impl Stack {
             "public-decrypt" => self.public_decrypt(body),
             "user-decrypt" => self.user_decrypt(body, false),
             "delegated-user-decrypt" => self.user_decrypt(body, true),
+            "unified" => self.unified_decrypt(body),
             other => panic!("unknown operation {other}"),
         }
     }
@@ -278,6 +325,41 @@ impl Stack {
             recover_signer(request.digest(&self.domains), &request.signature),
             Some(request.user)
         );
+        self.sealed(&request)
+    }
+
+    fn unified_decrypt(&self, body: &Value) -> Value {
+        assert_eq!(body["attestationType"], "eip712-unified-user-decrypt-v1");
+        let payload = &body["attestedPayload"];
+        assert_eq!(payload["version"], "2.0");
+        let bytes = |value: &Value| -> Bytes { value.as_str().unwrap().parse().unwrap() };
+        let number = |value: &Value| value.as_str().unwrap().parse::<u64>().unwrap();
+        let value = |value: &Value| RequestedValue {
+            handle: handle(&value["ctHandle"]),
+            contract_address: address(&value["contractAddress"]),
+            owner: address(&value["ownerAddress"]),
+        };
+        let validity = &payload["requestValidity"];
+        let request = UserDecryptionRequest {
+            values: list(&payload["handles"]).iter().map(value).collect(),
+            user: address(&payload["userAddress"]),
+            permit: DecryptionPermit::Unified(UnifiedPermit {
+                allowed_contracts: list(&payload["allowedContracts"]).iter().map(address).collect(),
+                start_timestamp: number(&validity["startTimestamp"]),
+                duration_seconds: number(&validity["durationSeconds"]),
+            }),
+            public_key: bytes(&payload["publicKey"]),
+            extra_data: bytes(&payload["extraData"]),
+            signature: bytes(&body["signature"]),
+        };
+        // This wallet is a contract, and accepts three bytes.
+        let is_contract = request.user == CONTRACT_WALLET && request.signature.as_ref() == [1, 2, 3];
+        let signer = recover_signer(request.digest(&self.domains), &request.signature);
+        assert!(is_contract || signer == Some(request.user));
+        self.sealed(&request)
+    }
+
+    fn sealed(&self, request: &UserDecryptionRequest) -> Value {
         request
             .validate(self.domains.host_chain_id, request.permit.start_timestamp())
             .unwrap();
@@ -309,10 +391,43 @@ impl Stack {
     }
 }
 
-async fn submit(State(stack): State<Arc<Stack>>, Path(operation): Path<String>, Json(body): Json<Value>) -> Response {
+fn note_key(stack: &Stack, headers: &HeaderMap) {
+    let key = headers.get("x-api-key").map(|key| key.to_str().unwrap().to_owned());
+    stack.api_keys.lock().unwrap().push(key);
+}
+
+async fn answer_at_once(
+    State(stack): State<Arc<Stack>>,
+    Path(operation): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    note_key(&stack, &headers);
+    stack.synchronous.fetch_add(1, Ordering::SeqCst);
+    let offered = *stack.version_1.lock().unwrap();
+    match offered {
+        Version1::Missing => return (StatusCode::NOT_FOUND, "<html>no such page</html>").into_response(),
+        Version1::Slow => std::future::pending().await,
+        Version1::Offered => {}
+    }
+    if let Behaviour::Refuses { label, status } = stack.behaviour() {
+        return stack.failure(label, status);
+    }
+    let answer = stack.answer(&operation, &body);
+    let response = match operation.as_str() {
+        "input-proof" if answer["accepted"] == false => return stack.failure("request_error", 400),
+        "input-proof" => json!({ "handles": answer["handles"], "signatures": answer["signatures"] }),
+        "public-decrypt" => json!([{ "decrypted_value": answer["decryptedValue"], "signatures": answer["signatures"] }]),
+        _ => answer["result"].clone(),
+    };
+    stack.sent(&json!({ "status": "success", "response": response }))
+}
+
+async fn submit(State(stack): State<Arc<Stack>>, Path(operation): Path<String>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    note_key(&stack, &headers);
     let number = stack.submissions.fetch_add(1, Ordering::SeqCst);
     match stack.behaviour() {
-        Behaviour::Refuses { label, status } => return failure(label, status),
+        Behaviour::Refuses { label, status } => return stack.failure(label, status),
         Behaviour::Hangs => std::future::pending().await,
         Behaviour::Garbage(text) => return text.into_response(),
         Behaviour::Endless => {
@@ -336,30 +451,67 @@ async fn poll(State(stack): State<Arc<Stack>>, Path((_, job)): Path<(String, Str
     let queued = || (StatusCode::ACCEPTED, [(RETRY_AFTER, "1")], Json(json!({ "status": "queued" }))).into_response();
     match stack.behaviour() {
         Behaviour::Fails { label, status, times } if stack.failures.fetch_add(1, Ordering::SeqCst) < times => {
-            return failure(label, status);
+            return stack.failure(label, status);
         }
         Behaviour::NeverEnds => return queued(),
         _ => {}
     }
     let mut jobs = stack.jobs.lock().unwrap();
     let Some((answer, polls)) = jobs.get_mut(&job) else {
-        return failure("not_found", 404);
+        return stack.failure("not_found", 404);
     };
     *polls += 1;
     if *polls == 1 {
         return queued();
     }
-    Json(json!({ "status": "succeeded", "requestId": job, "result": answer })).into_response()
+    stack.sent(&json!({ "status": "succeeded", "requestId": job, "result": answer }))
 }
 
-fn failure(label: &str, status: u16) -> Response {
-    let details = json!([{ "field": "handles", "issue": "is wrong" }]);
-    let body = json!({ "status": "failed", "error": { "label": label, "message": format!("because {label}"), "details": details } });
-    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+impl Stack {
+    fn failure(&self, label: &str, status: u16) -> Response {
+        let details = json!([{ "field": "handles", "issue": "is wrong" }]);
+        let body = json!({ "status": "failed", "error": { "label": label, "message": format!("because {label}"), "details": details } });
+        let mut response = (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
+        if let Some(seconds) = *self.retry_after.lock().unwrap() {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+
+    /// Sends a result as the behaviour says.
+    fn sent(&self, body: &Value) -> Response {
+        let text = body.to_string();
+        match self.behaviour() {
+            Behaviour::BreaksOff => broken_off(text.len(), text.as_bytes()[..text.len() / 2].to_vec()),
+            Behaviour::Drips => {
+                let bytes = futures_util::stream::iter(text.into_bytes());
+                Body::from_stream(futures_util::StreamExt::then(bytes, async |byte| {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Ok::<_, std::io::Error>(vec![byte])
+                }))
+                .into_response()
+            }
+            _ => Json(body.clone()).into_response(),
+        }
+    }
+}
+
+/// Announces more bytes than it sends.
+fn broken_off(length: usize, bytes: Vec<u8>) -> Response {
+    let parts = futures_util::stream::iter([Ok(bytes), Err(std::io::Error::other("broken off"))]);
+    let body = Body::from_stream(futures_util::StreamExt::then(parts, async |part: std::io::Result<Vec<u8>>| {
+        if part.is_err() {
+            // What was sent before has to be on its way.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        part
+    }));
+    ([(header::CONTENT_LENGTH, length.to_string())], body).into_response()
 }
 
 async fn keyurl(State(stack): State<Arc<Stack>>) -> Json<Value> {
     let url = stack.url.lock().unwrap().clone();
+    let url = stack.files_at.lock().unwrap().clone().unwrap_or(url);
     let located = |name: &str| json!({ "dataId": name, "urls": [format!("{url}/files/{name}")] });
     Json(json!({
         "status": "succeeded",
@@ -367,9 +519,31 @@ async fn keyurl(State(stack): State<Arc<Stack>>) -> Json<Value> {
     }))
 }
 
-async fn file(State(stack): State<Arc<Stack>>, Path(name): Path<String>) -> Vec<u8> {
+/// Serves files with tags and ranges, as far as the client's requests go.
+async fn file(State(stack): State<Arc<Stack>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    note_key(&stack, &headers);
     let bytes = if name == "crs" { stack.keys.crs() } else { stack.keys.public_key() };
-    bytes.to_vec()
+    let tag = format!("\"{name}-{}\"", stack.keys.manifest().id);
+    let of = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let range = of(header::RANGE);
+    let unchanged = of(header::IF_NONE_MATCH).as_ref() == Some(&tag);
+    stack.downloads.lock().unwrap().push((range.clone(), !unchanged));
+    if unchanged {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    if let Some(range) = range {
+        assert_eq!(of(header::IF_RANGE), Some(tag));
+        let first: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
+        let part = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
+        let head = [(header::CONTENT_RANGE, part)];
+        return (StatusCode::PARTIAL_CONTENT, head, bytes[first..].to_vec()).into_response();
+    }
+    let mut response = match stack.break_download_after.lock().unwrap().take() {
+        Some(after) => broken_off(bytes.len(), bytes[..after].to_vec()),
+        None => bytes.to_vec().into_response(),
+    };
+    response.headers_mut().insert(header::ETAG, tag.parse().unwrap());
+    response
 }
 
 /// Answers what the client reads of the chain.

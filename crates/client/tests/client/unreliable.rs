@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use cipherloom_client::{Client, ClientError, FieldIssue, PublicDecryption};
+use cipherloom_client::{Client, ClientError, ErrorKind, FieldIssue, PublicDecryption};
 use cipherloom_primitives::{FheType, Handle, U256};
 
 use crate::server::{Behaviour, Stack};
@@ -114,4 +114,52 @@ async fn a_gateway_that_is_gone_is_a_transport_error() {
     let error = ask(&client, handle).await.unwrap_err();
     assert!(matches!(error, ClientError::Transport { .. }), "{error}");
     assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn servers_are_left_alone_as_long_as_they_ask_unless_it_is_too_long() {
+    let (stack, client) = Stack::start().await;
+    let handle = stack.store(1, FheType::Uint64, U256::from(42));
+    stack.behave(Behaviour::Fails {
+        label: "gateway_not_reachable",
+        status: 503,
+        times: 1,
+    });
+    *stack.retry_after.lock().unwrap() = Some(1);
+    let start = std::time::Instant::now();
+    ask(&client, handle).await.unwrap();
+    assert!(start.elapsed() >= std::time::Duration::from_secs(1));
+
+    stack.behave(Behaviour::Refuses {
+        label: "rate_limited",
+        status: 429,
+    });
+    *stack.retry_after.lock().unwrap() = Some(3600);
+    let error = ask(&client, handle).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(std::time::Duration::from_secs(3600)));
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert_eq!(stack.submissions.load(Ordering::SeqCst), 1, "not repeated");
+}
+
+#[tokio::test]
+async fn answers_that_break_off_or_drip_are_network_errors() {
+    let (stack, client) = Stack::start().await;
+    let handle = stack.store(1, FheType::Uint64, U256::from(42));
+    for behaviour in [Behaviour::BreaksOff, Behaviour::Drips] {
+        stack.behave(behaviour);
+        let error = ask(&client, handle).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network, "{behaviour:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_future_ends_the_operation() {
+    let (stack, client) = Stack::start().await;
+    let handle = stack.store(1, FheType::Uint64, U256::from(42));
+    stack.behave(Behaviour::NeverEnds);
+    let dropped = tokio::time::timeout(std::time::Duration::from_millis(200), ask(&client, handle)).await;
+    assert!(dropped.is_err());
+    // The client is as good as new.
+    stack.behave(Behaviour::Honest);
+    ask(&client, handle).await.unwrap();
 }
