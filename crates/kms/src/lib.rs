@@ -36,6 +36,7 @@ pub mod node;
 pub mod ports;
 mod provenance;
 pub mod signing_key;
+pub mod timings;
 
 pub use audit::{AuditError, AuditLog};
 pub use error::KmsError;
@@ -45,3 +46,4 @@ pub use ports::{
     SystemClock,
 };
 pub use signing_key::NodeKey;
+pub use timings::{Step, Timings};

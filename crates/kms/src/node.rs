@@ -1,6 +1,6 @@
 //! A KMS node: requests in, signed answers out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use cipherloom_chain::AclEvidence;
 use cipherloom_fhe::Decrypt;
@@ -20,6 +20,7 @@ use crate::{
     ports::{CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedView, SignedCiphertext, SourceError},
     provenance,
     signing_key::NodeKey,
+    timings::{Step, Timings},
 };
 
 /// How many ciphertexts are fetched at once for one request.
@@ -70,6 +71,7 @@ pub struct KmsNode {
     shared: Arc<KmsParts>,
     requests: Semaphore,
     decryptions: Arc<Semaphore>,
+    timings: Arc<Timings>,
 }
 
 impl KmsNode {
@@ -82,6 +84,7 @@ impl KmsNode {
             shared: Arc::new(parts),
             requests,
             decryptions,
+            timings: Arc::default(),
         }
     }
 
@@ -95,6 +98,12 @@ impl KmsNode {
     #[must_use]
     pub fn audit(&self) -> &AuditLog {
         &self.shared.audit
+    }
+
+    /// Returns where the time of decryptions goes.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        &self.timings
     }
 
     /// Checks that this node is in the current KMS context, so that a wrong set-up is seen at the start.
@@ -126,6 +135,7 @@ impl KmsNode {
         evidence: Option<AclEvidence>,
     ) -> Result<PublicDecryptionAnswer, KmsError> {
         let _turn = self.admit()?;
+        let start = Instant::now();
         let shared = &self.shared;
         request.validate(shared.domains.host_chain_id)?;
         let now = shared.clock.now_seconds();
@@ -138,7 +148,9 @@ impl KmsNode {
         )
         .await?;
         check_public(&request, &facts)?;
+        let start = self.timings.lap(Step::Checks, start);
         let ciphertexts = self.ciphertexts(&request.handles, &coprocessors).await?;
+        self.timings.lap(Step::Ciphertexts, start);
 
         let entry = AuditEntry {
             time: now,
@@ -182,6 +194,7 @@ impl KmsNode {
         evidence: Option<AclEvidence>,
     ) -> Result<UserDecryptionShare, KmsError> {
         let _turn = self.admit()?;
+        let start = Instant::now();
         let shared = &self.shared;
         let now = shared.clock.now_seconds();
         request.validate(shared.domains.host_chain_id, now)?;
@@ -198,7 +211,9 @@ impl KmsNode {
         // Where the block is old, a delegation may have ended since; where the chain's clock is ahead, it has ended there.
         check_readable(&request, &facts, now.max(chain.block().timestamp))?;
         let handles = request.handles();
+        let start = self.timings.lap(Step::Checks, start);
         let ciphertexts = self.ciphertexts(&handles, &coprocessors).await?;
+        self.timings.lap(Step::Ciphertexts, start);
 
         let mut owners: Vec<Address> = request.values.iter().map(|value| value.owner).collect();
         owners.retain(|owner| *owner != request.user);
@@ -263,12 +278,14 @@ impl KmsNode {
         entry: AuditEntry,
         answer: impl FnOnce(&KmsParts, Vec<(Handle, U256)>) -> Result<T, KmsError> + Send + 'static,
     ) -> Result<T, KmsError> {
+        let start = Instant::now();
         let turn = Arc::clone(&self.decryptions).acquire_owned().await.map_err(|_| KmsError::Task)?;
-        let shared = Arc::clone(&self.shared);
+        let (shared, timings) = (Arc::clone(&self.shared), Arc::clone(&self.timings));
         let (kind, requester, count) = (entry.kind, entry.requester, entry.handles.len());
         let work = move || {
             // Held by the work itself: it goes on when the request is abandoned.
             let _turn = turn;
+            let start = timings.lap(Step::Turn, start);
             let values = ciphertexts
                 .iter()
                 .map(|ciphertext| {
@@ -281,8 +298,13 @@ impl KmsNode {
                 })
                 .collect::<Result<_, KmsError>>()?;
             // On disk before anything leaves: an answer without a record must not exist.
+            let start = timings.lap(Step::Decryption, start);
             shared.audit.append(entry)?;
-            answer(&shared, values)
+            let start = timings.lap(Step::Audit, start);
+            let answer = answer(&shared, values)?;
+            timings.lap(Step::Answer, start);
+            timings.count();
+            Ok(answer)
         };
         let answer = tokio::task::spawn_blocking(work).await.map_err(|_| KmsError::Task)??;
         tracing::info!(?kind, ?requester, handles = count, "decrypted");
