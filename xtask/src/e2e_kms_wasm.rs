@@ -1,7 +1,7 @@
-//! Opens a user decryption answer with the unmodified WebAssembly client that published SDKs bundle.
+//! Opens user decryption answers with the unmodified WebAssembly client that published SDKs bundle.
 //!
-//! The answer is the known-answer vector of the `signcryption` crate, whose tests make it byte for byte; so what passes here is what KMS nodes
-//! send. The client is pinned in `e2e/wasm-user-decryption/package-lock.json`.
+//! The answers are the known-answer vectors of the `signcryption` crate, one of a single node and one of a committee, whose tests make them byte for byte; so what passes
+//! here is what KMS nodes send. The client is pinned in `e2e/wasm-user-decryption/package-lock.json`.
 
 use anyhow::Result;
 
@@ -20,6 +20,14 @@ pub(crate) fn run() -> Result<()> {
         "node",
         &[
             "e2e/wasm-user-decryption/check.mjs",
+            "crates/signcryption/tests/vectors/centralised.json",
+        ],
+    ))?;
+    execute(program(
+        "node",
+        &[
+            "e2e/wasm-user-decryption/check-threshold.mjs",
+            "crates/signcryption/tests/vectors/threshold.json",
             "crates/signcryption/tests/vectors/centralised.json",
         ],
     ))

@@ -41,6 +41,14 @@ pub enum SigncryptionError {
         /// Who should have signed.
         expected: Address,
     },
+    /// The answer is of another party, committee or form than the registered node's.
+    #[error("the answer is not that of party {expected}: its {what} differs")]
+    WrongParty {
+        /// Which party the node is.
+        expected: u32,
+        /// What differs.
+        what: &'static str,
+    },
     /// The answer was made for another key, user or list of handles.
     #[error("the answer belongs to another request")]
     WrongRequest,

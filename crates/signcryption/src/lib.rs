@@ -9,6 +9,7 @@
 //! * [`seal()`]: the KMS side. Each value is signed (ECDSA over SHA-256), then encrypted (ML-KEM encapsulation and AES-256-GCM); the list
 //!   becomes the payload, which is signed once more as typed data.
 //! * [`open()`]: the client side. It checks all of it and returns the values, or an error that says which check failed.
+//! * [`seal_shares`], [`open_shares`]: the same for the nodes of a committee, each of which sends shares of the values; the client puts the values together.
 //!
 //! What binds an answer: the *link*, a typed-data digest over public key, handles and user account, stands in the payload and inside each
 //! encrypted value; the inner signature covers value, link, account and key. So a value cannot be moved to another
@@ -40,6 +41,7 @@ pub mod error;
 pub mod keys;
 mod open;
 mod seal;
+mod shares;
 pub mod wire;
 
 pub use error::SigncryptionError;
@@ -47,3 +49,4 @@ pub use k256::ecdsa::SigningKey;
 pub use keys::{UserKeypair, UserPublicKey};
 pub use open::open;
 pub use seal::{AnswerContext, Randomness, node_address, seal, sign_digest};
+pub use shares::{CommitteeParty, MAX_SHARE_BYTES, SHARE_PACKING_FACTOR, open_shares, seal_shares};

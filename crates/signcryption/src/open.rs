@@ -30,40 +30,7 @@ pub fn open(
     keys: &UserKeypair,
     node: Address,
 ) -> Result<Vec<U256>, SigncryptionError> {
-    if *share.extra_data != *context.extra_data {
-        return Err(SigncryptionError::ExtraData);
-    }
-    if share.payload.len() > MAX_PAYLOAD_BYTES {
-        return Err(SigncryptionError::Malformed("the payload is too long"));
-    }
-    // Signature first: bytes that no node signed are not even parsed.
-    let blob = context.public_key.blob();
-    let digest = context
-        .domains
-        .user_decryption_answer_digest(blob, handles, &share.payload, context.extra_data);
-    if recover_signer(digest, &share.signature) != Some(node) {
-        return Err(SigncryptionError::WrongSigner { expected: node });
-    }
-    let payload = Payload::from_bytes(&share.payload)?;
-    let link = context.domains.user_decryption_link(blob, handles, context.user);
-    if payload.link != link {
-        return Err(SigncryptionError::WrongRequest);
-    }
-    let node_key = VerifyingKey::from_sec1_bytes(&payload.node_key).map_err(|_| SigncryptionError::Malformed("verification key"))?;
-    if Address::from_public_key(&node_key) != node {
-        return Err(SigncryptionError::WrongSigner { expected: node });
-    }
-    if payload.values.len() != handles.len() {
-        return Err(SigncryptionError::WrongRequest);
-    }
-    let checks = Checks {
-        context,
-        keys,
-        link,
-        node_key,
-        node_fingerprint: key_fingerprint(&payload.node_key),
-        user_fingerprint: key_fingerprint(context.public_key.raw()),
-    };
+    let (checks, payload) = Checks::verify(context, handles, share, keys, node)?;
     handles
         .iter()
         .zip(&payload.values)
@@ -72,7 +39,7 @@ pub fn open(
 }
 
 /// What every value of an answer is checked against.
-struct Checks<'a> {
+pub(crate) struct Checks<'a> {
     context: &'a AnswerContext<'a>,
     keys: &'a UserKeypair,
     link: B256,
@@ -81,8 +48,68 @@ struct Checks<'a> {
     user_fingerprint: [u8; 32],
 }
 
-impl Checks<'_> {
+impl<'a> Checks<'a> {
+    /// Checks everything outside of the encrypted values: the signature of `node`, and that the answer is for this request.
+    pub(crate) fn verify(
+        context: &'a AnswerContext<'a>,
+        handles: &[Handle],
+        share: &UserDecryptionShare,
+        keys: &'a UserKeypair,
+        node: Address,
+    ) -> Result<(Self, Payload), SigncryptionError> {
+        if *share.extra_data != *context.extra_data {
+            return Err(SigncryptionError::ExtraData);
+        }
+        if share.payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(SigncryptionError::Malformed("the payload is too long"));
+        }
+        // Signature first: bytes that no node signed are not even parsed.
+        let blob = context.public_key.blob();
+        let digest = context
+            .domains
+            .user_decryption_answer_digest(blob, handles, &share.payload, context.extra_data);
+        if recover_signer(digest, &share.signature) != Some(node) {
+            return Err(SigncryptionError::WrongSigner { expected: node });
+        }
+        let payload = Payload::from_bytes(&share.payload)?;
+        let link = context.domains.user_decryption_link(blob, handles, context.user);
+        if payload.link != link {
+            return Err(SigncryptionError::WrongRequest);
+        }
+        let node_key = VerifyingKey::from_sec1_bytes(&payload.node_key).map_err(|_| SigncryptionError::Malformed("verification key"))?;
+        if Address::from_public_key(&node_key) != node {
+            return Err(SigncryptionError::WrongSigner { expected: node });
+        }
+        if payload.values.len() != handles.len() {
+            return Err(SigncryptionError::WrongRequest);
+        }
+        let checks = Self {
+            context,
+            keys,
+            link,
+            node_key,
+            node_fingerprint: key_fingerprint(&payload.node_key),
+            user_fingerprint: key_fingerprint(context.public_key.raw()),
+        };
+        Ok((checks, payload))
+    }
+
     fn open_value(&self, handle: Handle, value: &SealedValue) -> Result<U256, SigncryptionError> {
+        let plaintext = self.open_plaintext(handle, value, 32)?;
+        let value = U256::try_from_le_slice(&plaintext).ok_or(SigncryptionError::ValueOutOfRange(handle))?;
+        if value > handle.fhe_type().max_value() {
+            return Err(SigncryptionError::ValueOutOfRange(handle));
+        }
+        Ok(value)
+    }
+
+    /// Decrypts a value and checks all that binds it to node, user, request and type. What it means is for the caller.
+    pub(crate) fn open_plaintext(
+        &self,
+        handle: Handle,
+        value: &SealedValue,
+        max_bytes: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, SigncryptionError> {
         if value.handle != handle.as_b256() || value.fhe_type != i32::from(handle.fhe_type().id()) {
             return Err(SigncryptionError::WrongRequest);
         }
@@ -102,7 +129,7 @@ impl Checks<'_> {
             .ok_or_else(|| failed("the node's signature"))?;
 
         let mut fields = Reader(message);
-        let plaintext = fields.bytes(32, "plaintext")?;
+        let plaintext = fields.bytes(max_bytes, "plaintext")?;
         let fhe_type = i32::from_le_bytes(fields.array("type")?);
         let link = fields.word("link")?;
         fields.finish()?;
@@ -112,11 +139,7 @@ impl Checks<'_> {
         if fhe_type != i32::from(handle.fhe_type().id()) {
             return Err(failed("the type"));
         }
-        let value = U256::try_from_le_slice(plaintext).ok_or(SigncryptionError::ValueOutOfRange(handle))?;
-        if value > handle.fhe_type().max_value() {
-            return Err(SigncryptionError::ValueOutOfRange(handle));
-        }
-        Ok(value)
+        Ok(Zeroizing::new(plaintext.to_vec()))
     }
 
     fn decrypt(&self, handle: Handle, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SigncryptionError> {

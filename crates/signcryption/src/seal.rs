@@ -87,7 +87,7 @@ pub fn seal(
     context: &AnswerContext<'_>,
     values: &[(Handle, U256)],
     node_key: &SigningKey,
-    mut randomness: impl FnMut() -> Result<Randomness, SigncryptionError>,
+    randomness: impl FnMut() -> Result<Randomness, SigncryptionError>,
 ) -> Result<UserDecryptionShare, SigncryptionError> {
     if values.len() > MAX_VALUES {
         return Err(SigncryptionError::TooManyValues {
@@ -95,18 +95,51 @@ pub fn seal(
             found: values.len(),
         });
     }
-    let handles: Vec<Handle> = values.iter().map(|(handle, _)| *handle).collect();
+    let plaintexts = values
+        .iter()
+        .map(|(handle, value)| Ok((*handle, little_endian(*handle, *value)?)))
+        .collect::<Result<Vec<_>, SigncryptionError>>()?;
+    let borrowed: Vec<(Handle, &[u8])> = plaintexts.iter().map(|(handle, value)| (*handle, value.as_slice())).collect();
+    seal_plaintexts(context, &borrowed, Place::ALONE, node_key, randomness)
+}
+
+/// What a payload says about the node it is from and about its plaintexts.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) party_id: u32,
+    pub(crate) degree: u32,
+    pub(crate) packing_factor: u32,
+}
+
+impl Place {
+    /// The only node there is, whose plaintexts are the values themselves.
+    const ALONE: Self = Self {
+        party_id: 1,
+        degree: 0,
+        packing_factor: 1,
+    };
+}
+
+/// Signs and encrypts plaintexts, whatever they mean, and signs the whole.
+pub(crate) fn seal_plaintexts(
+    context: &AnswerContext<'_>,
+    plaintexts: &[(Handle, &[u8])],
+    place: Place,
+    node_key: &SigningKey,
+    mut randomness: impl FnMut() -> Result<Randomness, SigncryptionError>,
+) -> Result<UserDecryptionShare, SigncryptionError> {
+    let handles: Vec<Handle> = plaintexts.iter().map(|(handle, _)| *handle).collect();
     let link = context
         .domains
         .user_decryption_link(context.public_key.blob(), &handles, context.user);
-    let sealed = values
+    let sealed = plaintexts
         .iter()
-        .map(|(handle, value)| {
+        .map(|(handle, plaintext)| {
             Ok(SealedValue {
                 fhe_type: handle.fhe_type().id().into(),
-                sealed: seal_value(context, link, *handle, *value, node_key, &randomness()?)?,
+                sealed: seal_plaintext(context, link, (*handle, plaintext), node_key, &randomness()?)?,
                 handle: handle.as_b256(),
-                packing_factor: 1,
+                packing_factor: place.packing_factor,
             })
         })
         .collect::<Result<_, SigncryptionError>>()?;
@@ -114,8 +147,8 @@ pub fn seal(
         node_key: compressed(node_key),
         link,
         values: sealed,
-        party_id: 1,
-        degree: 0,
+        party_id: place.party_id,
+        degree: place.degree,
     }
     .to_bytes();
     let digest = context
@@ -128,18 +161,14 @@ pub fn seal(
     })
 }
 
-fn seal_value(
+fn seal_plaintext(
     context: &AnswerContext<'_>,
     link: B256,
-    handle: Handle,
-    value: U256,
+    (handle, plaintext): (Handle, &[u8]),
     node_key: &SigningKey,
     randomness: &Randomness,
 ) -> Result<Vec<u8>, SigncryptionError> {
-    if value > handle.fhe_type().max_value() {
-        return Err(SigncryptionError::ValueOutOfRange(handle));
-    }
-    let mut plain = message(handle.fhe_type(), value, link);
+    let mut plain = message(handle.fhe_type(), plaintext, link);
     let digest = inner_digest(&plain, context.user, &key_fingerprint(context.public_key.raw()));
     let signature: Signature = node_key.sign_prehash(&digest).map_err(|_| SigncryptionError::Signing)?;
     plain.extend_from_slice(&signature.normalize_s().unwrap_or(signature).to_bytes());
@@ -159,13 +188,21 @@ fn seal_value(
     .to_bytes())
 }
 
-/// Writes what the inner signature covers: value (little-endian, as many bytes as the type has), type and link.
-fn message(ty: FheType, value: U256, link: B256) -> Zeroizing<Vec<u8>> {
+/// Writes a value little-endian, in as many bytes as its type has.
+fn little_endian(handle: Handle, value: U256) -> Result<Zeroizing<Vec<u8>>, SigncryptionError> {
+    if value > handle.fhe_type().max_value() {
+        return Err(SigncryptionError::ValueOutOfRange(handle));
+    }
     let value = Zeroizing::new(value.to_le_bytes::<32>());
-    let length = ty.bits().div_ceil(8) as usize;
+    let length = handle.fhe_type().bits().div_ceil(8) as usize;
+    Ok(Zeroizing::new(value.get(..length).unwrap_or(value.as_slice()).to_vec()))
+}
+
+/// Writes what the inner signature covers: plaintext, type and link.
+fn message(ty: FheType, plaintext: &[u8], link: B256) -> Zeroizing<Vec<u8>> {
     // Room for everything that follows: a reallocation would leave a copy of the plaintext in freed memory.
-    let mut message = Zeroizing::new(Vec::with_capacity(8 + 32 + 4 + 8 + 32 + 64 + 32 + AES_TAG_BYTES));
-    put_bytes(&mut message, value.get(..length).unwrap_or(value.as_slice()));
+    let mut message = Zeroizing::new(Vec::with_capacity(8 + plaintext.len() + 4 + 8 + 32 + 64 + 32 + AES_TAG_BYTES));
+    put_bytes(&mut message, plaintext);
     message.extend_from_slice(&i32::from(ty.id()).to_le_bytes());
     put_bytes(&mut message, link.as_slice());
     message
