@@ -302,6 +302,30 @@ fn an_answer_of_another_node_number_or_committee_is_refused() {
 }
 
 #[test]
+fn every_changed_byte_of_an_answer_is_noticed() {
+    let nodes = Nodes::new();
+    let answer = nodes.honest(1);
+    for position in (0..answer.payload.len()).step_by(7) {
+        let mut payload = answer.payload.to_vec();
+        payload[position] ^= 4;
+        let changed = UserDecryptionShare {
+            payload: payload.into(),
+            ..answer.clone()
+        };
+        assert!(nodes.open(1, &changed).is_err(), "byte {position}");
+    }
+    for position in 0..answer.signature.len() {
+        let mut signature = answer.signature.to_vec();
+        signature[position] ^= 4;
+        let changed = UserDecryptionShare {
+            signature: signature.into(),
+            ..answer.clone()
+        };
+        assert!(nodes.open(1, &changed).is_err(), "byte {position} of the signature");
+    }
+}
+
+#[test]
 fn shares_have_one_length_per_type_and_a_limit() {
     let nodes = Nodes::new();
     let payload = Payload::from_bytes(&nodes.honest(1).payload).unwrap();

@@ -53,6 +53,65 @@
 //!
 //! None: no input, output, clock or threads, no operating system; randomness is an argument. It depends on nothing that could not be built for WebAssembly, which a test checks by the list of dependencies.
 //! No unsafe code. Secrets are wiped when dropped, except temporary copies inside the hash and cipher implementations and in registers.
+//!
+//! # Example
+//!
+//! ```
+//! use cipherloom_threshold::*;
+//!
+//! # struct Random(u64);
+//! # impl rand_core::TryRng for Random {
+//! #     type Error = std::convert::Infallible;
+//! #     fn try_next_u32(&mut self) -> Result<u32, Self::Error> { Ok(self.try_next_u64()? as u32) }
+//! #     fn try_next_u64(&mut self) -> Result<u64, Self::Error> { self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d) + 1; Ok(self.0 >> 1) }
+//! #     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> { for byte in bytes { *byte = self.try_next_u64()? as u8; } Ok(()) }
+//! # }
+//! # impl rand_core::TryCryptoRng for Random {}
+//! # let mut rng = Random(1);
+//! // Four parties, of which one may be corrupt, share a key. A real one has 4096 and 6144 bits.
+//! let committee = Committee::new(1, vec![[1; 32], [2; 32], [3; 32], [4; 32]])?;
+//! let scope = Scope { key: KeyId([7; 32]), context: ContextId([8; 32]), epoch: EpochId([1; 32]), committee };
+//! let secrets = SecretKeys { squashed: &[1, 0, 1], compressed: &[0, 1] };
+//! let Dealing { shares, manifest } = deal(&scope, secrets, &mut rng)?;
+//! manifest.check(&shares[0])?;
+//!
+//! // A value of four bits: one LWE ciphertext, whose body is 13 times Delta plus the product of mask and key, plus noise.
+//! let words = vec![5, 6, 7, (13 << DELTA_BITS) + 5 + 7 + 1000];
+//! let ciphertext = SquashedCiphertext::new(KeyKind::Squashed, ValueShape::new(4)?, 3, words)?;
+//!
+//! // Party 2 is silent; the others decrypt.
+//! let expected = [Expected { tag: ciphertext.tag(&scope), shape: ciphertext.shape() }];
+//! let mut contributions = Vec::new();
+//! for share in [&shares[0], &shares[2], &shares[3]] {
+//!     contributions.push(Contribution::of_partials(share.party(), &expected, &[share.decrypt(&ciphertext)?]));
+//! }
+//! let read = reconstruct(scope.committee.size(), &[ciphertext.shape()], &contributions)?;
+//! assert_eq!(read.values[0].little_endian()[0], 13);
+//! assert_eq!(read.missing.to_string(), "2");
+//! # Ok::<(), ThresholdError>(())
+//! ```
+//!
+//! What is secret can neither be printed nor copied:
+//!
+//! ```compile_fail,E0277
+//! fn printable<T: std::fmt::Debug>() {}
+//! printable::<cipherloom_threshold::KeyShare>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn copyable<T: Clone>() {}
+//! copyable::<cipherloom_threshold::KeyShare>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn printable<T: std::fmt::Debug>() {}
+//! printable::<cipherloom_threshold::PartialDecryption>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn printable<T: std::fmt::Debug>() {}
+//! printable::<cipherloom_threshold::Plaintext>();
+//! ```
 #![forbid(unsafe_code)]
 
 mod ciphertext;
