@@ -1,5 +1,9 @@
 //! Digests of what parties of different versions must compute and write alike, with fixed keys. They change on purpose only: parties with other masks cannot decrypt together.
-#![expect(clippy::indexing_slicing, reason = "a test that cannot go on fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
 #[expect(dead_code, reason = "every test crate uses a part of it")]
 mod support;
