@@ -304,7 +304,7 @@ impl KmsNode {
             let answer = answer(&shared, values)?;
             timings.lap(Step::Answer, start);
             timings.count();
-            Ok(answer)
+            Ok::<_, KmsError>(answer)
         };
         let answer = tokio::task::spawn_blocking(work).await.map_err(|_| KmsError::Task)??;
         tracing::info!(?kind, ?requester, handles = count, "decrypted");
