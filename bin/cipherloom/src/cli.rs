@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.
     #[command(long_about = DEV_HELP)]
     Dev(DevOptions),
+    /// Print the configuration of a client SDK for a running stack, ready to be pasted.
+    #[command(long_about = crate::sdk_config::HELP)]
+    SdkConfig(crate::sdk_config::SdkConfigOptions),
     /// Serve native mode's executor: nodes send the encrypted operations of a block, and get the ciphertexts.
     #[command(long_about = crate::executor::HELP)]
     Executor(crate::executor::ExecutorOptions),

@@ -1,6 +1,7 @@
 //! `cipherloom dev`: the stack until Ctrl-C, and what a dApp developer needs to use it.
 
 use anyhow::Result;
+use cipherloom_contracts::Face;
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,7 +21,8 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
     let keys = stack::open_keys(&data, &options.stack).await?;
     let listen = Listen::local(options.rpc_port, options.gateway_port);
     let stack = Box::pin(Stack::start(keys, network, &data, &options.stack, listen)).await?;
-    let summary = summary(&stack, &data, options.stack.backend_name(), attached);
+    let face = stack.face().await?;
+    let summary = summary(&stack, &data, options.stack.backend_name(), attached, face);
     if options.json {
         println!("{summary}");
     } else {
@@ -54,7 +56,7 @@ pub(crate) async fn shutdown_signal() {
 }
 
 /// Addresses are written with their checksum, since SDKs refuse them without.
-fn summary(stack: &Stack, data: &DataDir, backend: &str, attached: bool) -> Value {
+fn summary(stack: &Stack, data: &DataDir, backend: &str, attached: bool, face: Option<Face>) -> Value {
     let (addresses, domains) = (stack.addresses(), stack.domains());
     let accounts: Vec<Value> = stack
         .accounts()
@@ -64,6 +66,7 @@ fn summary(stack: &Stack, data: &DataDir, backend: &str, attached: bool) -> Valu
     json!({
         "backend": backend,
         "attached": attached,
+        "face": face.map(Face::as_str),
         "chainId": stack.chain_id(),
         "rpcUrl": stack.rpc_url(),
         "wsUrl": stack.ws_url(),
@@ -110,6 +113,7 @@ fn describe(summary: &Value) -> String {
         line("RPC (WebSocket)", &summary["wsUrl"]);
     }
     line("chain id", &summary["chainId"]);
+    line("protocol version", &summary["face"]);
     line("gateway (relayerUrl)", &json!(format!("{}/v2", text(&summary["gatewayUrl"]))));
     line("gateway chain id", &summary["gatewayChainId"]);
     for group in ["contracts", "verifyingContracts"] {

@@ -30,6 +30,7 @@ mod narrator;
 mod operations;
 mod progress;
 mod remote;
+mod sdk_config;
 mod service;
 mod shell;
 mod stack;
@@ -94,6 +95,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(options) => in_runtime(demo::run(options)),
         Command::Dev(options) => in_runtime(dev::run(options)),
+        Command::SdkConfig(options) => in_runtime(async move { sdk_config::run(&options).await }),
         Command::Executor(options) => executor::run(&options),
         Command::Coprocessor(options) => coprocessor::run(&options),
         Command::Gateway(options) => gateway::run(&options),

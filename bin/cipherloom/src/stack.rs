@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
 use cipherloom_chain::{Follower, HostChain, WitnessOptions, WitnessedChain};
-use cipherloom_contracts::HostAddresses;
+use cipherloom_contracts::{Face, HostAddresses};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_fhe::{FheBackend, KeySet};
@@ -164,6 +164,14 @@ impl Stack {
             tasks,
             stop,
         })
+    }
+
+    /// Returns the version of the protocol that the contracts speak for, if it is one that this build knows.
+    ///
+    /// # Errors
+    /// If the chain does not answer.
+    pub(crate) async fn face(&self) -> Result<Option<Face>> {
+        self.chain.face().await
     }
 
     /// Returns the chain's id.

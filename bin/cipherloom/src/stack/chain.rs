@@ -7,9 +7,9 @@ use std::{path::Path, time::Duration};
 use alloy::primitives::Address;
 use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{
-    CallLimits, DeployEvent, Deployers, Deployment, DeploymentRun, FollowerConfig, HostChain, SendOptions, SignerSetOnChain,
+    CallLimits, DeployEvent, Deployers, Deployment, DeploymentRun, FollowerConfig, HostChain, SendOptions, SignerSetOnChain, survey::Survey,
 };
-use cipherloom_contracts::HostAddresses;
+use cipherloom_contracts::{Face, HostAddresses};
 use cipherloom_node::{DevAccount, DevChain, DevChainConfig, DevChainHandle};
 use cipherloom_primitives::{U256, eip712::SigningDomains};
 
@@ -221,9 +221,23 @@ impl StackChain {
             "the host contracts sign for {domains:?}, and this stack is told {:?}",
             self.site.domains
         );
+        if let Some(face) = self.site.face {
+            let shown = self.face().await?;
+            ensure!(
+                shown == Some(face),
+                "the host contracts on chain {chain_id} speak for protocol {}, and {face} is asked for. Start with another --data-dir, or have the \
+                 contracts' owner run `cipherloom contracts upgrade --face {face}`",
+                shown.map_or("of an unknown version", Face::as_str)
+            );
+        }
         let coprocessors = host.coprocessor_signers().await?;
         self.expect_signer("coprocessor", signers.coprocessor, &coprocessors)?;
         self.expect_signer("KMS", signers.kms, &host.kms_signers().await?)
+    }
+
+    /// Returns the version of the protocol that the contracts speak for, if it is one that this build knows.
+    pub(crate) async fn face(&self) -> Result<Option<Face>> {
+        Ok(Survey::take(&self.host).await?.face())
     }
 
     /// Makes sure that a signature of this stack's, alone, is enough for the contracts.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{CallLimits, HostChain};
-use cipherloom_contracts::development;
+use cipherloom_contracts::{Face, development};
 use clap::Args;
 
 /// Which chain a stack runs on.
@@ -28,6 +28,11 @@ pub(crate) struct ChainOptions {
     /// From which depth on a block is final: later ones are watched for reorganisations, and withdrawn if the chain drops them [default: 64].
     #[arg(long, value_name = "BLOCKS", requires = "rpc")]
     pub(crate) finality: Option<u64>,
+
+    /// Which version of the protocol the host contracts speak for where this stack deploys them, 0.12 or 0.14: client SDKs choose wire formats by
+    /// it [default: 0.12]. Contracts that are there already have to show it.
+    #[arg(long, value_name = "VERSION", value_parser = str::parse::<Face>)]
+    pub(crate) face: Option<Face>,
 }
 
 /// A chain, before its contracts are looked at.

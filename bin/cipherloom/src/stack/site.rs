@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_chain::{Deployment, LocalProfile};
-use cipherloom_contracts::{DeploymentConfig, GatewayPlan, HostAddresses, SignerSet, development};
+use cipherloom_contracts::{DeploymentConfig, Face, GatewayPlan, HostAddresses, SignerSet, development};
 use cipherloom_primitives::eip712::SigningDomains;
 
 use super::{
@@ -30,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) manifest: Option<PathBuf>,
     /// Whether the manifest says that steps are missing.
     pub(crate) is_unfinished: bool,
+    /// Which version of the protocol the contracts have to speak for, if one is asked for.
+    pub(crate) face: Option<Face>,
 }
 
 /// An account that deploys the host contracts.
@@ -64,7 +66,7 @@ impl Site {
             .then(|| state.join(Deployment::file_name(chain_id)))
             .filter(|file| file.exists());
         if let Some(file) = options.deployment.clone().or(remembered) {
-            return Self::of_manifest(network, file, deployer);
+            return Self::of_manifest(network, file, deployer, options.face);
         }
         let Some(deployer) = deployer else {
             bail!(
@@ -84,6 +86,7 @@ impl Site {
             deployer: Some(deployer),
             manifest: None,
             is_unfinished: false,
+            face: options.face,
             network,
         })
     }
@@ -99,6 +102,7 @@ impl Site {
             deployer,
             owner: deployer,
             domains: self.domains,
+            face: self.face.unwrap_or_default(),
             pausers: vec![deployer],
             gateway: GatewayPlan {
                 deployer: None,
@@ -108,7 +112,7 @@ impl Site {
         }
     }
 
-    fn of_manifest(network: Network, file: PathBuf, deployer: Option<Deployer>) -> Result<Self> {
+    fn of_manifest(network: Network, file: PathBuf, deployer: Option<Deployer>, face: Option<Face>) -> Result<Self> {
         let chain_id = network.chain_id();
         let manifest = Deployment::read(&file).with_context(|| format!("cannot use the deployment in {}", file.display()))?;
         ensure!(
@@ -128,6 +132,7 @@ impl Site {
             deployer,
             manifest: Some(file),
             is_unfinished: !manifest.complete,
+            face,
         })
     }
 }
