@@ -67,6 +67,7 @@ const fhevm = {
   wrongHostChain: { class: "FhevmHandleError", text: /has chainId 31337, expected 31338/ },
   wrongGatewayChain: { class: "UnknownSignerError", text: /is not in the list of kms signers/ },
   wrongSignature: { class: "UnknownSignerError", text: /is not in the list of kms signers/ },
+  contractWallet: { class: "UnknownSignerError", text: /is not in the list of kms signers/ },
   otherContract: { class: "Error", text: /is not listed in the permit's contractAddresses/ },
   notDelegated: { class: "AclUserDecryptionError", text: /Delegate 0x\w+ is not delegated by 0x\w+/ },
   notMineDeceived: fhevmUnknownLabel,

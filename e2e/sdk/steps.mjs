@@ -29,7 +29,9 @@ export class Steps {
   /** As `run`, for something that has to be refused; keeps how it was. */
   async refuse(name, step) {
     const start = performance.now();
-    const { class: error, code, label, status, text } = await step();
+    const { class: written, name: given, code, label, status, text } = await step();
+    // Packages are minified or name all their errors alike, but no package does both.
+    const error = /Error/.test(written) ? written : given;
     const finished = { name, seconds: Number(((performance.now() - start) / 1000).toFixed(3)), refused: { error, code, label, status, text } };
     this.list.push(finished);
     this.show(finished);

@@ -52,9 +52,23 @@ export async function tell({ open, stack, meddled, expected, slowClock, steps })
   const cleartexts = await steps.run("verify them on chain", () => world.verify(clear, published.proof));
   equal(published.cleartexts, cleartexts, "the values as the contract takes them");
 
+  await contractWallet();
   if (sdk.canDelegate) await delegation();
   await refusals();
   sdk.close();
+
+  /** A wallet that is a contract cannot sign; what its owner signs counts (ERC-1271). Some SDKs take signatures of accounts alone. */
+  async function contractWallet() {
+    const wallet = await world.contractWallet();
+    const balance = await token.balanceOf(wallet);
+    const read = async (signer) => sdk.decrypt(await permitOf({ address: wallet }, { signer }), [balance], address);
+    if (expected.contractWallet) {
+      await steps.refuse("refused: a permit that a contract has signed", () => refused(read(carol), expected.contractWallet));
+    } else {
+      equal(await steps.run("user decryption for a wallet that is a contract", () => read(carol)), [SENT], "the wallet's balance");
+      await steps.refuse("refused: a permit that is not signed by the wallet's owner", () => refused(read(bob), expected.wrongSignature));
+    }
+  }
 
   async function delegation() {
     const read = async () => sdk.decrypt(await permitOf(alice, { delegator: bob.address }), [bobs], address);

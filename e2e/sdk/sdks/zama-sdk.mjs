@@ -15,9 +15,11 @@ export class ZamaSdk {
 
   /** `Relayer` is the class from the package: `RelayerNode` or `RelayerWeb`. */
   static async open(Relayer, stack, options = {}) {
-    const relayer = new Relayer({ ...configuration(stack), ...options });
+    // It keeps the keys, and before everything it does asks the gateway whether they are still the same.
+    const relayer = new Relayer({ ...configuration(stack), fheArtifactCacheTTL: 0, ...options });
     // The worker starts with the first thing that it is asked for.
-    await relayer.generateKeypair();
+    await relayer.getPublicKey();
+    await relayer.getPublicParams(2048);
     return Object.assign(new ZamaSdk(), { relayer, canDelegate: true });
   }
 
