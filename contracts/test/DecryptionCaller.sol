@@ -18,9 +18,12 @@ contract DecryptionCaller is GatewayCaller {
     bool public flag;
     bool public wasSigned;
 
-    /// @notice What the callback does next: 0 returns, 1 reverts, 2 reverts with much data.
+    /// @notice What the callback does next: 0 returns, 1 reverts, 2 reverts with much data; more is so much gas that it burns before it returns.
     uint256 public behaviour;
     uint256 public wei_;
+
+    /// @notice How often values were taken.
+    uint256 public deliveries;
     bytes32[] private _handles;
 
     error Refused(uint256 requestID);
@@ -49,7 +52,12 @@ contract DecryptionCaller is GatewayCaller {
                 revert(0, 100000)
             }
         }
+        if (behaviour > 2) {
+            uint256 start = gasleft();
+            while (start - gasleft() < behaviour) {}
+        }
         (answeredRequest, number, flag, wei_) = (requestID, newNumber, newFlag, msg.value);
+        deliveries++;
     }
 
     function receiveSigned(uint256 requestID, uint64 newNumber, bool newFlag, bytes[] calldata signatures)

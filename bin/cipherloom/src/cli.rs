@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Add, list and change tenants: whom a deployment works for, and under which keys.
     #[command(subcommand, visible_alias = "tenants")]
     Tenant(crate::tenant::TenantCommand),
+    /// See which decryptions contracts asked for, what became of them, and try again what failed.
+    #[command(subcommand, visible_alias = "callback", long_about = crate::callbacks::HELP)]
+    Callbacks(crate::callbacks::CallbacksCommand),
     /// See what is to be computed, what became of it, and try again what failed.
     #[command(subcommand)]
     Computations(crate::computations::ComputationsCommand),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_contracts::HostAddresses;
 use cipherloom_store::{
-    ApiKey, CiphertextDirectory, Database, GatewayJobs, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
+    ApiKey, Callbacks, CiphertextDirectory, Database, GatewayJobs, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
 };
 use clap::Args;
 
@@ -34,12 +34,17 @@ impl std::fmt::Debug for StoreOptions {
     }
 }
 
+/// What the callbacks of a stack are called in a file of its own.
+const CALLBACK_SITE: &str = "stack";
+
 /// The store of a stack.
 pub(crate) struct StackStore {
     /// The store.
     pub(crate) store: Arc<dyn Store>,
     /// The jobs of its gateway. An embedded store is written to while values are computed, for long at a time, so they have a file of their own.
     pub(crate) jobs: Arc<dyn GatewayJobs>,
+    /// Decryptions that contracts asked for; in the same place.
+    pub(crate) callbacks: Arc<dyn Callbacks>,
     /// Where it is in a shared database.
     shared: Option<(PostgresDatabase, Tenant)>,
     /// Keeps other processes out of the data directory; an embedded store has a lock of its own.
@@ -63,6 +68,7 @@ impl StackStore {
             return Ok(Self {
                 store: Arc::new(store),
                 jobs: jobs.gateway_jobs("stack"),
+                callbacks: jobs.callbacks(CALLBACK_SITE),
                 shared: None,
                 _lock: None,
             });
@@ -78,9 +84,15 @@ impl StackStore {
         Ok(Self {
             store: Arc::new(database.store(&tenant)),
             jobs: database.gateway_jobs(&tenant.name),
+            callbacks: database.callbacks(&tenant.name),
             shared: Some((database, tenant)),
             _lock: Some(lock),
         })
+    }
+
+    /// Returns what its callbacks are called.
+    pub(crate) fn callback_site(&self) -> String {
+        self.shared.as_ref().map_or(CALLBACK_SITE, |(_, tenant)| &tenant.name).to_owned()
     }
 
     /// Deletes what a stack leaves in a shared database; what is in the directory goes with it.
@@ -89,6 +101,7 @@ impl StackStore {
     /// If the database fails.
     pub(crate) async fn forget(&self) -> Result<()> {
         if let Some((database, tenant)) = &self.shared {
+            self.callbacks.clear().await.context("cannot remove the callbacks from the database")?;
             self.jobs.clear().await.context("cannot remove the gateway's jobs from the database")?;
             database
                 .remove_tenant(tenant.id)

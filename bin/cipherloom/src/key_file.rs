@@ -37,6 +37,12 @@ impl KeyFile {
         option: "--deployer-key-file",
     };
 
+    /// What pays for callbacks.
+    pub(crate) const RELAYER: Self = Self {
+        what: "the key of the account that pays for callbacks",
+        option: "the option for a relayer's key",
+    };
+
     /// Whoever pays for transactions.
     pub(crate) const ACCOUNT: Self = Self {
         what: "the key of an account",

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
 mod bench;
+mod callbacks;
 mod ciphertext;
 mod cli;
 mod computations;
@@ -105,6 +106,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Db(command) => in_runtime(db::run(command)),
         Command::Tenant(command) => in_runtime(tenant::run(command)),
         Command::Contracts(command) => in_runtime(contracts::run(command)),
+        Command::Callbacks(command) => in_runtime(callbacks::run(command)),
         Command::Computations(command) => in_runtime(computations::run(command)),
         Command::Doctor(options) => in_runtime(doctor::run(&options)),
         Command::Graph(command) => in_runtime(graph::run(command)),

@@ -4,6 +4,7 @@
 pub(crate) mod accounts;
 mod chain;
 pub(crate) mod network;
+mod relayer;
 mod site;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -15,7 +16,7 @@ use cipherloom_contracts::{Face, HostAddresses};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_fhe::{FheBackend, KeySet};
-use cipherloom_gateway::{Gateway, GatewayHandle, Services};
+use cipherloom_gateway::{Gateway, GatewayHandle, Services, services};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
 use cipherloom_node::DevAccount;
 use cipherloom_primitives::{B256, eip712::SigningDomains};
@@ -28,6 +29,7 @@ use self::{
     site::Site,
 };
 use crate::{
+    callbacks::RunningCallbacks,
     cli::StackOptions,
     data_dir::DataDir,
     database::StackStore,
@@ -60,6 +62,7 @@ pub(crate) struct Stack {
     gateway: GatewayHandle,
     coprocessor: Coprocessor,
     store: Arc<StackStore>,
+    callbacks: Option<RunningCallbacks>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -138,16 +141,18 @@ impl Stack {
         kms.check_registration()
             .await
             .context("the KMS is not the one registered on the chain")?;
+        let decryption: Arc<dyn services::Decryption> = Arc::new(ServedDecryption {
+            kms,
+            coprocessor: coprocessor.clone(),
+        });
+        let callbacks = Box::pin(relayer::start(&chain, &options.chain, &store, &decryption, &stop)).await?;
         let services = Services {
             keys: Arc::new(ServedKeys(keys)),
             inputs: Arc::new(ServedInputs {
                 coprocessor: coprocessor.clone(),
                 acl,
             }),
-            decryption: Arc::new(ServedDecryption {
-                kms,
-                coprocessor: coprocessor.clone(),
-            }),
+            decryption,
             progress: None,
             jobs: Some(Arc::clone(&store.jobs)),
         };
@@ -161,6 +166,7 @@ impl Stack {
             gateway,
             coprocessor,
             store,
+            callbacks,
             tasks,
             stop,
         })
@@ -233,6 +239,9 @@ impl Stack {
     pub(crate) async fn shutdown(self) {
         self.gateway.shutdown().await;
         self.stop.cancel();
+        if let Some(callbacks) = self.callbacks {
+            callbacks.finished().await;
+        }
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a part of the coprocessor ended with a panic");

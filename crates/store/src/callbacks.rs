@@ -272,6 +272,9 @@ pub trait Callbacks: Send + Sync + 'static {
     /// Forgets requests that ended before a time, and settled attempts signed before it. Says how many requests.
     fn forget<'a>(&'a self, claim: CallbackClaim<'a>, ended_before_ms: u64) -> StoreFuture<'a, u64>;
 
+    /// Forgets everything about the site.
+    fn clear(&self) -> StoreFuture<'_, ()>;
+
     /// Lists requests, highest number first.
     fn list(&self, filter: CallbackFilter) -> StoreFuture<'_, Vec<CallbackRecord>>;
 

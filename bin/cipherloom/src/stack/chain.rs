@@ -4,7 +4,7 @@
 
 use std::{path::Path, time::Duration};
 
-use alloy::primitives::Address;
+use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{
     CallLimits, DeployEvent, Deployers, Deployment, DeploymentRun, FollowerConfig, HostChain, SendOptions, SignerSetOnChain, survey::Survey,
@@ -116,6 +116,21 @@ impl StackChain {
             keeps_final_blocks: !self.site.is_development(),
             ..defaults
         }
+    }
+
+    /// Returns the node, if it is in this process.
+    pub(super) const fn node(&self) -> Option<&DevChainHandle> {
+        self.node.as_ref()
+    }
+
+    /// Says whether the chain is for development.
+    pub(super) fn is_development(&self) -> bool {
+        self.site.is_development()
+    }
+
+    /// Returns the key of the account that deploys the host contracts, if it is known.
+    pub(super) fn deployer(&self) -> Option<PrivateKeySigner> {
+        self.site.deployer.as_ref().map(|deployer| deployer.signer.clone())
     }
 
     /// Returns the accounts with ether whose keys everybody knows; none on a chain that is not for development.

@@ -25,6 +25,11 @@ pub(crate) struct ChainOptions {
     #[arg(long, value_name = "FILE", requires = "rpc", conflicts_with = "deployment")]
     pub(crate) deployer_key_file: Option<PathBuf>,
 
+    /// Deliver decryptions that contracts ask for, paid by this account: a file with its private key, 64 hexadecimal digits. The gateway
+    /// contract must know it as a relayer [default: on chains 31337 and 12345 a funded account that everybody knows, on others callbacks are off].
+    #[arg(long, value_name = "FILE", requires = "rpc")]
+    pub(crate) relayer_key_file: Option<PathBuf>,
+
     /// From which depth on a block is final: later ones are watched for reorganisations, and withdrawn if the chain drops them [default: 64].
     #[arg(long, value_name = "BLOCKS", requires = "rpc")]
     pub(crate) finality: Option<u64>,

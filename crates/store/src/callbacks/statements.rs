@@ -123,6 +123,13 @@ pub(crate) const FORGET: &str = "DELETE FROM callback_requests WHERE site = $1 A
 /// Forgets settled attempts: name, time.
 pub(crate) const FORGET_ATTEMPTS: &str = "DELETE FROM callback_attempts WHERE site = $1 AND outcome IS NOT NULL AND created_at_ms < $2";
 
+/// Forgets everything about a site, one statement after the other: name.
+pub(crate) const CLEAR: [&str; 3] = [
+    "DELETE FROM callback_attempts WHERE site = $1",
+    "DELETE FROM callback_requests WHERE site = $1",
+    "DELETE FROM callback_sites WHERE site = $1",
+];
+
 /// Lists requests: name, state, below, limit. An empty state is any.
 pub(crate) const LIST: &str = "
     SELECT * FROM callback_requests WHERE site = $1 AND ($2 = '' OR state = $2) AND request_id < $3 ORDER BY request_id DESC LIMIT $4";

@@ -337,6 +337,16 @@ macro_rules! implement_callbacks {
                 })
             }
 
+            fn clear(&self) -> StoreFuture<'_, ()> {
+                Box::pin(async move {
+                    let mut write = $begin(&self.writer).await?;
+                    for statement in sql::CLEAR {
+                        sqlx::query(statement).bind(&self.site).execute(&mut *write).await?;
+                    }
+                    Ok(write.commit().await?)
+                })
+            }
+
             fn list(&self, filter: CallbackFilter) -> StoreFuture<'_, Vec<CallbackRecord>> {
                 Box::pin(async move {
                     let rows = sqlx::query(sql::LIST)

@@ -290,6 +290,8 @@ pub(crate) async fn a_reorganisation_undoes_what_its_blocks_said(database: Arc<d
             .is_empty()
     );
     assert_eq!(callbacks.open_attempts().await.unwrap().len(), 1, "a nonce is used all the same");
+    callbacks.clear().await.unwrap();
+    assert!(callbacks.open_attempts().await.unwrap().is_empty() && callbacks.site().await.unwrap().is_none());
 }
 
 pub(crate) async fn what_failed_is_tried_again_when_an_operator_says_so(database: Arc<dyn Database>) {
