@@ -54,7 +54,7 @@ pub(crate) fn run(scale: Scale, binary: Option<PathBuf>) -> Result<()> {
 }
 
 /// Returns the command that runs a test, and how a reader would type it. The binary's package unifies features, so that nothing is built twice.
-fn test_command(package: &str, test: &str, modules: &[&str]) -> (Command, String) {
+pub(crate) fn test_command(package: &str, test: &str, modules: &[&str]) -> (Command, String) {
     let mut arguments = vec!["test", "--release", "--locked", "--package", "cipherloom"];
     if package != "cipherloom" {
         arguments.extend(["--package", package]);

@@ -12,6 +12,7 @@ mod e2e_coprocessor;
 mod e2e_examples;
 mod e2e_kms_wasm;
 mod e2e_node_clients;
+mod e2e_processes;
 mod e2e_sdk;
 mod e2e_web;
 mod erc7984;
@@ -152,6 +153,12 @@ enum EndToEnd {
         #[arg(long)]
         binary: Option<PathBuf>,
     },
+    /// Run coprocessor, KMS and gateway as processes of their own on an anvil, and kill them while requests run.
+    Processes {
+        /// Compute on plaintext, which takes a minute.
+        #[arg(long)]
+        reduced: bool,
+    },
     /// Open a user decryption answer with the WebAssembly client that SDKs bundle.
     KmsWasm,
     /// Run ethers, viem, Foundry and Hardhat against the embedded node.
@@ -218,6 +225,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(EndToEnd::NodeClients { client, reduced }) => {
             client.map_or_else(|| e2e_node_clients::node_clients(reduced), e2e_node_clients::run)
         }
+        Command::E2e(EndToEnd::Processes { reduced }) => e2e_processes::run(bars::Scale::reduced(reduced)),
         Command::E2e(EndToEnd::Sdk { parts, json, binary }) => e2e_sdk::run(&parts, json, binary),
         Command::E2e(EndToEnd::Web { binary }) => e2e_web::run(binary),
         Command::Ci => gates::check().and_then(|()| gates::test(&[])),

@@ -39,7 +39,11 @@ fn parse_whole(line: &[&str]) -> Result<(), String> {
 
 /// The parts of a file of the composition.
 fn compose() -> Yaml {
-    YamlLoader::load_from_str(&read("deploy/compose.yaml")).unwrap().remove(0)
+    composition("deploy/compose.yaml")
+}
+
+fn composition(file: &str) -> Yaml {
+    YamlLoader::load_from_str(&read(file)).unwrap().remove(0)
 }
 
 /// The services of the composition that run our image, by name, with their commands.
@@ -73,6 +77,16 @@ fn the_composition_gives_each_process_a_command_line_it_takes() {
             .count()
     };
     assert_eq!((with("--run-server"), with("--run-bg-worker")), (1, 2));
+}
+
+#[test]
+fn the_composition_of_kms_and_gateway_gives_each_a_command_line_it_takes() {
+    let services = our_services(&composition("deploy/compose-parts.yaml"));
+    assert_eq!(services.len(), 3, "follower, KMS and gateway: {services:?}");
+    for (name, command) in &services {
+        let line: Vec<&str> = std::iter::once("cipherloom").chain(command.iter().map(String::as_str)).collect();
+        parse(&line).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 #[test]
@@ -113,7 +127,12 @@ fn what_the_composition_mounts_is_there() {
 
 #[test]
 fn the_units_start_what_there_is() {
-    for unit in ["cipherloom-server.service", "cipherloom-worker.service"] {
+    for unit in [
+        "cipherloom-server.service",
+        "cipherloom-worker.service",
+        "cipherloom-kms.service",
+        "cipherloom-gateway.service",
+    ] {
         let text = read(&format!("deploy/systemd/{unit}"));
         let command = text
             .lines()
@@ -131,6 +150,7 @@ fn the_commands_in_the_guide_are_ones_that_there_are() {
         "docs/contracts.md",
         "docs/coprocessor.md",
         "docs/database.md",
+        "docs/deployment.md",
         "docs/following.md",
     ] {
         for command in commands(&read(document)) {

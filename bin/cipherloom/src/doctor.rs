@@ -18,14 +18,14 @@ use anyhow::Result;
 use clap::Args;
 
 use self::report::Report;
-use crate::coprocessor::CoprocessorOptions;
+use crate::{coprocessor::CoprocessorOptions, gateway, kms, service::line};
 
 /// How long any one thing is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `cipherloom doctor --help` begins with.
 pub(crate) const HELP: &str = "\
-Check a deployment of the coprocessor and say what to do about each finding.
+Check a deployment and say what to do about each finding.
 
 It takes the options, the environment and the config file of `cipherloom coprocessor` and looks at what that would use: this machine, the database and its schema, tenants and \
 their keys, the signing key, the API server, metrics, workers, failed computations, and the store of ciphertexts. It changes nothing. Run it on every machine of a deployment, \
@@ -33,6 +33,10 @@ with the config file of the process there:
 
   cipherloom doctor --config /etc/cipherloom/coprocessor.toml
   cipherloom doctor --config coprocessor.toml --rpc-url https://rpc.example --deep
+
+With --gateway-config or --kms-config it looks at a gateway or a KMS node instead, from where that would run, as their own --check does:
+
+  cipherloom doctor --gateway-config /etc/cipherloom/gateway.toml --kms-config /etc/cipherloom/kms.toml
 
 It exits with 0 if all is well, 1 if there are warnings, and 2 if something does not work.";
 
@@ -58,6 +62,14 @@ pub(crate) struct DoctorOptions {
     /// Where the metrics are [default: --metrics-addr]
     #[arg(long, value_name = "URL", help_heading = "Options of doctor")]
     metrics_url: Option<String>,
+
+    /// Look at a gateway with this config file instead of at a coprocessor
+    #[arg(long, value_name = "FILE", help_heading = "Options of doctor")]
+    gateway_config: Option<PathBuf>,
+
+    /// Look at a KMS node with this config file instead of at a coprocessor
+    #[arg(long, value_name = "FILE", help_heading = "Options of doctor")]
+    kms_config: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) coprocessor: Box<CoprocessorOptions>,
@@ -107,8 +119,12 @@ impl std::error::Error for Unwell {}
 /// # Errors
 /// [`Unwell`] if something should be otherwise, and whatever keeps the result from being printed.
 pub(crate) async fn run(options: &DoctorOptions) -> Result<()> {
-    let roles = Roles::of(&options.coprocessor);
     let mut report = Report::default();
+    if options.gateway_config.is_some() || options.kms_config.is_some() {
+        look_around(options, &mut report).await?;
+        return finish(&report, options.coprocessor.json);
+    }
+    let roles = Roles::of(&options.coprocessor);
     host::check(&options.coprocessor, roles, &mut report);
     let signer = signer::check(&options.coprocessor, roles, &mut report);
     ciphertexts::check_places(options, &mut report).await;
@@ -123,7 +139,25 @@ pub(crate) async fn run(options: &DoctorOptions) -> Result<()> {
         server::check(options, roles, &mut report).await;
     }
     metrics::check(options, roles, &mut report).await;
-    match report.print(options.coprocessor.json)? {
+    finish(&report, options.coprocessor.json)
+}
+
+/// Looks at the parts around the coprocessor.
+async fn look_around(options: &DoctorOptions, report: &mut Report) -> Result<()> {
+    if let Some(path) = &options.gateway_config {
+        let gateway = line::gateway_of_file(path)?;
+        gateway::look(&gateway, report).await;
+    }
+    if let Some(path) = &options.kms_config {
+        let node = line::kms_node_of_file(path)?;
+        kms::look(&node, report).await;
+    }
+    Ok(())
+}
+
+/// Prints what was found.
+fn finish(report: &Report, as_json: bool) -> Result<()> {
+    match report.print(as_json)? {
         0 => Ok(()),
         exit_code => Err(Unwell { exit_code }.into()),
     }

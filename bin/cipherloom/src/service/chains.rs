@@ -122,6 +122,8 @@ pub(crate) struct Chain {
     pub(crate) coprocessor_at: String,
     /// The chain was not told by a file but by its node.
     pub(crate) is_known_plan: bool,
+    /// The first block that can hold an event of the contracts.
+    pub(crate) first_block: u64,
 }
 
 /// Why a chain cannot be used now.
@@ -153,10 +155,12 @@ impl Chain {
         if urls.is_empty() {
             return Err(wrong(anyhow::anyhow!("a chain has no node: name one with rpc-url")));
         }
+        let mut first_block = 0;
         let (id, addresses, domains) = match &options.deployment {
             Some(file) => {
                 let read = Deployment::read(file).with_context(|| format!("cannot use the deployment in {}", file.display()));
                 let deployment = read.map_err(wrong)?;
+                first_block = deployment.first_block.unwrap_or_default();
                 (deployment.chain_id, deployment.addresses(), deployment.signing_domains())
             }
             None => known_plan(&urls, &nodes).await?,
@@ -181,6 +185,7 @@ impl Chain {
             nodes,
             coprocessor_at: options.coprocessor_url.join(", "),
             is_known_plan: options.deployment.is_none(),
+            first_block,
         })
     }
 

@@ -459,4 +459,69 @@ mod tests {
             }
         }
     }
+
+    /// The examples for the other processes, with what describes them.
+    fn examples() -> [(&'static str, Schema); 2] {
+        [
+            (include_str!("../../../../deploy/kms.toml"), crate::kms::schema()),
+            (include_str!("../../../../deploy/gateway.toml"), crate::gateway::schema()),
+        ]
+    }
+
+    #[test]
+    fn the_examples_of_kms_and_gateway_have_every_option_and_a_chain() {
+        for (example, schema) in examples() {
+            let given = ConfigFile::parse(example, &schema).unwrap();
+            assert_eq!(given.tables("chain").count(), 1);
+            let of_a_table = |id: &str| {
+                let mut commands = schema.tables.iter();
+                commands.any(|(_, table)| table.get_arguments().any(|argument| argument.get_id() == id))
+            };
+            // What stands before the first table.
+            let (options, _) = example.split_once("\n# Each host chain").unwrap();
+            for argument in configurable(&schema.command) {
+                let name = argument.get_long().unwrap();
+                let line = options
+                    .lines()
+                    .map(|line| line.trim_start_matches("# "))
+                    .find(|line| line.starts_with(&format!("{name} = ")));
+                let callbacks = name.starts_with("callbacks-");
+                assert!(
+                    callbacks || of_a_table(argument.get_id().as_str()) || line.is_some(),
+                    "{name} is not in the example"
+                );
+                let default = argument.get_default_values().first().and_then(|value| value.to_str());
+                if let (Some(line), Some(default), false) = (line, default, given.has(argument.get_id().as_str())) {
+                    let shown = line.split_once(" = ").unwrap().1.trim_matches('"');
+                    assert_eq!(shown, default, "{name} is not shown with its default");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_is_as_strict_as_the_command_line() {
+        let refusal = |text: &str| {
+            let parsed = ConfigFile::parse(text, &crate::gateway::schema());
+            format!("{:#}", parsed.map(|_| ()).unwrap_err())
+        };
+        for (text, why) in [
+            (
+                "[[chain]]\nrcp-url = [\"http://a\"]",
+                "line 2: there is no option rcp-url; rpc-url is meant",
+            ),
+            ("[[chain]]\nrpc-url = 5", "a text in quotes"),
+            ("[chain]\nrpc-url = [\"http://a\"]", "two brackets"),
+            ("[[client]]\nname = \"shop\"", "key-sha256"),
+            ("[[client]]\nname = \"shop\"\nkey-sha256 = \"12\"", "64 hexadecimal digits"),
+            ("[[chains]]\nrpc-url = [\"http://a\"]", "no option chains"),
+        ] {
+            let error = refusal(text);
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        let text = "[[chain]]\nrpc-url = [\"http://a\", \"http://b\"]\ncoprocessor-url = \"http://c\"\n[[chain]]\nrpc_url = \"ws://d\"\n";
+        let file = ConfigFile::parse(text, &crate::gateway::schema()).unwrap();
+        let lines: Vec<usize> = file.tables("chain").map(<[OsString]>::len).collect();
+        assert_eq!(lines, [4, 2]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::{
@@ -49,6 +49,35 @@ pub(crate) fn cipherloom(line: &[OsString]) -> Result<Arguments> {
         _ => {}
     }
     Ok(arguments)
+}
+
+/// Reads the options of a gateway with this config file.
+///
+/// # Errors
+/// If the file cannot be used.
+pub(crate) fn gateway_of_file(path: &Path) -> Result<Box<gateway::GatewayOptions>> {
+    match of_file(&["gateway"], path)? {
+        cli::Command::Gateway(options) => Ok(options),
+        _ => bail!("the command line of a gateway was read as another one"),
+    }
+}
+
+/// Reads the options of a KMS node with this config file.
+///
+/// # Errors
+/// If the file cannot be used.
+pub(crate) fn kms_node_of_file(path: &Path) -> Result<Box<kms::NodeOptions>> {
+    match of_file(&["kms", "node"], path)? {
+        cli::Command::Kms(kms::KmsCommand::Node(options)) => Ok(options),
+        _ => bail!("the command line of a KMS node was read as another one"),
+    }
+}
+
+fn of_file(command: &[&str], path: &Path) -> Result<cli::Command> {
+    let mut line: Vec<OsString> = vec!["cipherloom".into()];
+    line.extend(command.iter().map(OsString::from));
+    line.extend(["--config".into(), path.into()]);
+    Ok(cipherloom(&line)?.command)
 }
 
 /// Finds what a subcommand was given.
