@@ -12,7 +12,7 @@ use std::{any::TypeId, ffi::OsString, fs::File, io::Read, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{
     Arg, ArgAction, Command,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 use toml::de::{DeTable, DeValue};
 
@@ -310,6 +310,10 @@ fn check(command: &Command, argument: &Arg, value: &str) -> Result<()> {
     else {
         return Ok(());
     };
+    // What else must be there, or must not, is for the whole to say.
+    if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
+        return Ok(());
+    }
     let reason = std::error::Error::source(&error).map_or_else(|| "is no value it takes".to_owned(), ToString::to_string);
     bail!("{name} is {value:?}: {reason}")
 }

@@ -10,7 +10,16 @@ use super::{
 };
 
 /// Options that say what to do this once. They have no place in a file.
-const ACTIONS: [&str; 7] = ["help", "version", "verbose", "config", "print_config", "generate_fhe_keys", "check"];
+const ACTIONS: [&str; 8] = [
+    "help",
+    "version",
+    "verbose",
+    "config",
+    "print_config",
+    "generate_fhe_keys",
+    "check",
+    "new_client_key",
+];
 
 /// Says whether an option's value may hold a secret, which is never shown.
 pub(super) fn is_secret(argument: &Arg) -> bool {

@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use cipherloom_chain::profile::DEVELOPMENT;
+use alloy::primitives::Address;
+use cipherloom_chain::{
+    Deployment as DeploymentFile,
+    profile::{DEVELOPMENT, END_TO_END},
+};
+use cipherloom_contracts::SignerSet;
 
 use crate::{
     deployment::{Deployment, Part, text},
@@ -103,7 +108,18 @@ async fn what_does_not_belong_together_is_refused_with_what_to_do() {
         &refusal(&deployment, Part::Gateway, without_jobs),
         &["--jobs-database-url", "--jobs-in-memory"],
     );
-    // A chain whose node serves another one than the file says, and no chain at all.
+    // A node that serves another chain than the file about the deployment says.
+    let signers = || SignerSet::single(Address::repeat_byte(1));
+    let elsewhere = DeploymentFile::planned(&END_TO_END.deployment(signers(), signers()));
+    elsewhere.write(&deployment.file("deployment-12345.json")).unwrap();
+    let file = format!("deployment = \"{}\"\nrpc-url =", deployment.path("deployment-12345.json"));
+    for part in [Part::Gateway, Part::Kms] {
+        says(
+            &refusal(&deployment, part, |config| config.replace("rpc-url =", &file)),
+            &["31337", "12345"],
+        );
+    }
+    // No chain at all, and names that nobody knows.
     let no_chain = |config: String| config.split("[[chain]]").next().unwrap().to_owned();
     says(&refusal(&deployment, Part::Gateway, no_chain), &["no host chain", "[[chain]]"]);
     says(

@@ -127,18 +127,21 @@ impl Bank {
         Ok(values[0].1.to_u256().to())
     }
 
-    pub(crate) async fn published_supply(&self) -> Handle {
-        let handle = self.as_seen_by(0).publishedTotalSupply().call().await.unwrap();
+    /// Makes the supply public as it is now, and gives its handle.
+    pub(crate) async fn make_supply_public(&self) -> Handle {
+        let token = self.as_seen_by(0);
+        let receipt = token.makeTotalSupplyPublic().send().await.unwrap().get_receipt().await.unwrap();
+        assert!(receipt.status());
+        let handle = token.publishedTotalSupply().call().await.unwrap();
         Handle::try_from(handle).unwrap()
     }
 
     /// Makes the supply public, decrypts it, and has the contract verify it.
     pub(crate) async fn publish_supply(&self) -> u64 {
-        let token = self.as_seen_by(0);
-        let receipt = token.makeTotalSupplyPublic().send().await.unwrap().get_receipt().await.unwrap();
-        assert!(receipt.status());
-        let public = self.client.public_decrypt(&[self.published_supply().await]).await.unwrap();
+        let handle = self.make_supply_public().await;
+        let public = self.client.public_decrypt(&[handle]).await.unwrap();
         let supply: u64 = public.values[0].1.to_u256().to();
+        let token = self.as_seen_by(0);
         let verified = token.verifyTotalSupply(supply, public.proof).send().await.unwrap();
         assert!(verified.get_receipt().await.unwrap().status());
         assert_eq!(token.verifiedTotalSupply().call().await.unwrap(), supply);
