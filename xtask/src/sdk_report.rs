@@ -174,17 +174,21 @@ impl Report {
             page += &format!("| {} | {verdict} | {:.0} | {refusals} |\n", told.part, told.seconds);
         }
         page += "\n";
-        page += &self.table("step, in seconds", |step| {
+        page += &self.table("seconds", "--:", |step| {
             step.refused.is_none().then(|| format!("{:.2}", step.seconds))
         });
         page += "\n";
-        page += &self.table("what is refused", |step| step.refused.as_ref().map(Refused::shown));
+        page += &self.table("what is refused", "---", |step| step.refused.as_ref().map(Refused::shown));
         page
     }
 
-    /// A row for each step of which `cell` says something, with a column for each part of the story.
-    fn table(&self, title: &str, cell: impl Fn(&Step) -> Option<String>) -> String {
-        let told: Vec<&Told> = self.told.iter().filter(|told| !told.steps.is_empty()).collect();
+    /// A row for each step of which `cell` says something, with a column for each part that has told the story: it has refusals.
+    fn table(&self, title: &str, alignment: &str, cell: impl Fn(&Step) -> Option<String>) -> String {
+        let is_story = |told: &&Told| told.steps.iter().any(|step| step.refused.is_some());
+        let told: Vec<&Told> = self.told.iter().filter(is_story).collect();
+        if told.is_empty() {
+            return String::new();
+        }
         let mut names: Vec<&str> = Vec::new();
         for step in told.iter().flat_map(|told| &told.steps) {
             if cell(step).is_some() && !names.contains(&step.name.as_str()) {
@@ -192,7 +196,11 @@ impl Report {
             }
         }
         let columns: Vec<&str> = told.iter().map(|told| told.part.as_str()).collect();
-        let mut page = format!("| {title} | {} |\n|---|{}\n", columns.join(" | "), "--:|".repeat(columns.len()));
+        let mut page = format!(
+            "| {title} | {} |\n|---|{}\n",
+            columns.join(" | "),
+            format!("{alignment}|").repeat(columns.len())
+        );
         for name in names {
             let cells = told.iter().map(|told| {
                 let step = told.steps.iter().find(|step| step.name == name);
