@@ -9,7 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_contracts::HostAddresses;
 use cipherloom_store::{
-    ApiKey, Callbacks, CiphertextDirectory, Database, GatewayJobs, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant, Tenants,
+    ApiKey, Callbacks, CiphertextDirectory, Database, GatewayJobs, NewTenant, PostgresConfig, PostgresDatabase, SqliteStore, Store, Tenant,
+    Tenants,
 };
 use clap::Args;
 
@@ -101,8 +102,14 @@ impl StackStore {
     /// If the database fails.
     pub(crate) async fn forget(&self) -> Result<()> {
         if let Some((database, tenant)) = &self.shared {
-            self.callbacks.clear().await.context("cannot remove the callbacks from the database")?;
-            self.jobs.clear().await.context("cannot remove the gateway's jobs from the database")?;
+            self.callbacks
+                .clear()
+                .await
+                .context("cannot remove the callbacks from the database")?;
+            self.jobs
+                .clear()
+                .await
+                .context("cannot remove the gateway's jobs from the database")?;
             database
                 .remove_tenant(tenant.id)
                 .await

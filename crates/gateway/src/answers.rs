@@ -4,19 +4,39 @@
 
 use alloy_primitives::{Bytes, hex};
 use cipherloom_primitives::decryption::UserDecryptionShare;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{error::Label, jobs::Answer, services::ServiceError};
+use crate::{desk::Waiting, error::Label, jobs::Answer, services::ServiceError};
 
 /// The body of an accepted submission.
 pub(crate) fn accepted(request_id: Uuid, job_id: Uuid) -> Value {
     json!({ "status": "queued", "requestId": request_id, "result": { "jobId": job_id } })
 }
 
-/// The body for a job that has not ended.
-pub(crate) fn queued(request_id: Uuid) -> Value {
-    json!({ "status": "queued", "requestId": request_id })
+/// The body for a job that has not ended. SDKs read the first two fields and ignore the rest.
+pub(crate) fn queued(request_id: Uuid, waiting: &Waiting) -> Value {
+    let mut progress = Map::new();
+    let is_computing = waiting.progress.is_some_and(|progress| progress.pending_handles > 0);
+    let phase = match waiting.running {
+        false => "waiting",
+        true if is_computing => "computing",
+        true => "running",
+    };
+    progress.insert("phase".to_owned(), phase.into());
+    if let Some(elapsed) = waiting.elapsed {
+        progress.insert(
+            "elapsedMs".to_owned(),
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).into(),
+        );
+    }
+    if let Some(known) = waiting.progress {
+        progress.insert("pendingHandles".to_owned(), known.pending_handles.into());
+        if let Some(pending) = known.pending_computations {
+            progress.insert("pendingComputations".to_owned(), pending.into());
+        }
+    }
+    json!({ "status": "queued", "requestId": request_id, "progress": progress })
 }
 
 /// The body for a job that has an answer.

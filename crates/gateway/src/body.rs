@@ -18,7 +18,7 @@ const LINGER_BYTES: usize = 16 << 20;
 
 /// The memory that all bodies share.
 #[derive(Clone, Debug)]
-pub(crate) struct BodyMemory(Arc<Semaphore>);
+pub(crate) struct BodyMemory(Arc<Semaphore>, usize);
 
 /// A share of the memory for bodies, given back when dropped.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct BodyLimits {
 impl BodyMemory {
     /// Makes a memory of this many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))), bytes)
     }
 
     /// Reads a body to its end.
@@ -59,6 +59,15 @@ impl BodyMemory {
                 format!("the body did not arrive within {} s", limits.timeout.as_secs()),
             ))
         })
+    }
+
+    /// Waits until there is memory for this many bytes that are there already. More than the whole memory counts as all of it.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Grant {
+        let count = u32::try_from(bytes.min(self.1)).unwrap_or(u32::MAX);
+        Grant {
+            // Nobody closes the semaphore.
+            _bytes: Arc::clone(&self.0).acquire_many_owned(count).await.ok(),
+        }
     }
 
     async fn collect(&self, body: Body, limit: usize) -> Result<(Vec<u8>, Grant), ServiceError> {

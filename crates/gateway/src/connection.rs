@@ -23,13 +23,16 @@ use axum::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    tls::{Certificates, Transport},
+};
 
 /// The limits of each connection.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +50,21 @@ pub(crate) struct LimitedListener {
     /// Ends all connections, including those in the middle of a request.
     abort: CancellationToken,
     metrics: Arc<Metrics>,
+    /// With what connections are encrypted, if they are.
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl LimitedListener {
-    pub(crate) fn new(inner: TcpListener, limits: Limits, abort: CancellationToken, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        inner: TcpListener,
+        certificates: Option<Arc<Certificates>>,
+        limits: Limits,
+        abort: CancellationToken,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             inner,
+            certificates,
             limits,
             slots: Arc::new(Semaphore::new(limits.connections.max(1))),
             abort,
@@ -73,7 +85,11 @@ impl Listener for LimitedListener {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         self.metrics.connected();
-        (LimitedStream::new(stream, self.limits, self.abort.clone(), slot), address)
+        let transport = match &self.certificates {
+            Some(certificates) => certificates.accept(stream),
+            None => Transport::Plain(stream),
+        };
+        (LimitedStream::new(transport, self.limits, self.abort.clone(), slot), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -126,7 +142,7 @@ impl Connected<IncomingStream<'_, LimitedListener>> for Peer {
 
 /// A connection that ends itself when its limits are reached.
 pub(crate) struct LimitedStream {
-    inner: TcpStream,
+    inner: Transport,
     limits: Limits,
     activity: Activity,
     /// The answers counted when `idle` was last set.
@@ -139,7 +155,7 @@ pub(crate) struct LimitedStream {
 }
 
 impl LimitedStream {
-    fn new(inner: TcpStream, limits: Limits, abort: CancellationToken, slot: OwnedSemaphorePermit) -> Self {
+    fn new(inner: Transport, limits: Limits, abort: CancellationToken, slot: OwnedSemaphorePermit) -> Self {
         Self {
             inner,
             limits,

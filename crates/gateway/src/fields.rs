@@ -2,6 +2,8 @@
 //!
 //! Fields stay unparsed text until their own reader looks at them: a body allocates nothing beyond itself before its sizes are known.
 
+use std::ops::RangeInclusive;
+
 use alloy_primitives::{Address, B256, Bytes, hex};
 use cipherloom_primitives::Handle;
 use serde_json::value::RawValue;
@@ -57,10 +59,20 @@ impl Issues {
 
     /// Reads an array of 1 to `limit` entries, unparsed.
     pub(crate) fn list<'a>(&mut self, path: &str, field: Field<'a>, limit: usize) -> Option<Vec<&'a RawValue>> {
+        self.list_of(path, field, 1..=limit)
+    }
+
+    /// Reads an array with that many entries, unparsed.
+    pub(crate) fn list_of<'a>(&mut self, path: &str, field: Field<'a>, counts: RangeInclusive<usize>) -> Option<Vec<&'a RawValue>> {
         let raw = self.required(path, field)?;
         let result = match serde_json::from_str::<Vec<&'a RawValue>>(raw.get()) {
-            Ok(entries) if (1..=limit).contains(&entries.len()) => Ok(entries),
-            Ok(entries) => Err(format!("must have 1 to {limit} entries, got {}", entries.len())),
+            Ok(entries) if counts.contains(&entries.len()) => Ok(entries),
+            Ok(entries) => Err(format!(
+                "must have {} to {} entries, got {}",
+                counts.start(),
+                counts.end(),
+                entries.len()
+            )),
             Err(_) => Err("must be an array".to_owned()),
         };
         result.map_err(|issue| self.invalid(path, issue)).ok()

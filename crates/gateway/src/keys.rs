@@ -40,13 +40,15 @@ impl KeyKind {
 pub(crate) struct KeyFiles {
     material: Arc<dyn KeyMaterial>,
     public_url: Option<String>,
+    /// `http` or `https`, where no public URL is configured.
+    scheme: &'static str,
     /// The last file of each kind with its entity tag: hashing megabytes per request would be waste.
     tags: [Mutex<Option<(KeyFile, HeaderValue)>>; 2],
 }
 
 impl KeyFiles {
     /// Checks that the files can be served, and under which URL.
-    pub(crate) fn new(material: Arc<dyn KeyMaterial>, public_url: Option<&str>) -> Result<Self, GatewayError> {
+    pub(crate) fn new(material: Arc<dyn KeyMaterial>, public_url: Option<&str>, scheme: &'static str) -> Result<Self, GatewayError> {
         for file in [material.public_key(), material.crs()] {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             if file.id.is_empty() || file.id.len() > 128 || !file.id.bytes().all(fits) {
@@ -57,6 +59,7 @@ impl KeyFiles {
         Ok(Self {
             material,
             public_url,
+            scheme,
             tags: [const { Mutex::new(None) }; 2],
         })
     }
@@ -91,7 +94,7 @@ impl KeyFiles {
             .filter(|host| is_plain_host(host));
         match &self.public_url {
             Some(url) => url.clone(),
-            None => format!("http://{}", host.unwrap_or(local)),
+            None => format!("{}://{}", self.scheme, host.unwrap_or(local)),
         }
     }
 

@@ -9,8 +9,9 @@
 //! * [`routes::ROUTES`]: every route, which `docs/openapi-gateway.json` describes.
 //!
 //! A request becomes a *job*: it is parsed and checked at the edge, deduplicated by its content, run under limits on
-//! number and time, and its answer is kept for a while for clients that poll. Jobs live in memory: after a restart clients get
-//! `not_found` and ask again, which is safe because every request can be repeated.
+//! number and time, and its answer is kept for a while for clients that poll. With a database ([`Services::jobs`]) an accepted job is answered whatever
+//! happens to this process, by it or by another gateway on the same database; without one, clients of a gateway that restarted get `not_found` and
+//! ask again, which is safe because every request can be repeated.
 //!
 //! Source: public protocol, section 4.
 
@@ -27,12 +28,15 @@ mod error;
 mod fields;
 mod jobs;
 mod keys;
+mod ledger;
 mod metrics;
 mod rate;
 mod requests;
 pub mod routes;
 mod server;
 pub mod services;
+mod tls;
+mod unified;
 
 pub use addresses::{AddressRange, InvalidAddressRange};
 pub use clients::{ApiKey, ApiKeyDigest, ClientConfig, Operation};

@@ -14,17 +14,18 @@ use cipherloom_primitives::{
     },
     input::MAX_INPUT_LIST_BYTES,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     error::Label,
     fields::{Field, Issues, address, bare_bytes, chain_id, decimal, handle, prefixed_bytes},
     services::{AdmissionRequest, ServiceError},
+    unified::unified,
 };
 
 /// The most handles one request can name: the smallest type counts 2 of the bits allowed.
-const MAX_HANDLES: usize = MAX_REQUEST_BITS as usize / 2;
+pub(crate) const MAX_HANDLES: usize = MAX_REQUEST_BITS as usize / 2;
 
 /// What a client can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,16 +34,33 @@ pub(crate) enum OperationKind {
     PublicDecrypt,
     UserDecrypt,
     DelegatedUserDecrypt,
+    /// Under a unified permit: version 3 of `user-decrypt`.
+    UnifiedUserDecrypt,
 }
 
 impl OperationKind {
-    /// Returns the last part of the route.
+    /// All kinds.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::InputProof,
+        Self::PublicDecrypt,
+        Self::UserDecrypt,
+        Self::DelegatedUserDecrypt,
+        Self::UnifiedUserDecrypt,
+    ];
+
+    /// Finds a kind by its name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Returns the name, which is the last part of version 2's route where there is one.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::InputProof => "input-proof",
             Self::PublicDecrypt => "public-decrypt",
             Self::UserDecrypt => "user-decrypt",
             Self::DelegatedUserDecrypt => "delegated-user-decrypt",
+            Self::UnifiedUserDecrypt => "unified-user-decrypt",
         }
     }
 
@@ -51,14 +69,14 @@ impl OperationKind {
         match self {
             // Twice the list as hexadecimal digits leaves as much again for the rest.
             Self::InputProof => 4 << 20,
-            // The most handles with their contracts take 160 KiB.
+            // The most handles with their contracts take 160 KiB, with their owners 220 KiB.
             _ => 256 << 10,
         }
     }
 }
 
 /// A request whose form is right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum GatewayRequest {
     Input(AdmissionRequest),
     Public(PublicDecryptionRequest),
@@ -148,6 +166,16 @@ impl GatewayRequest {
             OperationKind::PublicDecrypt => public(object(body)?, chains).map(Self::Public),
             OperationKind::UserDecrypt => user(object(body)?, chains).map(Self::User),
             OperationKind::DelegatedUserDecrypt => delegated(object(body)?, chains).map(Self::User),
+            OperationKind::UnifiedUserDecrypt => unified(object(body)?, chains).map(Self::User),
+        }
+    }
+
+    /// Returns what is to be decrypted; nothing for inputs.
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        match self {
+            Self::Input(_) => Vec::new(),
+            Self::Public(request) => request.handles.clone(),
+            Self::User(request) => request.handles(),
         }
     }
 
@@ -373,7 +401,7 @@ fn pair(issues: &mut Issues, path: &str, raw: &RawValue) -> Option<(Handle, Addr
 }
 
 /// Returns the chain that a request is about: that of its first handle. If it is none of ours, one that its handles then contradict.
-fn chain_of(handles: &[Handle], chains: &[u64]) -> u64 {
+pub(crate) fn chain_of(handles: &[Handle], chains: &[u64]) -> u64 {
     let named = handles.first().map(Handle::chain_id).filter(|chain| chains.contains(chain));
     named.or_else(|| chains.first().copied()).unwrap_or_default()
 }
@@ -383,7 +411,7 @@ fn extra_data(issues: &mut Issues, field: Field<'_>) -> Option<Bytes> {
 }
 
 /// Reads a list entry by entry; `None` if any entry is wrong, after all were looked at.
-fn each<'a, T>(
+pub(crate) fn each<'a, T>(
     issues: &mut Issues,
     path: &str,
     field: Field<'a>,
@@ -399,7 +427,7 @@ fn each<'a, T>(
     read.into_iter().collect()
 }
 
-fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+pub(crate) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 

@@ -13,7 +13,7 @@ use axum::{
 use serde_json::json;
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{Any, CorsLayer},
+    cors::{AllowOrigin, CorsLayer},
     set_header::SetResponseHeaderLayer,
 };
 use uuid::Uuid;
@@ -24,9 +24,8 @@ use crate::{
     body::{BodyLimits, BodyMemory},
     config::Config,
     connection::Peer,
-    desk::Desk,
+    desk::{Accepted, Desk, Standing},
     error::{Label, Refusal, retry_after_header},
-    jobs::Job,
     keys::{KeyFiles, KeyKind},
     metrics::Metrics,
     requests::{GatewayRequest, OperationKind},
@@ -69,7 +68,7 @@ const fn route(method: &'static str, path: &'static str, endpoint: Endpoint) -> 
 }
 
 /// All routes.
-pub const ROUTES: [Route; 21] = [
+pub const ROUTES: [Route; 23] = [
     route("POST", "/v2/input-proof", Endpoint::Submit(OperationKind::InputProof)),
     route("GET", "/v2/input-proof/{jobId}", Endpoint::Poll(OperationKind::InputProof)),
     route("POST", "/v2/public-decrypt", Endpoint::Submit(OperationKind::PublicDecrypt)),
@@ -86,6 +85,8 @@ pub const ROUTES: [Route; 21] = [
         "/v2/delegated-user-decrypt/{jobId}",
         Endpoint::Poll(OperationKind::DelegatedUserDecrypt),
     ),
+    route("POST", "/v3/user-decrypt", Endpoint::Submit(OperationKind::UnifiedUserDecrypt)),
+    route("GET", "/v3/user-decrypt/{jobId}", Endpoint::Poll(OperationKind::UnifiedUserDecrypt)),
     route("GET", "/v2/keyurl", Endpoint::KeyUrl2),
     route("GET", "/v2/keys/public-key/{keyId}", Endpoint::Download(KeyKind::PublicKey)),
     route("GET", "/v2/keys/crs/{keyId}", Endpoint::Download(KeyKind::Crs)),
@@ -155,7 +156,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 fn handler(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
     match endpoint {
         Endpoint::Submit(kind) => post(async move |State(app): Shared, request: Request| submit(app, kind, request).await),
-        Endpoint::Poll(kind) => get(async move |State(app): Shared, job: JobId, headers: HeaderMap| poll(&app, kind, job, &headers)),
+        Endpoint::Poll(kind) => get(async move |State(app): Shared, job: JobId, headers: HeaderMap| poll(&app, kind, job, &headers).await),
         Endpoint::Answer(kind) => post(async move |State(app): Shared, request: Request| answer(app, kind, request).await),
         Endpoint::KeyUrl1 => get(async |State(app): Shared, headers: HeaderMap| Json(app.keys.version_1(&headers, &app.local))),
         Endpoint::KeyUrl2 => get(async |State(app): Shared, headers: HeaderMap| Json(app.keys.version_2(&headers, &app.local))),
@@ -179,7 +180,7 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
                 "version": env!("CARGO_PKG_VERSION"),
                 "chainId": app.config.host_chain_ids.first(),
                 "chainIds": app.config.host_chain_ids,
-                "apiVersions": ["v1", "v2"],
+                "apiVersions": ["v1", "v2", "v3"],
             }))
         }),
         Endpoint::Metrics => get(async |State(app): Shared| {
@@ -194,11 +195,11 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
 async fn submit(app: Arc<App>, kind: OperationKind, request: Request) -> Result<Response, Refusal> {
     let request_id = Uuid::new_v4();
     let job = accept(&app, kind, request).await.map_err(|error| Refusal::new(request_id, error))?;
-    Ok(in_progress(answers::accepted(request_id, job.id)))
+    Ok(in_progress(answers::accepted(request_id, job.id())))
 }
 
 /// Answers how a job stands.
-fn poll(app: &App, kind: OperationKind, id: JobId, headers: &HeaderMap) -> Result<Response, Refusal> {
+async fn poll(app: &App, kind: OperationKind, id: JobId, headers: &HeaderMap) -> Result<Response, Refusal> {
     let request_id = Uuid::new_v4();
     let refuse = |error| Refusal::of_job(request_id, error);
     app.access.poll(headers).map_err(refuse)?;
@@ -208,16 +209,18 @@ fn poll(app: &App, kind: OperationKind, id: JobId, headers: &HeaderMap) -> Resul
             "must be the id of a job as the submission returned it",
         )]))
     })?;
-    let job = app.desk.find(kind, id).ok_or_else(|| {
+    let standing = app.desk.standing(kind, id).await.ok_or_else(|| {
         refuse(ServiceError::new(
             Label::NotFound,
             "there is no such job; jobs are forgotten some time after they end: make the request again",
         ))
     })?;
-    match job.outcome().as_deref() {
-        None => Ok(in_progress(answers::queued(request_id))),
-        Some(Ok(answer)) => Ok(Json(answers::succeeded(request_id, answer)).into_response()),
-        Some(Err(error)) => Err(refuse(error.clone())),
+    match standing {
+        Standing::Unfinished(waiting) => Ok(in_progress(answers::queued(request_id, &waiting))),
+        Standing::Ended(outcome) => match outcome.as_ref() {
+            Ok(answer) => Ok(Json(answers::succeeded(request_id, answer)).into_response()),
+            Err(error) => Err(refuse(error.clone())),
+        },
     }
 }
 
@@ -226,16 +229,12 @@ async fn answer(app: Arc<App>, kind: OperationKind, request: Request) -> Result<
     let request_id = Uuid::new_v4();
     let refuse = |error| Refusal::new(request_id, error);
     let job = accept(&app, kind, request).await.map_err(refuse)?;
-    // The sender lives in the job, so the wait cannot end without an outcome.
-    let outcome = job
-        .wait()
-        .await
-        .ok_or_else(|| refuse(ServiceError::new(Label::InternalServerError, "the job was lost")))?;
+    let outcome = app.desk.outcome(kind, job).await.map_err(refuse)?;
     let answer = outcome.as_ref().as_ref().map_err(|error| refuse(error.clone()))?;
     answers::version_1(answer).map(|body| Json(body).into_response()).map_err(refuse)
 }
 
-async fn accept(app: &Arc<App>, kind: OperationKind, request: Request) -> Result<Job, ServiceError> {
+async fn accept(app: &Arc<App>, kind: OperationKind, request: Request) -> Result<Accepted, ServiceError> {
     let (parts, body) = request.into_parts();
     let peer = parts
         .extensions
@@ -248,7 +247,7 @@ async fn accept(app: &Arc<App>, kind: OperationKind, request: Request) -> Result
     };
     let (bytes, grant) = app.memory.read(&parts.headers, body, limits).await?;
     let request = GatewayRequest::parse(kind, &bytes, &app.config.host_chain_ids)?;
-    app.desk.submit(kind, request, grant)
+    app.desk.submit(kind, request, grant).await
 }
 
 fn in_progress(body: serde_json::Value) -> Response {
@@ -283,20 +282,25 @@ async fn observe(State(app): Shared, request: Request, next: Next) -> Response {
 }
 
 /// Lets pages of any origin use the gateway: it holds nothing that a page's origin could unlock.
+///
+/// One SDK asks with credentials, which browsers allow only if the answer names the origin and says so. That gives pages no power: the gateway
+/// reads no cookies, sets none, and takes keys from headers alone, which a page has to know.
 fn cors() -> CorsLayer {
-    const HEADERS: [&str; 9] = [
+    const HEADERS: [&str; 10] = [
         "zama-sdk-name",
         "zama-sdk-version",
         "content-type",
         "authorization",
         "x-api-key",
+        "x-csrf-token",
         "accept",
         "if-none-match",
         "if-range",
         "range",
     ];
     CorsLayer::new()
-        .allow_origin(Any)
+        .allow_origin(AllowOrigin::mirror_request())
+        .allow_credentials(true)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::OPTIONS])
         .allow_headers(HEADERS.map(HeaderName::from_static))
         .expose_headers([

@@ -18,9 +18,11 @@ use crate::{
     desk::Desk,
     error::GatewayError,
     keys::KeyFiles,
+    ledger,
     metrics::Metrics,
     routes::{self, App},
     services::Services,
+    tls::Certificates,
 };
 
 /// How long tasks may take to notice that they were told to end.
@@ -34,7 +36,8 @@ impl Gateway {
     /// Starts serving.
     ///
     /// # Errors
-    /// [`GatewayError`] if the address is taken, or the public URL or a key id is not usable.
+    /// [`GatewayError`] if the address is taken, the database of jobs does not answer, or the public URL, a key id, the clients or the certificate are
+    /// not usable.
     pub async fn start(config: Config, services: Services) -> Result<GatewayHandle, GatewayError> {
         Self::start_with_clock(config, services, Arc::new(SystemClock::start())).await
     }
@@ -46,7 +49,13 @@ impl Gateway {
     pub async fn start_with_clock(config: Config, services: Services, clock: Arc<dyn Clock>) -> Result<GatewayHandle, GatewayError> {
         let metrics = Arc::new(Metrics::default());
         let access = Access::new(&config, Arc::clone(&clock), Arc::clone(&metrics))?;
-        let keys = KeyFiles::new(Arc::clone(&services.keys), config.public_url.as_deref())?;
+        if let Some(jobs) = &services.jobs {
+            ledger::check(jobs.as_ref()).await?;
+        }
+        let tls = config.tls.clone();
+        let certificates = tls.map(|files| Certificates::load(files, Arc::clone(&metrics))).transpose()?;
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let keys = KeyFiles::new(Arc::clone(&services.keys), config.public_url.as_deref(), scheme)?;
         let cannot_bind = |source| GatewayError::Bind {
             address: config.bind,
             source,
@@ -62,12 +71,23 @@ impl Gateway {
             idle: config.idle_timeout,
             write: config.write_timeout,
         };
-        let listener = LimitedListener::new(listener, limits, abort.clone(), Arc::clone(&metrics));
-        let desk = Desk::new(services, config.jobs, Arc::clone(&clock), Arc::clone(&metrics), stop.clone());
+        let listener = LimitedListener::new(listener, certificates.clone(), limits, abort.clone(), Arc::clone(&metrics));
+        if let Some(certificates) = certificates {
+            tokio::spawn(certificates.keep(stop.clone()));
+        }
+        let memory = BodyMemory::new(config.max_held_body_bytes);
+        let desk = Desk::open(
+            services,
+            config.jobs,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            memory.clone(),
+            stop.clone(),
+        );
         let app = Arc::new(App {
             desk: Arc::clone(&desk),
             keys,
-            memory: BodyMemory::new(config.max_held_body_bytes),
+            memory,
             metrics: Arc::clone(&metrics),
             access,
             local: local.clone(),
@@ -80,10 +100,10 @@ impl Gateway {
                 tracing::error!(%error, "the gateway stopped serving");
             }
         });
-        tracing::info!(%address, "gateway listening");
+        tracing::info!(%address, scheme, "gateway listening");
         Ok(GatewayHandle {
             address,
-            url: format!("http://{local}"),
+            url: format!("{scheme}://{local}"),
             stop,
             abort,
             server,

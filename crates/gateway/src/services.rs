@@ -48,7 +48,7 @@ pub trait KeyMaterial: Send + Sync {
 }
 
 /// A request to verify an encrypted input and sign its handles.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AdmissionRequest {
     /// The contract that will consume the input.
     pub contract: Address,
@@ -75,7 +75,7 @@ pub enum Admission {
 }
 
 /// The handles of an input, signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AdmittedInput {
     /// In the order of the list.
     pub handles: Vec<Handle>,
@@ -116,7 +116,7 @@ pub trait ComputationProgress: Send + Sync {
 }
 
 /// A field of a request and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FieldIssue {
     /// The path of the field, like `handleContractPairs[1].handle`.
     pub field: String,

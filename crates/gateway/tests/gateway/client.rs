@@ -4,13 +4,16 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
+/// Where the page is from that a request comes from, unless its headers say otherwise.
+pub(crate) const ORIGIN: &str = "https://dapp.example";
+
 /// One connection.
-pub(crate) struct Client {
-    pub(crate) stream: BufReader<TcpStream>,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: BufReader<S>,
     host: String,
 }
 
@@ -28,6 +31,16 @@ impl Client {
         Self {
             stream: BufReader::new(stream),
             host: address.to_string(),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Talks over a connection that is there already.
+    pub(crate) fn over(stream: S, host: String) -> Self {
+        Self {
+            stream: BufReader::new(stream),
+            host,
         }
     }
 
@@ -56,6 +69,9 @@ impl Client {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head += &format!("host: {}\r\n", self.host);
+        }
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("origin")) {
+            head += &format!("origin: {ORIGIN}\r\n");
         }
         // The length is ours to say, whatever was recorded.
         for (name, value) in headers.iter().filter(|(name, _)| *name != "content-length") {

@@ -3,7 +3,10 @@
 use cipherloom_gateway::{Config, Gateway, GatewayError};
 use serde_json::Value;
 
-use crate::services::{Backend, CHAIN, Stack};
+use crate::{
+    client::ORIGIN,
+    services::{Backend, CHAIN, Stack},
+};
 
 const CRS: &str = "/v2/keys/crs/crs-1";
 
@@ -25,7 +28,7 @@ async fn the_urls_of_keyurl_lead_to_the_exact_bytes() {
         assert_eq!(response.header("content-type"), Some("application/octet-stream"));
         assert_eq!(response.header("cache-control"), Some("public, max-age=31536000, immutable"));
         assert_eq!(response.header("cross-origin-resource-policy"), Some("cross-origin"));
-        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(response.header("access-control-allow-origin"), Some(ORIGIN));
         assert!(response.header("access-control-expose-headers").unwrap().contains("etag"));
         let head = client.send("HEAD", &path, &[], b"").await;
         assert_eq!((head.status, head.header("content-length")), (200, Some(size.to_string().as_str())));

@@ -1,8 +1,19 @@
 //! Jobs from outside: shared, bounded, forgotten, ended.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use cipherloom_primitives::Handle;
+use cipherloom_gateway::{ComputationProgress, Config, Label, Progress, ServiceError, Services, services::Decryption};
+use cipherloom_primitives::{
+    Handle,
+    decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare},
+};
+use futures_util::future::BoxFuture;
 
 use crate::{
     client::Response,
@@ -173,4 +184,94 @@ async fn shutdown_does_not_wait_for_a_client_that_does_not_finish_its_request() 
         .await
         .unwrap();
     client.closed().await;
+}
+
+/// Says that half of the handles are not computed, and counts how often it is asked.
+struct HalfDone(AtomicUsize);
+
+impl ComputationProgress for HalfDone {
+    fn progress(&self, handles: Arc<[Handle]>) -> BoxFuture<'static, Option<Progress>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let pending_handles = u64::try_from(handles.len() / 2).unwrap();
+        Box::pin(async move {
+            Some(Progress {
+                pending_handles,
+                pending_computations: Some(17),
+            })
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_long_job_tells_how_far_it_is_beside_what_sdks_read() {
+    let source = Arc::new(HalfDone(AtomicUsize::new(0)));
+    let equip = |services: &mut Services| services.progress = Some(Arc::clone(&source) as _);
+    let stack = Stack::start_before(Arc::new(Backend::new()), equip, |config| config.jobs.max_running_decryptions = 1).await;
+    let running = job(&submit(&stack, &[handle(1), handle(2)]).await);
+    stack.backend.until_running(1).await;
+    let waiting = job(&submit(&stack, &[handle(3)]).await);
+    let mut client = stack.client().await;
+
+    let early = client.get(&running).await;
+    assert_eq!(early.json()["progress"]["phase"], "running");
+    assert_eq!(source.0.load(Ordering::SeqCst), 0, "short jobs ask nobody");
+    stack.clock.advance(Duration::from_secs(1));
+    for _ in 0..10 {
+        let polled = client.get(&running).await;
+        // What SDKs demand of this answer: the status, these two fields, and a time to wait.
+        assert_eq!((polled.status, polled.header("retry-after")), (202, Some("1")));
+        let body = polled.json();
+        assert_eq!(body["status"], "queued");
+        assert!(body["requestId"].is_string());
+        let progress = &body["progress"];
+        assert_eq!((&progress["phase"], &progress["pendingHandles"]), (&"computing".into(), &1.into()));
+        assert_eq!(progress["pendingComputations"], 17);
+        assert!(progress["elapsedMs"].is_u64());
+    }
+    assert_eq!(source.0.load(Ordering::SeqCst), 1, "however often it is polled");
+    assert_eq!(client.get(&waiting).await.json()["progress"]["phase"], "waiting");
+    (1..=3).for_each(|number| stack.backend.publish(handle(number), 1));
+    let done = stack.poll(&running).await;
+    assert_eq!((done.status, done.json().get("progress")), (200, None));
+    assert_eq!(stack.poll(&waiting).await.status, 200);
+}
+
+/// A service that cannot be reached for a while, like one that is being restarted.
+struct Restarting {
+    inner: Arc<dyn Decryption>,
+    failures: AtomicUsize,
+}
+
+impl Decryption for Restarting {
+    fn public_decrypt(&self, request: PublicDecryptionRequest) -> BoxFuture<'static, Result<PublicDecryptionAnswer, ServiceError>> {
+        let is_down = self
+            .failures
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok();
+        if is_down {
+            return Box::pin(async { Err(ServiceError::new(Label::GatewayNotReachable, "down")) });
+        }
+        self.inner.public_decrypt(request)
+    }
+
+    fn user_decrypt(&self, request: UserDecryptionRequest) -> BoxFuture<'static, Result<Vec<UserDecryptionShare>, ServiceError>> {
+        self.inner.user_decrypt(request)
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_being_restarted_is_not_the_end_of_a_job() {
+    for (patience, expected) in [(Duration::from_secs(60), 200), (Duration::ZERO, 503)] {
+        let equip = |services: &mut Services| {
+            services.decryption = Arc::new(Restarting {
+                inner: Arc::clone(&services.decryption),
+                failures: AtomicUsize::new(3),
+            });
+        };
+        let configure = |config: &mut Config| config.jobs.retry_unreachable = patience;
+        let stack = Stack::start_before(Arc::new(Backend::new()), equip, configure).await;
+        stack.backend.publish(handle(1), 1);
+        let path = job(&submit(&stack, &[handle(1)]).await);
+        assert_eq!(stack.poll(&path).await.status, expected);
+    }
 }

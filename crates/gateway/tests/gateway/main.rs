@@ -5,12 +5,19 @@
     reason = "a panic in the helpers of tests is a failed test"
 )]
 
+mod access;
 mod client;
 mod connections;
 mod downloads;
 mod jobs;
+mod killed;
+mod load;
 mod openapi;
+mod persistence;
 mod refusals;
 mod robustness;
 mod sdks;
 mod services;
+mod steady;
+mod tls;
+mod unified;

@@ -1,8 +1,13 @@
 //! Whatever is sent, the answer is typed: a known status, a JSON error with a known label, no panic, no hang.
 
-use std::{cell::RefCell, collections::BTreeSet, sync::LazyLock};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
-use cipherloom_gateway::{Label, routes::ROUTES};
+use cipherloom_gateway::{Label, Services, routes::ROUTES};
+use cipherloom_store::{Database, SqliteStore};
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -14,9 +19,12 @@ use crate::{
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static STACK: LazyLock<Stack> = LazyLock::new(|| {
-    RUNTIME.block_on(Stack::start_with(Backend::refusing(), |config| {
-        config.jobs.max_unfinished = 100_000
-    }))
+    RUNTIME.block_on(async {
+        // With a database, so that whatever passes the checks is also recorded and read back.
+        let jobs = SqliteStore::in_memory().await.unwrap().gateway_jobs("robustness");
+        let equip = |services: &mut Services| services.jobs = Some(jobs);
+        Stack::start_before(Arc::new(Backend::refusing()), equip, |config| config.jobs.max_unfinished = 100_000).await
+    })
 });
 
 /// A request with anything in it that still is HTTP: what is not gets an empty 400 from the HTTP library.
@@ -184,6 +192,7 @@ fn any_request_gets_a_typed_answer() {
             seen_here.borrow_mut().insert(label.to_owned());
         }
         prop_assert_eq!(stack.metric("cipherloom_gateway_panics_total").await, 0);
+        prop_assert_eq!(stack.metric("cipherloom_gateway_job_database_errors_total").await, 0);
         seen_here.borrow_mut().insert(response.status.to_string());
         Ok(())
     };

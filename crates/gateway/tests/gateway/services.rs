@@ -48,7 +48,7 @@ pub(crate) fn signer(number: u8) -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&B256::repeat_byte(number)).unwrap()
 }
 
-fn sign(signer: &PrivateKeySigner, digest: B256) -> Bytes {
+pub(crate) fn sign(signer: &PrivateKeySigner, digest: B256) -> Bytes {
     signer.sign_hash_sync(&digest).unwrap().as_bytes().to_vec().into()
 }
 
@@ -264,13 +264,21 @@ impl Stack {
     }
 
     pub(crate) async fn start_with(backend: Backend, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_before(Arc::new(backend), |_| (), configure).await
+    }
+
+    /// Starts a gateway before a backend that may have others.
+    pub(crate) async fn start_before(
+        backend: Arc<Backend>,
+        equip: impl FnOnce(&mut Services),
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::new(CHAIN);
         configure(&mut config);
-        let backend = Arc::new(backend);
+        let mut services = services(&backend);
+        equip(&mut services);
         let clock = Arc::new(ManualClock::default());
-        let gateway = Gateway::start_with_clock(config, services(&backend), Arc::clone(&clock) as _)
-            .await
-            .unwrap();
+        let gateway = Gateway::start_with_clock(config, services, Arc::clone(&clock) as _).await.unwrap();
         Self { gateway, backend, clock }
     }
 

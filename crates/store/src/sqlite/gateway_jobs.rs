@@ -125,7 +125,7 @@ impl GatewayJobs for SqliteJobs {
             .fetch_all(&self.store.readers)
             .await?;
             if !expired.is_empty() {
-                delete(&self.store.writer, &expired).await?;
+                delete(&self.store.writer, &self.deployment, &expired).await?;
             }
             Ok(u64::try_from(expired.len()).unwrap_or(u64::MAX))
         })
@@ -215,7 +215,7 @@ async fn claim(jobs: &SqliteJobs, lease: JobLease<'_>, limit: u32) -> Result<Vec
     }
     let rows = sqlx::query(
         "UPDATE gateway_jobs SET owner = ?4, lease_expires_at_ms = ?5, attempts = attempts + 1
-         WHERE id IN (
+         WHERE deployment = ?1 AND id IN (
              SELECT id FROM gateway_jobs WHERE deployment = ?1 AND finished_at_ms IS NULL AND lease_expires_at_ms <= ?2
              ORDER BY lease_expires_at_ms LIMIT ?3)
          RETURNING id, operation, digest, request, attempts, submitted_at_ms",
@@ -230,10 +230,11 @@ async fn claim(jobs: &SqliteJobs, lease: JobLease<'_>, limit: u32) -> Result<Vec
     rows.iter().map(claimed).collect()
 }
 
-async fn delete(writer: &SqlitePool, jobs: &[Vec<u8>]) -> Result<(), StoreError> {
+async fn delete(writer: &SqlitePool, deployment: &str, jobs: &[Vec<u8>]) -> Result<(), StoreError> {
     let mut transaction = begin(writer).await?;
     for job in jobs {
-        sqlx::query("DELETE FROM gateway_jobs WHERE id = ?")
+        sqlx::query("DELETE FROM gateway_jobs WHERE deployment = ? AND id = ?")
+            .bind(deployment)
             .bind(job.as_slice())
             .execute(&mut *transaction)
             .await?;

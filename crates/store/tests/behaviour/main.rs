@@ -15,6 +15,7 @@ mod cooling;
 mod database;
 mod fixture;
 mod following;
+mod gateway_jobs;
 mod handles;
 mod inspection;
 mod leases;
@@ -185,6 +186,15 @@ macro_rules! database_suite {
             callbacks::what_another_account_sent_is_taken_over_after_a_while,
             callbacks::a_reorganisation_undoes_what_its_blocks_said,
             callbacks::what_failed_is_tried_again_when_an_operator_says_so,
+            gateway_jobs::equal_requests_share_a_job_unless_it_failed,
+            gateway_jobs::a_job_is_found_as_it_stands,
+            gateway_jobs::gateways_that_submit_the_same_at_once_record_one_job,
+            gateway_jobs::a_job_is_taken_up_when_its_lease_has_run_out,
+            gateway_jobs::a_released_job_is_free_and_the_attempt_not_counted,
+            gateway_jobs::the_first_answer_stays_and_an_error_needs_the_lease,
+            gateway_jobs::many_gateways_never_take_up_the_same_job,
+            gateway_jobs::ended_jobs_expire_by_age_number_and_size,
+            gateway_jobs::deployments_see_nothing_of_each_others_jobs,
             following::a_chain_is_followed_as_was_said_last,
             following::one_process_at_a_time_follows_a_chain,
             inspection::transactions_are_listed_newest_first_in_pages,

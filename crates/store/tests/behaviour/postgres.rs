@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use cipherloom_primitives::{Address, B256, Handle};
 use cipherloom_private_postgres::{PrivatePostgres, shared};
 use cipherloom_store::{
-    ApiKey, CiphertextDirectory, Database, Finished, HandleState, InputKey, MigrationState, NewTenant, PostgresConfig, PostgresDatabase,
-    PostgresStore, Store, StoreError, Tenants,
+    ApiKey, CiphertextDirectory, Database, Finished, HandleState, InputKey, JobEnd, JobId, JobLease, MigrationState, NewJob, NewTenant,
+    PostgresConfig, PostgresDatabase, PostgresStore, Store, StoreError, SubmittedJob, Tenants,
 };
 use futures_util::StreamExt;
 use sha2::Digest;
@@ -551,22 +551,81 @@ async fn what_is_read_for_a_transaction_does_not_grow_with_the_tables() {
         store.finish_transaction(&leased.lease, &done).await.unwrap();
         store.handle_state(output).await.unwrap();
     }
-    // Connections report what they read when they end.
     database.close().await;
-    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
-    while execute(&url, others) != "0" {
-        tokio::task::yield_now().await;
-    }
-    let read = execute(
-        &url,
-        "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes) + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)",
-    );
-    let per_transaction = read.parse::<u64>().unwrap() / (BLOCKS * TRANSACTIONS);
+    wait_for_others_to_leave(&url);
+    let per_transaction = entries_read(&url) / (BLOCKS * TRANSACTIONS);
     assert!(
         per_transaction < ENTRIES_PER_TRANSACTION,
         "{per_transaction} index entries and rows were read per transaction"
     );
     assert!(per_transaction > 0, "the server's counts were not there yet");
+}
+
+/// The server's plans for jobs of gateways: what one costs does not depend on how many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_for_a_gateways_job_does_not_grow_with_their_number() {
+    const FINISHED: u64 = 3_000;
+    const JOBS: u64 = 200;
+    /// A dozen are usual. A plan that reads the table would read thousands.
+    const ENTRIES_PER_JOB: u64 = 60;
+    let url = shared().create_database().unwrap();
+    let database = open_url(&url).await;
+    let jobs = Database::gateway_jobs(&database, "main");
+    let unfinished =
+        "INSERT INTO gateway_jobs (id, deployment, operation, digest, request, owner, lease_expires_at_ms, attempts, submitted_at_ms)
+        SELECT decode(md5(n::TEXT), 'hex'), 'main', 'public-decrypt', sha256(n::TEXT::BYTEA), 'r', 'other', 9000000000000000, 1, 1
+        FROM generate_series(1, 1000) n";
+    let finished = format!(
+        "INSERT INTO gateway_jobs (id, deployment, operation, digest, attempts, submitted_at_ms, finished_at_ms, answer, answer_bytes)
+         SELECT decode(md5(n::TEXT), 'hex'), 'main', 'public-decrypt', sha256(n::TEXT::BYTEA), 1, 1, 5, 'a', 1
+         FROM generate_series(1001, {}) n",
+        1000 + FINISHED
+    );
+    execute(&url, unfinished);
+    execute(&url, &finished);
+    let read_before = entries_read(&url);
+    let lease = JobLease {
+        owner: "one",
+        now_ms: NOW_MS,
+        until_ms: NOW_MS + LEASE_MS,
+    };
+    for number in 0..JOBS {
+        let id = JobId(u128::from(number).to_be_bytes());
+        let job = NewJob {
+            id,
+            operation: "public-decrypt",
+            digest: B256::from(cipherloom_primitives::U256::from(number)),
+            request: b"request",
+        };
+        assert_eq!(jobs.submit(&job, lease).await.unwrap(), SubmittedJob::New);
+        assert_eq!(jobs.submit(&job, lease).await.unwrap(), SubmittedJob::Known(id));
+        assert!(jobs.claim(lease, 8).await.unwrap().is_empty());
+        jobs.renew(&[id], lease).await.unwrap();
+        assert!(jobs.finish(id, "one", JobEnd::Succeeded(b"answer"), NOW_MS).await.unwrap());
+        assert!(jobs.find(id).await.unwrap().is_some());
+    }
+    database.close().await;
+    wait_for_others_to_leave(&url);
+    let per_job = (entries_read(&url) - read_before) / JOBS;
+    assert!(per_job > 0, "the server's counts were not there yet");
+    assert!(per_job < ENTRIES_PER_JOB, "{per_job} index entries and rows were read per job");
+}
+
+/// Returns how many index entries and rows of tables were read, as far as connections have reported.
+fn entries_read(url: &str) -> u64 {
+    let read = execute(
+        url,
+        "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes) + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables)",
+    );
+    read.parse().unwrap()
+}
+
+/// Waits until only one's own connection is left. Connections report what they read when they end.
+fn wait_for_others_to_leave(url: &str) {
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    while execute(url, others) != "0" {
+        std::thread::yield_now();
+    }
 }
 
 /// The schema of the first version with a transaction that is pending, one that waits for it and one that is done.

@@ -1,8 +1,8 @@
 //! What only a file can do: survive, be locked, be too new.
 
-use cipherloom_store::{Finished, HandleState, InputKey, SqliteStore, Store, StoreError};
+use cipherloom_store::{Database, Finished, HandleState, InputKey, JobId, JobLease, NewJob, SqliteStore, Store, StoreError};
 
-use crate::fixture::{CHAIN, NOW_MS, ciphertext, handle, input, lease_one, published, record, transaction};
+use crate::fixture::{CHAIN, LEASE_MS, NOW_MS, ciphertext, handle, input, lease_one, published, record, transaction};
 
 #[tokio::test]
 async fn everything_survives_a_crash_and_leases_are_free_again() {
@@ -101,4 +101,30 @@ async fn computations_recorded_as_json_by_earlier_versions_are_read() {
         lease_one(&store, "worker", NOW_MS).await.unwrap().computations,
         recorded.computations
     );
+}
+
+#[tokio::test]
+async fn jobs_of_a_gateway_that_was_killed_are_free_when_the_file_is_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let lease = JobLease {
+        owner: "killed",
+        now_ms: NOW_MS,
+        until_ms: NOW_MS + LEASE_MS,
+    };
+    let job = NewJob {
+        id: JobId([1; 16]),
+        operation: "public-decrypt",
+        digest: cipherloom_primitives::B256::repeat_byte(1),
+        request: b"request",
+    };
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.gateway_jobs("main").submit(&job, lease).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = SqliteStore::open(&path).await.unwrap();
+    let next = JobLease { owner: "next", ..lease };
+    let claimed = store.gateway_jobs("main").claim(next, 1).await.unwrap();
+    assert_eq!((claimed.len(), claimed[0].request.as_slice()), (1, &b"request"[..]));
 }
