@@ -29,6 +29,12 @@ const SIGNATURE_BYTES: usize = 65;
 /// The most signatures, as the contract's proof counts them.
 const MAX_SIGNATURES: usize = 255;
 
+/// What the gateway contract takes beside the callback: 64 handles read and deleted, the event, the transaction itself.
+const CONTRACT_GAS: u64 = 350_000;
+
+/// What each signature takes.
+const SIGNATURE_GAS: u64 = 30_000;
+
 /// What became of a try to deliver.
 enum Try {
     /// A transaction is out.
@@ -315,8 +321,12 @@ impl Relay {
             .chain
             .gas_of_call(self.signer.account(), contract, delivery.transaction.clone(), request.wei)
             .await?;
-        let needed = whole.saturating_add(callback).saturating_add(callback / 63);
-        Ok(needed.saturating_add(needed / 5))
+        // The whole is estimated after refunds, which are a fifth at most; and by some nodes as if the callback could fail.
+        let with_refunds = whole.saturating_add(whole / 4);
+        let signatures = u64::try_from(delivery.signatures).unwrap_or(u64::MAX);
+        let around = CONTRACT_GAS.saturating_add(signatures.saturating_mul(SIGNATURE_GAS));
+        let needed = with_refunds.max(callback.saturating_add(around)).saturating_add(callback / 63);
+        Ok(needed.saturating_add(needed / 10))
     }
 }
 
@@ -326,6 +336,8 @@ struct Delivery {
     transaction: Bytes,
     /// What the gateway contract calls the asking contract with.
     callback: Bytes,
+    /// How many signatures there are.
+    signatures: usize,
 }
 
 /// Writes a delivery: the values are words, in the order of the handles; signatures, if they are asked for, are the last argument.
@@ -356,6 +368,7 @@ fn encode(request: &CallbackRequest, decrypted: &Decrypted) -> Result<Delivery, 
     Ok(Delivery {
         transaction: transaction.abi_encode().into(),
         callback: callback.into(),
+        signatures: signatures.len(),
     })
 }
 

@@ -159,7 +159,7 @@ impl Scene {
     /// Makes a handle of this type that anyone may decrypt, as the access list has it.
     async fn public_handle(&self, ty: FheType) -> B256 {
         let number = self.next_handle.fetch_add(1, Ordering::SeqCst);
-        let handle = Handle::computed(B256::from(U256::from(number) << 64), development::HOST_CHAIN_ID, ty);
+        let handle = Handle::computed(B256::from(U256::from(number) << 200), development::HOST_CHAIN_ID, ty);
         let (acl, slot) = (development::addresses().acl, slot_of_allowance_for_decryption(handle));
         match &self.node {
             Node::Embedded(node) => node.chain().set_storage(acl, slot.into(), U256::ONE).unwrap(),
