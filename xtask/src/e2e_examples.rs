@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The modules of the end-to-end tests that are about dApps.
-const TESTS: [&str; 5] = ["auction::", "ballot::", "elsewhere::", "erc7984::", "token::"];
+const TESTS: [&str; 6] = ["auction::", "ballot::", "elsewhere::", "erc7984::", "raffle::", "token::"];
 
 /// Builds the binary unless there is one, and runs [`examples`].
 ///
