@@ -152,6 +152,7 @@ fn the_commands_in_the_guide_are_ones_that_there_are() {
         "docs/database.md",
         "docs/deployment.md",
         "docs/following.md",
+        "docs/sdks.md",
     ] {
         for command in commands(&read(document)) {
             let words: Vec<&str> = command.split_whitespace().collect();
