@@ -6,6 +6,7 @@ mod chain;
 pub(crate) mod network;
 mod relayer;
 mod site;
+mod waiting;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -27,6 +28,7 @@ use self::{
     chain::{Signers, StackChain},
     network::Network,
     site::Site,
+    waiting::ComputedHere,
 };
 use crate::{
     callbacks::RunningCallbacks,
@@ -153,7 +155,11 @@ impl Stack {
                 acl,
             }),
             decryption,
-            progress: None,
+            progress: Some(Arc::new(ComputedHere {
+                coprocessor: coprocessor.clone(),
+                store: Arc::clone(&store.store),
+                chain_id: chain.chain_id(),
+            })),
             jobs: Some(Arc::clone(&store.jobs)),
         };
         let gateway_config = cipherloom_gateway::Config {
