@@ -9,7 +9,9 @@
 mod deployment;
 mod fixture;
 mod following;
+mod liar;
 mod proofs;
 mod reading;
 mod sending;
 mod unreliable_nodes;
+mod witnesses;
