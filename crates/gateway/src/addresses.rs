@@ -1,7 +1,7 @@
 //! Which address a request came from, also behind proxies.
 //!
-//! A proxy appends the address it was called from to `X-Forwarded-For`; everything before that is what the caller claimed. So the list is read from its
-//! end, for as long as its entries are proxies that the operator trusts: the first that is none is the client.
+//! A proxy appends the address it was called from to `X-Forwarded-For`; everything before that is what the caller claimed. So the list is
+//! read from its end, for as long as its entries are proxies that the operator trusts: the first that is none is the client.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 

@@ -1,7 +1,7 @@
 //! Clients that are known by an API key: who they are, and what they may do.
 //!
-//! A key is sent as `x-api-key` or as `Authorization: Bearer`, as SDKs are configured. Only its SHA-256 digest is configured: generated keys are 256
-//! random bits, so that a digest tells nothing and a slow hash would only slow down every request.
+//! A key is sent as `x-api-key` or as `Authorization: Bearer`, as SDKs are configured. Only its SHA-256 digest is configured: generated
+//! keys are 256 random bits, so that a digest tells nothing and a slow hash would only slow down every request.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 

@@ -11,8 +11,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// The base URL that clients use, without a version (`https://fhe.example`): download URLs start with it.
     ///
-    /// Without it the gateway takes the `Host` header of each request, with `https` if [`Config::tls`] is set and else with `http`. Set it behind a
-    /// proxy that terminates TLS.
+    /// Without it the gateway takes the `Host` header of each request, with `https` if [`Config::tls`] is set and else with `http`. Set it
+    /// behind a proxy that terminates TLS.
     pub public_url: Option<String>,
     /// The ids of the host chains; requests for others are refused. Handles and permits name theirs.
     pub host_chain_ids: Vec<u64>,

@@ -1,7 +1,7 @@
 //! Runs jobs: starts the services' futures under the limits, ends them at their deadline and at shutdown.
 //!
-//! With a database ([`Ledger`]) jobs outlive the process: what one gateway does not end, another one takes up, and what another one answered is answered
-//! here. Without one they live in this process alone.
+//! With a database ([`Ledger`]) jobs outlive the process: what one gateway does not end, another one takes up, and what another one
+//! answered is answered here. Without one they live in this process alone.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -136,7 +136,8 @@ impl Desk {
         desk
     }
 
-    /// Returns the job of a request, starting one if no equal request has one. When it returns, the job is recorded where there is a database.
+    /// Returns the job of a request, starting one if no equal request has one. When it returns, the job is recorded where there is a
+    /// database.
     ///
     /// `memory` is what the request was granted of the memory for bodies; it is held until the job ends.
     ///
@@ -225,8 +226,8 @@ impl Desk {
         self.end(&job, result).await;
     }
 
-    /// Tells those who wait how a job ended, and then the database. An error is recorded first, if that does not take long: whoever reads it and asks again
-    /// is to get a new job.
+    /// Tells those who wait how a job ended, and then the database. An error is recorded first, if that does not take long: whoever reads
+    /// it and asks again is to get a new job.
     async fn end(&self, job: &Job, result: Result<Answer, ServiceError>) {
         self.metrics.job_finished(result.is_ok());
         let (id, operation) = (job.id(), job.key.kind.as_str());

@@ -1,8 +1,8 @@
 //! The table of jobs: which requests are waiting, running or answered in this process.
 //!
-//! A state machine without tasks and clocks: callers bring the time. Finished jobs are bounded by number, bytes and age; those that are not finished by
-//! whoever adds them. A request equal to one that is waiting, running or was answered shares its job;
-//! a failed job is kept for those who poll it, but the next equal request starts anew.
+//! A state machine without tasks and clocks: callers bring the time. Finished jobs are bounded by number, bytes and age; those that are not
+//! finished by whoever adds them. A request equal to one that is waiting, running or was answered shares its job; a failed job is kept for
+//! those who poll it, but the next equal request starts anew.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,7 +1,8 @@
 //! The database of jobs, as one gateway uses it.
 //!
-//! A job is recorded before its client is told that it was accepted, and how it ended after its clients here were told: if the process dies between, another
-//! one finds the same answer. Two writes for each job, then, and none of them while it runs, apart from one for all leases now and then.
+//! A job is recorded before its client is told that it was accepted, and how it ended after its clients here were told: if the process dies
+//! between, another one finds the same answer. Two writes for each job, then, and none of them while it runs, apart from one for all leases
+//! now and then.
 
 use std::{
     collections::HashSet,

@@ -8,9 +8,9 @@
 //! * [`Gateway::start`]: serves those over HTTP until [`GatewayHandle::shutdown`].
 //! * [`routes::ROUTES`]: every route, which `docs/openapi-gateway.json` describes.
 //!
-//! A request becomes a *job*: it is parsed and checked at the edge, deduplicated by its content, run under limits on
-//! number and time, and its answer is kept for a while for clients that poll. With a database ([`Services::jobs`]) an accepted job is answered whatever
-//! happens to this process, by it or by another gateway on the same database; without one, clients of a gateway that restarted get `not_found` and
+//! A request becomes a *job*: it is parsed and checked at the edge, deduplicated by its content, run under limits on number and time, and
+//! its answer is kept for a while for clients that poll. With a database ([`Services::jobs`]) an accepted job is answered whatever happens
+//! to this process, by it or by another gateway on the same database; without one, clients of a gateway that restarted get `not_found` and
 //! ask again, which is safe because every request can be repeated.
 //!
 //! Source: public protocol, section 4.

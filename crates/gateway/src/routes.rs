@@ -283,8 +283,8 @@ async fn observe(State(app): Shared, request: Request, next: Next) -> Response {
 
 /// Lets pages of any origin use the gateway: it holds nothing that a page's origin could unlock.
 ///
-/// One SDK asks with credentials, which browsers allow only if the answer names the origin and says so. That gives pages no power: the gateway
-/// reads no cookies, sets none, and takes keys from headers alone, which a page has to know.
+/// One SDK asks with credentials, which browsers allow only if the answer names the origin and says so. That gives pages no power: the
+/// gateway reads no cookies, sets none, and takes keys from headers alone, which a page has to know.
 fn cors() -> CorsLayer {
     const HEADERS: [&str; 10] = [
         "zama-sdk-name",

@@ -110,8 +110,8 @@ pub struct Progress {
 
 /// Knows how far computations are.
 pub trait ComputationProgress: Send + Sync {
-    /// Says how far the computation of handles is, or nothing if that cannot be said. It is asked at most about once a second for each job that
-    /// somebody polls, and given a moment; an answer that comes later is not used.
+    /// Says how far the computation of handles is, or nothing if that cannot be said. It is asked at most about once a second for each job
+    /// that somebody polls, and given a moment; an answer that comes later is not used.
     fn progress(&self, handles: Arc<[Handle]>) -> BoxFuture<'static, Option<Progress>>;
 }
 

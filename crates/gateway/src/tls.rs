@@ -1,7 +1,7 @@
 //! HTTPS, with certificates that can be replaced while the gateway runs.
 //!
-//! A handshake is part of its connection, not of accepting it: whoever stalls in the middle of one holds the slot of a connection, and nobody else up.
-//! The rules for connections ([`crate::connection`]) hold from its first byte.
+//! A handshake is part of its connection, not of accepting it: whoever stalls in the middle of one holds the slot of a connection, and
+//! nobody else up. The rules for connections ([`crate::connection`]) hold from its first byte.
 
 use std::{
     io,

@@ -1,7 +1,7 @@
 //! Requests under unified permits, as version 3 of the routes takes them.
 //!
-//! The body is an envelope: what kind of attestation the signature is, what it attests to, and the signature, which may be empty for wallets that
-//! are contracts. Unlike version 2, all bytes carry `0x`, and each value names its owner.
+//! The body is an envelope: what kind of attestation the signature is, what it attests to, and the signature, which may be empty for
+//! wallets that are contracts. Unlike version 2, all bytes carry `0x`, and each value names its owner.
 //!
 //! Source: public protocol, section 4.2.
 

@@ -1,12 +1,15 @@
 //! Jobs of gateways: what clients asked for, until some time after it was answered.
 //!
-//! Gateways that serve the same clients share their jobs under the name of a *deployment*: any of them answers for all. A job is recorded before its client is told
-//! that it was accepted, under a lease of the gateway that runs it; when that gateway is gone the lease runs out, and another one takes the job up.
+//! Gateways that serve the same clients share their jobs under the name of a *deployment*: any of them answers for all. A job is recorded
+//! before its client is told that it was accepted, under a lease of the gateway that runs it; when that gateway is gone the lease runs out,
+//! and another one takes the job up.
 //!
 //! **Two promises every implementation keeps**, and the behaviour suite checks:
 //!
-//! * Of equal requests, by operation and digest, at most one has a job that has not failed, however many gateways submit them at the same time.
-//! * A job ends once. The first answer stays: every gateway's answer is as good. An error stays only if it comes from whoever has the lease, so
+//! * Of equal requests, by operation and digest, at most one has a job that has not failed, however many gateways submit them at the same
+//!   time.
+//! * A job ends once. The first answer stays: every gateway's answer is as good. An error stays only if it comes from whoever has the
+//!   lease, so
 //!   that a gateway that was cut off cannot spoil what another one is about to answer.
 //!
 //! A request is kept until its job ends, and its answer until it expires. Neither holds a secret, but they tell who asked for what.
@@ -148,7 +151,8 @@ pub trait GatewayJobs: Send + Sync + 'static {
     /// Gives leases that this owner still has back, as an orderly shutdown does. The attempts are not counted.
     fn release<'a>(&'a self, jobs: &'a [JobId], owner: &'a str) -> StoreFuture<'a, ()>;
 
-    /// Records how a job ended, and says whether that stays: not if it has ended already or is gone, and an error only from the owner of the lease.
+    /// Records how a job ended, and says whether that stays: not if it has ended already or is gone, and an error only from the owner of
+    /// the lease.
     fn finish<'a>(&'a self, job: JobId, owner: &'a str, end: JobEnd<'a>, now_ms: u64) -> StoreFuture<'a, bool>;
 
     /// Finds a job.

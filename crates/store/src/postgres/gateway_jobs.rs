@@ -1,7 +1,7 @@
 //! Jobs of gateways in PostgreSQL.
 //!
-//! Statements about jobs by number say `deployment IS NOT DISTINCT FROM`, which no index serves: the server would take an equal sign for an invitation to read all jobs of
-//! a deployment by one of the indexes that begin with it.
+//! Statements about jobs by number say `deployment IS NOT DISTINCT FROM`, which no index serves: the server would take an equal sign for an
+//! invitation to read all jobs of a deployment by one of the indexes that begin with it.
 
 use sqlx::{PgPool, Row, postgres::PgRow};
 
@@ -93,7 +93,8 @@ impl GatewayJobs for PostgresJobs {
     fn find(&self, job: JobId) -> StoreFuture<'_, Option<JobRecord>> {
         Box::pin(async move {
             let row = sqlx::query(
-                "SELECT operation, digest, owner, failed, answer, submitted_at_ms FROM gateway_jobs WHERE id = $2 AND deployment IS NOT DISTINCT FROM $1",
+                "SELECT operation, digest, owner, failed, answer, submitted_at_ms FROM gateway_jobs
+                 WHERE id = $2 AND deployment IS NOT DISTINCT FROM $1",
             )
             .bind(&self.deployment)
             .bind(job.0.as_slice())

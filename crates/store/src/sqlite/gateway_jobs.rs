@@ -23,8 +23,8 @@ impl SqliteJobs {
         }
     }
 
-    /// Changes the leases that an owner has on some jobs, all or none. The statement's parameters are the owner, the deployment, the job and the end of
-    /// the lease.
+    /// Changes the leases that an owner has on some jobs, all or none. The statement's parameters are the owner, the deployment, the job
+    /// and the end of the lease.
     async fn change_leases(&self, statement: &'static str, jobs: &[JobId], owner: &str, until_ms: u64) -> Result<(), StoreError> {
         let until_ms = integer("lease end", until_ms)?;
         let mut transaction = begin(&self.store.writer).await?;
