@@ -10,9 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::Result;
-use cipherloom_callbacks::{
-    CallbackMetrics, Decrypted, Decryption, DecryptionFailure, Relay, RelayConfig, RelayParts, RelayStatus, SystemClock,
-};
+use cipherloom_callbacks::{CallbackMetrics, Decrypted, Decryption, DecryptionFailure, Relay, RelayConfig, RelayParts, SystemClock};
 use cipherloom_chain::HostChain;
 use cipherloom_gateway::{Label, ServiceError, services};
 use cipherloom_primitives::{Bytes, Handle, decryption::PublicDecryptionRequest};
@@ -53,11 +51,6 @@ impl RunningCallbacks {
     /// Returns what relays count, to be read at any time.
     pub(crate) fn metrics(&self) -> CallbackMetrics {
         self.metrics.clone()
-    }
-
-    /// Says how the relay of a chain is.
-    pub(crate) fn status(&self, name: &str) -> Option<RelayStatus> {
-        self.metrics.status(name)
     }
 
     /// Waits until all have ended, after they were told to.

@@ -70,7 +70,8 @@ impl Relay {
                 break;
             }
         }
-        let is_behind = cursor.is_none_or(|cursor| cursor.block < last_final.number);
+        let next = cursor.map_or(self.config.first_block, |cursor| cursor.block.saturating_add(1));
+        let is_behind = next <= last_final.number;
         Ok((head, is_behind))
     }
 

@@ -150,9 +150,8 @@ async fn list(options: &ListOptions) -> Result<()> {
         let totals = callbacks.totals().await?;
         if options.common.json {
             requests.extend(found.iter().map(|record| record_json(&site.name, record)));
-            let mut one = site_json(&site, now_ms);
-            one["requests"] = totals.iter().map(|(state, count)| (state.name(), json!(count))).collect();
-            described.push(one);
+            let totals = totals.iter().map(|(state, count)| (state.name(), json!(count))).collect();
+            described.push(with(site_json(&site, now_ms), "requests", totals));
             continue;
         }
         println!("{}", site_line(&site, now_ms));
@@ -166,15 +165,22 @@ async fn list(options: &ListOptions) -> Result<()> {
     Ok(())
 }
 
+/// Adds a field to a JSON object.
+fn with(mut object: Value, name: &str, value: Value) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.insert(name.to_owned(), value);
+    }
+    object
+}
+
 async fn show(options: &ShowOptions) -> Result<()> {
     let (site, callbacks) = site(&options.common).await?;
     let Some((record, attempts)) = callbacks.find(options.id).await? else {
         bail!("site {} has no request {}", site.name, options.id);
     };
     if options.common.json {
-        let mut one = record_json(&site.name, &record);
-        one["transactions"] = attempts.iter().map(attempt_json).collect();
-        println!("{one}");
+        let attempts = attempts.iter().map(attempt_json).collect();
+        println!("{}", with(record_json(&site.name, &record), "transactions", attempts));
         return Ok(());
     }
     let request = &record.request;

@@ -8,11 +8,14 @@ use cipherloom_gateway::AddressRange;
 use clap::{Args, value_parser};
 
 use super::clients::{self, ClientOptions};
-use crate::service::{
-    chains::{self, ChainOptions},
-    config_file::ConfigFile,
-    database_url::DatabaseUrl,
-    settings::Settings,
+use crate::{
+    callbacks::CallbacksSection,
+    service::{
+        chains::{self, ChainOptions},
+        config_file::ConfigFile,
+        database_url::DatabaseUrl,
+        settings::Settings,
+    },
 };
 
 /// Options of `gateway`.
@@ -72,6 +75,9 @@ pub(crate) struct GatewayOptions {
     /// At which block rights are proven: latest, safe, finalized, or a number of blocks below the newest; as the KMS has it
     #[arg(long, value_name = "BLOCK", default_value = "latest", value_parser = Finality::from_str, help_heading = "The KMS")]
     pub(crate) finality: Finality,
+
+    #[command(flatten)]
+    pub(crate) callbacks: CallbacksSection,
 
     /// Serve the public key of this key set directory [default: the coprocessor's]
     #[arg(long, value_name = "DIR", help_heading = "Keys")]

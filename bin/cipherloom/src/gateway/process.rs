@@ -17,6 +17,7 @@ use super::{
     options::GatewayOptions,
 };
 use crate::{
+    callbacks::{self, CallbackChain, RunningCallbacks},
     remote::{
         awaited::{Awaited, RemoteProgress},
         coprocessor::RemoteCoprocessor,
@@ -27,6 +28,8 @@ use crate::{
     service::{examination, signals::Signals},
 };
 
+/// How often nodes are asked for new requests of contracts, where they do not announce blocks.
+const CALLBACK_POLL: Duration = Duration::from_secs(2);
 /// How often the coprocessors are asked whether they have other keys.
 const KEY_CHECK: Duration = Duration::from_secs(30);
 /// How many connections to the database of jobs there are.
@@ -56,6 +59,7 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     let stop = CancellationToken::new();
     let keys = Arc::new(CurrentKeys::new(parts.keys.clone()));
     let services = services(options, &parts, Arc::clone(&keys), database.as_ref());
+    let callbacks = callbacks(options, &parts, &services, database.as_ref(), &stop)?;
     let gateway = Gateway::start(config(options, &parts)?, services)
         .await
         .context("cannot start the gateway")?;
@@ -71,7 +75,7 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     });
     let served = cipherloom_telemetry::Metrics {
         content_type: "text/plain; version=0.0.4; charset=utf-8",
-        read: Arc::new(gateway.metrics()),
+        read: with_callbacks(gateway.metrics(), callbacks.as_ref()),
     };
     let monitoring = MonitoringServer::start(options.metrics_addr, served, health).await?;
     let renewal = options.keys.is_none().then(|| {
@@ -98,6 +102,9 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     }
     if let Some(renewal) = renewal {
         let _ = renewal.await;
+    }
+    if let Some(callbacks) = callbacks {
+        callbacks.finished().await;
     }
     monitoring.shutdown().await;
     tracing::info!("stopped");
@@ -147,6 +154,46 @@ fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, dat
             coprocessors: chains().map(|chain| (chain.id, Arc::clone(&chain.coprocessor))).collect(),
         })),
         jobs: database.map(|database| database.gateway_jobs(&options.jobs_deployment)),
+    }
+}
+
+/// Serves the callbacks of all chains, if somebody pays for them.
+fn callbacks(
+    options: &GatewayOptions,
+    parts: &Parts,
+    services: &Services,
+    database: Option<&Arc<dyn Database>>,
+    stop: &CancellationToken,
+) -> Result<Option<RunningCallbacks>> {
+    let Some(key) = options.callbacks.key()? else {
+        tracing::info!("decryption callbacks are off; --callbacks-relayer-key-file names an account that pays for them");
+        return Ok(None);
+    };
+    let database =
+        database.context("callbacks need a database, which says what was sent before a restart; name one with --jobs-database-url")?;
+    let chains = parts.chains.iter().map(|chain| {
+        let name = format!("chain-{}", chain.id);
+        CallbackChain {
+            store: database.callbacks(&name),
+            name,
+            host: chain.host.clone(),
+            chain_id: chain.id,
+            first_block: chain.first_block,
+            poll_interval: CALLBACK_POLL,
+        }
+    });
+    let config = options.callbacks.config()?;
+    callbacks::start(&config, &key, chains.collect(), &services.decryption, stop).map(Some)
+}
+
+/// Writes the metrics of callbacks after the gateway's.
+fn with_callbacks(
+    gateway: impl Fn() -> Vec<u8> + Send + Sync + 'static,
+    callbacks: Option<&RunningCallbacks>,
+) -> Arc<dyn Fn() -> Vec<u8> + Send + Sync> {
+    match callbacks.map(RunningCallbacks::metrics) {
+        None => Arc::new(gateway),
+        Some(metrics) => Arc::new(move || [gateway(), metrics.render().into_bytes()].concat()),
     }
 }
 

@@ -38,7 +38,7 @@ async fn in_postgresql() -> Arc<dyn Callbacks> {
 
 /// Kills a relay again and again, each time somewhere else, while requests come.
 async fn kill_while_requests_come(scene: &Scene, store: &Arc<dyn Callbacks>, seed: u64) {
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = Random(seed);
     let asked_all = AtomicBool::new(false);
     let asking = async {

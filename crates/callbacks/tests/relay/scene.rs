@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Who runs the chain.
 enum Node {
     Embedded(DevChainHandle),
-    Anvil(PrivateAnvil),
+    Anvil(#[expect(dead_code, reason = "the chain ends with it")] PrivateAnvil),
 }
 
 /// A chain and everything around it but relays.
@@ -365,7 +365,7 @@ pub(crate) async fn until(store: &Arc<dyn Callbacks>, state: CallbackState, coun
     let what = format!("{count} requests {}", state.name());
     eventually(&what, async || {
         let totals = store.totals().await.unwrap();
-        totals.iter().any(|total| *total == (state, count))
+        totals.contains(&(state, count))
     })
     .await;
 }

@@ -62,7 +62,7 @@ fn attempt(account: Address, nonce: u64, tag: u8, request: Option<u64>) -> Callb
         request,
         raw: vec![tag; 100],
         max_fee: 1_000_000_000,
-        tip: (tag % 2 == 0).then_some(7),
+        tip: tag.is_multiple_of(2).then_some(7),
         created_at_ms: NOW_MS,
         outcome: None,
     }
