@@ -118,7 +118,10 @@ pub(crate) async fn look(options: &NodeOptions, report: &mut Report) {
 impl NodeOptions {
     /// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
     pub(crate) fn check_together(&self) -> Result<()> {
-        ensure!(self.keys.is_some(), "no keys: name the directory of the key set, secret key included, with --keys");
+        ensure!(
+            self.keys.is_some(),
+            "no keys: name the directory of the key set, secret key included, with --keys"
+        );
         ensure!(
             self.audit_dir.is_some(),
             "no audit log: name a directory for it with --audit-dir; every decryption is written down there before its answer leaves"

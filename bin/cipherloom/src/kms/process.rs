@@ -35,6 +35,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const REQUEST: Duration = Duration::from_secs(120);
 /// How many calls one connection may have open.
 const MAX_STREAMS: u32 = 512;
+/// How many of them are answered at a time; others wait.
+const MAX_CONCURRENT: usize = 256;
 /// How large the headers of a request may be.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 
@@ -167,6 +169,7 @@ async fn router(options: &NodeOptions, shared: &Arc<Shared>) -> Result<tonic::tr
     let mut server = Server::builder()
         .timeout(REQUEST)
         .max_concurrent_streams(MAX_STREAMS)
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE));

@@ -82,10 +82,20 @@ impl Schema {
 pub(crate) struct ConfigFile {
     /// The option's id and its values, as the command line would have them. Most options take one.
     values: Vec<(String, Vec<String>)>,
-    /// The tables in order: the name, and what stands in it as the command line of the tables' command.
-    tables: Vec<(&'static str, Vec<OsString>)>,
+    /// The tables in order.
+    tables: Vec<Table>,
     /// Whether others can read a file with a secret in it.
     pub(super) exposes_secret: bool,
+}
+
+/// A table of a file.
+#[derive(Clone)]
+struct Table {
+    name: &'static str,
+    /// What stands in it, as the command line of the tables' command.
+    line: Vec<OsString>,
+    /// The same as it may be shown.
+    shown: String,
 }
 
 impl ConfigFile {
@@ -104,8 +114,8 @@ impl ConfigFile {
             path.display()
         );
         let mut parsed = Self::parse(&text, schema).with_context(|| format!("cannot use the config file {}", path.display()))?;
-        let in_tables = |(name, _): &(&str, Vec<OsString>)| {
-            let command = schema.tables.iter().find(|(table, _)| table == name);
+        let in_tables = |table: &Table| {
+            let command = schema.tables.iter().find(|(name, _)| *name == table.name);
             command.is_some_and(|(_, command)| command.get_arguments().any(is_secret))
         };
         let has_secret = parsed.has_secret(&schema.command) || parsed.tables.iter().any(in_tables);
@@ -136,8 +146,8 @@ impl ConfigFile {
             let line = line_of(text, key.span().start);
             let name = key.get_ref().replace('_', "-");
             if let Some((table, inner)) = schema.tables.iter().find(|(known, _)| *known == name) {
-                let lines = Self::take_tables(text, value.get_ref(), inner).with_context(|| format!("line {line}: {name}"))?;
-                tables.extend(lines.into_iter().map(|line| (*table, line)));
+                let taken = Self::take_tables(text, value.get_ref(), table, inner).with_context(|| format!("line {line}: {name}"))?;
+                tables.extend(taken);
                 continue;
             }
             let argument = find(command, &name).with_context(|| format!("line {line}"))?;
@@ -159,7 +169,7 @@ impl ConfigFile {
         })
     }
 
-    fn take_tables(text: &str, value: &DeValue<'_>, command: &Command) -> Result<Vec<Vec<OsString>>> {
+    fn take_tables(text: &str, value: &DeValue<'_>, name: &'static str, command: &Command) -> Result<Vec<Table>> {
         let schema = Schema::flat(command.clone());
         let DeValue::Array(all) = value else {
             bail!("begins with two brackets, because there may be several: [[{}]]", command.get_name());
@@ -181,9 +191,44 @@ impl ConfigFile {
                     .join(" ");
                 bail!("line {line}: {}", reason.trim().trim_start_matches("error: ").replace("--", ""));
             }
-            Ok(words)
+            Ok(Table {
+                name,
+                line: words,
+                shown: taken.shown(command),
+            })
         };
         all.iter().map(take).collect()
+    }
+
+    /// Writes the values as lines of a file. Secrets are not shown.
+    fn shown(&self, command: &Command) -> String {
+        let mut lines = String::new();
+        for (id, values) in &self.values {
+            let Some(argument) = command.get_arguments().find(|argument| argument.get_id() == id.as_str()) else {
+                continue;
+            };
+            let name = argument.get_long().unwrap_or_default();
+            if is_secret(argument) {
+                lines += &format!("# {name} is set (file); it may hold a password and is not shown\n");
+                continue;
+            }
+            let written = values.iter().map(|value| match Kind::of(argument) {
+                // A JSON string is a TOML string.
+                Kind::Text => serde_json::Value::String(value.clone()).to_string(),
+                Kind::Number | Kind::Flag => value.clone(),
+            });
+            let written = written.collect::<Vec<_>>().join(", ");
+            lines += &match argument.get_action() {
+                ArgAction::Append => format!("{name} = [{written}]\n"),
+                _ => format!("{name} = {written}\n"),
+            };
+        }
+        lines
+    }
+
+    /// Returns the tables as they may be shown, with their names.
+    pub(super) fn shown_tables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.tables.iter().map(|table| (table.name, table.shown.as_str()))
     }
 
     /// Writes the values as the command line of a command.
@@ -207,8 +252,8 @@ impl ConfigFile {
     pub(crate) fn tables(&self, name: &str) -> impl Iterator<Item = &[OsString]> {
         self.tables
             .iter()
-            .filter(move |(table, _)| *table == name)
-            .map(|(_, line)| line.as_slice())
+            .filter(move |table| table.name == name)
+            .map(|table| table.line.as_slice())
     }
 
     fn has_secret(&self, command: &Command) -> bool {

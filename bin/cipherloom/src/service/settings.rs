@@ -66,6 +66,8 @@ pub(crate) struct Setting {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     all: Vec<Setting>,
+    /// The names of tables and what stands in them, without secrets.
+    tables: Vec<(&'static str, String)>,
     /// Whether others can read a config file with a secret in it.
     pub(crate) exposes_secret: bool,
 }
@@ -98,6 +100,11 @@ impl Settings {
         };
         Self {
             all: configurable(command).map(setting).collect(),
+            tables: file
+                .into_iter()
+                .flat_map(ConfigFile::shown_tables)
+                .map(|(name, shown)| (name, shown.to_owned()))
+                .collect(),
             exposes_secret: file.is_some_and(|file| file.exposes_secret),
         }
     }
@@ -123,6 +130,9 @@ impl Settings {
                 (None, _) => writeln!(page, "# {name} is not set"),
             };
             debug_assert!(written.is_ok(), "writing to a string does not fail");
+        }
+        for (name, shown) in &self.tables {
+            page += &format!("\n[[{name}]]\n{shown}");
         }
         page
     }
@@ -215,5 +225,19 @@ mod tests {
         assert_eq!(options.work_items_batch_size, 3);
         let other = line::coprocessor(&["coprocessor", "--config", config].map(Into::into)).unwrap();
         assert_eq!(options.settings.to_toml(), other.options.settings.to_toml());
+    }
+
+    #[test]
+    fn tables_are_printed_without_their_secrets() {
+        let text = "[[chain]]\nrpc-url = [\"https://rpc.example/geheim\"]\ncoprocessor-url = [\"http://a\", \"http://b\"]\n";
+        let file = ConfigFile::parse(text, &crate::gateway::schema()).unwrap();
+        let command = crate::gateway::gateway_command();
+        let matches = command.clone().get_matches_from(["cipherloom gateway"]);
+        let page = Settings::new(&command, &matches, Some(&file)).to_toml();
+        assert!(!page.contains("geheim"), "{page}");
+        assert!(
+            page.contains("[[chain]]\n# rpc-url is set") && page.contains("coprocessor-url = [\"http://a\", \"http://b\"]"),
+            "{page}"
+        );
     }
 }
