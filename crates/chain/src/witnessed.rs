@@ -165,10 +165,9 @@ impl WitnessedChain {
     async fn agreed_head(&self) -> Result<SealedHeader, ChainError> {
         let finality = self.options.check.finality;
         // One node agrees with itself, so its word about the block is the block.
-        if self.quorum.witnesses().len() == 1 {
-            if let Some(tag) = tag_of(finality) {
-                return self.quorum.agree("eth_getBlockByNumber", |host| self.header_at(host, tag)).await;
-            }
+        if let (1, Some(tag)) = (self.quorum.witnesses().len(), tag_of(finality)) {
+            let header = self.quorum.agree("eth_getBlockByNumber", |host| self.header_at(host, tag));
+            return header.await;
         }
         let mut heights = self.quorum.survey(GRACE, |host| height(host, finality)).await?;
         heights.sort_unstable_by(|one, other| other.cmp(one));
