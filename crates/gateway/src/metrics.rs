@@ -37,6 +37,9 @@ impl Admittance {
     }
 }
 
+/// A request at the door: whose, for what, and what became of it.
+type Post = (Option<ClientIndex>, Operation, Admittance);
+
 /// What the gateway counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -45,7 +48,7 @@ pub(crate) struct Metrics {
     /// The names of the known clients, by index.
     clients: OnceLock<Vec<String>>,
     /// By client, operation and what became of them.
-    posts: Mutex<BTreeMap<(Option<ClientIndex>, Operation, Admittance), u64>>,
+    posts: Mutex<BTreeMap<Post, u64>>,
     jobs_started: AtomicU64,
     jobs_shared: AtomicU64,
     jobs_succeeded: AtomicU64,

@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
@@ -51,7 +51,7 @@ fn gateway_process() {
         let services = steady::services(LATENCY, Some(database.gateway_jobs("killed")));
         Gateway::start(config, services).await.unwrap()
     });
-    writeln!(std::io::stderr(), "LISTENING {}", gateway.address()).unwrap();
+    eprintln!("LISTENING {}", gateway.address());
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     runtime.block_on(gateway.shutdown());
 }
@@ -112,7 +112,7 @@ impl Random {
 fn seed() -> u64 {
     let seed = env::var("CIPHERLOOM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) | 1);
-    writeln!(std::io::stderr(), "CIPHERLOOM_TEST_SEED={seed}").unwrap();
+    eprintln!("CIPHERLOOM_TEST_SEED={seed}");
     seed
 }
 

@@ -1,7 +1,7 @@
 -- Jobs of gateways. The gateways of a deployment share them.
 
 CREATE TABLE gateway_jobs (
-    id                  BYTEA   NOT NULL CHECK (length(id) = 16),
+    id                  BYTEA   PRIMARY KEY CHECK (length(id) = 16),
     deployment          TEXT    NOT NULL CHECK (length(deployment) BETWEEN 1 AND 128),
     operation           TEXT    NOT NULL,
     digest              BYTEA   NOT NULL CHECK (length(digest) = 32),
@@ -14,7 +14,6 @@ CREATE TABLE gateway_jobs (
     failed              BOOLEAN NOT NULL DEFAULT FALSE,
     answer              BYTEA,
     answer_bytes        BIGINT  NOT NULL DEFAULT 0,
-    PRIMARY KEY (id, deployment),
     CHECK ((finished_at_ms IS NULL) = (request IS NOT NULL)),
     CHECK ((finished_at_ms IS NULL) = (answer IS NULL)),
     CHECK (owner IS NULL OR finished_at_ms IS NULL)

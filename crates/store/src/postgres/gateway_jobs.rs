@@ -1,7 +1,7 @@
 //! Jobs of gateways in PostgreSQL.
 //!
-//! Statements about jobs by number say `deployment IS NOT DISTINCT FROM`, which no index serves: the server would take an equal sign for an
-//! invitation to read all jobs of a deployment by one of the indexes that begin with it.
+//! Statements about jobs by number say `deployment IS NOT DISTINCT FROM`, and `answer IS NULL` for those that have not ended: no index serves
+//! either. The server would take an equal sign, or the condition of the index of unfinished jobs, for an invitation to read all jobs there.
 
 use sqlx::{PgPool, Row, postgres::PgRow};
 
@@ -40,7 +40,7 @@ impl GatewayJobs for PostgresJobs {
         Box::pin(async move {
             sqlx::query(
                 "UPDATE gateway_jobs SET lease_expires_at_ms = $4
-                 WHERE id = ANY ($2) AND deployment IS NOT DISTINCT FROM $1 AND owner = $3 AND finished_at_ms IS NULL",
+                 WHERE id = ANY ($2) AND deployment IS NOT DISTINCT FROM $1 AND owner = $3 AND answer IS NULL",
             )
             .bind(&self.deployment)
             .bind(ids(jobs))
@@ -56,7 +56,7 @@ impl GatewayJobs for PostgresJobs {
         Box::pin(async move {
             sqlx::query(
                 "UPDATE gateway_jobs SET owner = NULL, lease_expires_at_ms = 0, attempts = greatest(attempts - 1, 0)
-                 WHERE id = ANY ($2) AND deployment IS NOT DISTINCT FROM $1 AND owner = $3 AND finished_at_ms IS NULL",
+                 WHERE id = ANY ($2) AND deployment IS NOT DISTINCT FROM $1 AND owner = $3 AND answer IS NULL",
             )
             .bind(&self.deployment)
             .bind(ids(jobs))
@@ -76,7 +76,7 @@ impl GatewayJobs for PostgresJobs {
             let finished = sqlx::query(
                 "UPDATE gateway_jobs SET request = NULL, owner = NULL, lease_expires_at_ms = 0, finished_at_ms = $4, failed = $5,
                      answer = $6, answer_bytes = length($6::BYTEA)
-                 WHERE id = $2 AND deployment IS NOT DISTINCT FROM $1 AND finished_at_ms IS NULL AND (NOT $5 OR owner = $3)",
+                 WHERE id = $2 AND deployment IS NOT DISTINCT FROM $1 AND answer IS NULL AND (NOT $5 OR owner = $3)",
             )
             .bind(&self.deployment)
             .bind(job.0.as_slice())
