@@ -138,7 +138,7 @@ pub(crate) struct GatewayOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = value_parser!(u32).range(1..=3600), help_heading = "Jobs")]
     pub(crate) job_lease_seconds: u32,
 
-    /// Serve only clients with an API key, of the [[client]] tables in the config file
+    /// Serve only clients with an API key, of the `[[client]]` tables in the config file
     #[arg(long, help_heading = "Clients")]
     pub(crate) require_api_key: bool,
 
@@ -158,7 +158,7 @@ pub(crate) struct GatewayOptions {
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = value_parser!(u32).range(1..=1_000_000), help_heading = "Clients")]
     pub(crate) maximum_connections: u32,
 
-    /// Make an API key for a client, print it with its digest for the [[client]] table, and exit
+    /// Make an API key for a client, print it with its digest for the `[[client]]` table, and exit
     #[arg(long, help_heading = "Clients")]
     pub(crate) new_client_key: bool,
 

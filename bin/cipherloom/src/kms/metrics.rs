@@ -17,9 +17,13 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 #[derive(Clone, Default)]
 pub(super) struct Metrics(Arc<Counts>);
 
+/// What was asked and how it went.
+type Kind = (&'static str, String);
+
 #[derive(Default)]
 struct Counts {
-    answered: Mutex<BTreeMap<(&'static str, String), (u64, f64)>>,
+    /// How many there were of each kind, and how many seconds they took together.
+    answered: Mutex<BTreeMap<Kind, (u64, f64)>>,
     in_progress: AtomicI64,
 }
 
