@@ -2,7 +2,7 @@
 //!
 //! # What is believed
 //! `quorum` of the nodes must name the same hash for a block ([`WitnessedChain::pin`]). From then on everything is read at that block. Rights come
-//! from the access-control contract, by [`AclSource`]: from its answers to calls, on which the quorum must agree; from its storage, proven against
+//! from the access-control contract, by [`crate::AclSource`]: from its answers to calls, on which the quorum must agree; from its storage, proven against
 //! the block's hash, for which one node is enough that may lie as it likes; or from both. What has no proof of a known form
 //! (signers, and whether a wallet recognises a signature) is always read by calls of the quorum.
 //!
