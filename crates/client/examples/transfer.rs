@@ -57,7 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .wallet(EthereumWallet::from(alice.clone()))
         .connect_http(stack.rpc_url.parse()?);
     let artifact: serde_json::Value = serde_json::from_str(TOKEN)?;
-    let bytecode: Bytes = artifact["bytecode"].as_str().ok_or("the artifact has no bytecode")?.parse()?;
+    let bytecode = artifact.get("bytecode").and_then(serde_json::Value::as_str);
+    let bytecode: Bytes = bytecode.ok_or("the artifact has no bytecode")?.parse()?;
     let creation = TransactionRequest::default().with_deploy_code(bytecode);
     let receipt = provider.send_transaction(creation).await?.get_receipt().await?;
     let token = receipt.contract_address.ok_or("the deployment created no contract")?;
