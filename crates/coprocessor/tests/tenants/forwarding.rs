@@ -7,10 +7,10 @@ use std::{
 
 use cipherloom_primitives::{B256, Handle};
 use cipherloom_store::{
-    AdmittedInput, ApiKeyDigest, BlockRef, CallbackSite, Callbacks, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim, FollowState, FollowedChain,
-    Following, GatewayJobs, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest, LeasedTransaction, NamedHandle, NewTenant,
-    PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Store, StoreError, StoreFuture, StoredCiphertext,
-    Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
+    AdmittedInput, ApiKeyDigest, BlockRef, CallbackSite, Callbacks, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim,
+    FollowState, FollowedChain, Following, GatewayJobs, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest,
+    LeasedTransaction, NamedHandle, NewTenant, PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Store,
+    StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
 };
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
