@@ -44,7 +44,7 @@ a public web server: public key, reference string, and the manifest, whose id sa
 
 With --tfhe-files it is three files that tfhe-rs reads by itself with `safe_deserialize`, under the names of the 0.6 generation: pks (CompactPublicKey), pp (CompactPkeCrs) and \
 sks (ServerKey, decompressed: some 370 MB). Programs on tfhe-rs 1.8 read all three, clients on 1.3 or later pks and pp. Software of the 0.6 generation \
-itself, on tfhe-rs 0.9 or 0.10, reads none of them, whatever their names.";
+itself, on tfhe-rs 0.9 or 0.10, reads pks and pp of key sets for it (`--parameters production-0.6`), and else none of them, whatever their names.";
 
 /// Options of `keys generate`.
 #[derive(Debug, Args)]
@@ -68,6 +68,9 @@ pub(crate) enum ParametersOption {
     /// 128 bits of security, failure probability of a bootstrap below 2^-128.
     #[default]
     Production,
+    /// As secure, for clients of the 0.6 generation (fhevmjs); making one takes minutes, and so do their proofs.
+    #[value(name = "production-0.6")]
+    Production06,
     /// The same, for computing on GPUs. EXPERIMENTAL.
     #[cfg(feature = "gpu")]
     ProductionGpu,
@@ -83,6 +86,7 @@ impl From<ParametersOption> for ParameterSet {
     fn from(option: ParametersOption) -> Self {
         match option {
             ParametersOption::Production => Self::Production,
+            ParametersOption::Production06 => Self::Production06,
             #[cfg(feature = "gpu")]
             ParametersOption::ProductionGpu => Self::ProductionGpu,
             #[cfg(feature = "insecure-development")]

@@ -7,6 +7,7 @@
 
 mod clear;
 mod cpu;
+mod generation_0_6;
 
 use cipherloom_primitives::{
     FheType, U256,
@@ -15,7 +16,8 @@ use cipherloom_primitives::{
 
 pub(crate) use self::{
     clear::{clear_expand, clear_verify},
-    cpu::{InputKeys, MAX_CRS_BYTES, cpu_encrypt, cpu_verify, write_public_key},
+    cpu::{InputKeys, cpu_encrypt, cpu_verify, write_public_key},
+    generation_0_6::{write_crs_0_6, write_public_key_0_6},
 };
 use crate::{
     backend::EncryptInputs,

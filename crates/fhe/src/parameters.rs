@@ -1,7 +1,8 @@
 //! The parameter sets a key set can be made for.
 //!
 //! Sources: the production set is tfhe's `V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128` (128 bits of
-//! security, failure probability below 2^-128), the one existing clients of the public protocol encrypt for (section 5.1).
+//! security, failure probability below 2^-128), the one existing clients of the public protocol encrypt for (section 5.1). Clients of the 0.6
+//! generation know only the first scheme of proofs, whose set is `V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV1_TUNIFORM_2M128`.
 
 mod description;
 
@@ -13,11 +14,15 @@ use tfhe::{
         AtomicPatternParameters, CarryModulus, Ciphertext, MessageModulus, ShortintParameterSet,
         parameters::{
             AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, Degree, NoiseLevel, ReRandomizationParameters,
-            ShortintKeySwitchingParameters, meta::MetaParameters,
-            v1_8::meta::cpu::V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
+            ShortintKeySwitchingParameters, SupportedCompactPkeZkScheme,
+            meta::MetaParameters,
+            v1_8::meta::cpu::{
+                V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV1_TUNIFORM_2M128,
+                V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
+            },
         },
     },
-    zk::{CompactPkeCrs, CompactPkeCrsConformanceParams, new_compact_pke_crs_conformance_params},
+    zk::{CompactPkeCrs, CompactPkeCrsConformanceParams, CompactPkeZkScheme, new_compact_pke_crs_conformance_params},
 };
 
 pub use self::description::{KeyDescription, ParameterDescription};
@@ -28,6 +33,11 @@ use crate::{
     stored::{PackedShape, StoredFormat},
 };
 
+/// The most bytes accepted as a reference string: nearly twice the largest of any parameter set.
+const MAX_CRS_BYTES: u64 = 1 << 23;
+/// The same where proofs are of the first scheme, whose reference strings are ten times as long.
+pub(crate) const MAX_CRS_BYTES_0_6: u64 = 1 << 26;
+
 /// The cryptographic parameters of a key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParameterSet {
@@ -35,6 +45,9 @@ pub enum ParameterSet {
     Production,
     /// The same parameters for key sets that GPUs compute on. Their results have other bytes, so a key set is made for one or the other.
     ProductionGpu,
+    /// As strong, with the public key, the reference string and the proofs of clients of the 0.6 generation (`fhevmjs`). Only for them: a proof
+    /// takes about a minute of CPU to check.
+    Production06,
     /// No encryption at all: the parameter set of the clear backend.
     InsecureClear,
     /// Real TFHE on parameters without any security, on which a bootstrap takes about 10 µs. For tests.
@@ -83,6 +96,7 @@ impl ParameterSet {
     pub const ALL: &'static [Self] = &[
         Self::Production,
         Self::ProductionGpu,
+        Self::Production06,
         Self::InsecureClear,
         #[cfg(feature = "insecure-toy-parameters")]
         Self::InsecureToy,
@@ -94,6 +108,7 @@ impl ParameterSet {
         match self {
             Self::Production => "tfhe-1.8-2-2-tuniform-2m128",
             Self::ProductionGpu => "tfhe-1.8-2-2-tuniform-2m128-gpu",
+            Self::Production06 => "tfhe-1.8-2-2-tuniform-2m128-zkv1",
             Self::InsecureClear => "insecure-clear",
             #[cfg(feature = "insecure-toy-parameters")]
             Self::InsecureToy => "insecure-toy",
@@ -119,13 +134,14 @@ impl ParameterSet {
     /// Says whether the set gives any security.
     #[must_use]
     pub const fn is_secure(self) -> bool {
-        matches!(self, Self::Production | Self::ProductionGpu)
+        matches!(self, Self::Production | Self::ProductionGpu | Self::Production06)
     }
 
     /// Returns the CPU backend's parameters; `None` for the clear backend.
     pub(crate) fn cpu(self) -> Option<CpuParameters> {
         match self {
             Self::Production | Self::ProductionGpu => CpuParameters::new(V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128),
+            Self::Production06 => CpuParameters::new(V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV1_TUNIFORM_2M128),
             Self::InsecureClear => None,
             #[cfg(feature = "insecure-toy-parameters")]
             Self::InsecureToy => CpuParameters::new(insecure_toy()),
@@ -207,9 +223,45 @@ impl CpuParameters {
         CompactPkeCrs::from_config(self.evaluation_config(), MAX_INPUT_BITS as usize).map_err(|e| FheError::key("CRS", e))
     }
 
+    /// Says whether inputs come from clients of the 0.6 generation, which know only the first scheme of proofs.
+    pub(crate) fn is_for_generation_0_6(&self) -> bool {
+        self.public_key.zk_scheme == SupportedCompactPkeZkScheme::V1
+    }
+
+    /// The most bytes a reference string has.
+    pub(crate) fn max_crs_bytes(&self) -> u64 {
+        if self.is_for_generation_0_6() {
+            MAX_CRS_BYTES_0_6
+        } else {
+            MAX_CRS_BYTES
+        }
+    }
+
     /// What a reference string of these parameters must look like.
     pub(crate) fn crs_conformance(&self) -> Result<CompactPkeCrsConformanceParams, FheError> {
-        new_compact_pke_crs_conformance_params(self.public_key, self.crs_messages()).map_err(|e| FheError::key("CRS", e))
+        if !self.is_for_generation_0_6() {
+            return new_compact_pke_crs_conformance_params(self.public_key, self.crs_messages()).map_err(|e| FheError::key("CRS", e));
+        }
+        // The function above knows the second scheme only, whose bound of the noise is another one.
+        let key = &self.public_key;
+        let (dimension, messages, noise, ciphertext_modulus, plaintext_modulus) = CompactPkeCrs::prepare_crs_parameters(
+            key.encryption_lwe_dimension,
+            self.crs_messages(),
+            key.encryption_noise_distribution,
+            key.ciphertext_modulus,
+            // One bit more than message and carry: the padding.
+            2 * key.message_modulus.0 * key.carry_modulus.0,
+            CompactPkeZkScheme::V1,
+        )
+        .map_err(|e| FheError::key("CRS", e))?;
+        Ok(CompactPkeCrsConformanceParams::new(
+            dimension.0,
+            messages.0,
+            noise,
+            ciphertext_modulus,
+            plaintext_modulus,
+            1,
+        ))
     }
 
     /// How many packed blocks a proof covers at most.

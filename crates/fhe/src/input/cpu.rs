@@ -25,10 +25,7 @@ use crate::{
 };
 
 /// The most bytes accepted as a public key: twice the largest of any parameter set.
-const MAX_PUBLIC_KEY_BYTES: u64 = 1 << 16;
-
-/// The most bytes accepted as a reference string: nearly twice the largest of any parameter set.
-pub(crate) const MAX_CRS_BYTES: u64 = 1 << 23;
+pub(super) const MAX_PUBLIC_KEY_BYTES: u64 = 1 << 16;
 
 /// Where, from the end of a serialized public key, the version number of its last versioned field is.
 const EXPANSION_KIND_VERSION_FROM_END: usize = 28;
@@ -64,8 +61,9 @@ impl InputKeys {
         if !public_key.is_conformant(&parameters.public_key) {
             return Err(FheError::key("public key", "does not match its parameters"));
         }
-        let mut reader = limited("CRS", crs, MAX_CRS_BYTES)?;
-        let crs: CompactPkeCrs = safe_deserialize(&mut reader, MAX_CRS_BYTES).map_err(|reason| FheError::key("CRS", reason))?;
+        let limit = parameters.max_crs_bytes();
+        let mut reader = limited("CRS", crs, limit)?;
+        let crs: CompactPkeCrs = safe_deserialize(&mut reader, limit).map_err(|reason| FheError::key("CRS", reason))?;
         ended("CRS", reader)?;
         if crs.lwe_dimension() != parameters.public_key.encryption_lwe_dimension || crs.max_num_messages() != parameters.crs_messages() {
             return Err(FheError::key("CRS", "is of another parameter set than the public key"));

@@ -8,7 +8,7 @@ use crate::{
     decrypt::MAX_SECRET_KEY_BYTES,
     error::FheError,
     fft_plan,
-    input::{MAX_CRS_BYTES, write_public_key},
+    input::{write_crs_0_6, write_public_key, write_public_key_0_6},
     parameters::{CpuParameters, ParameterSet},
 };
 
@@ -94,12 +94,21 @@ fn generate_cpu(parameters: &CpuParameters, begin: impl Fn(usize)) -> Result<Mat
 
     begin(1);
     let public_key = CompactPublicKey::try_new(&client_key).map_err(|e| FheError::key("public key", e))?;
-    let public_key = write_public_key(&public_key)?;
+    let public_key = if parameters.is_for_generation_0_6() {
+        write_public_key_0_6(&public_key)?
+    } else {
+        write_public_key(&public_key)?
+    };
     let secret_key = Zeroizing::new(write("secret key", &client_key, MAX_SECRET_KEY_BYTES)?);
     crate::decrypt::wipe(client_key);
 
     begin(2);
-    let crs = write("CRS", &parameters.generate_crs()?, MAX_CRS_BYTES)?;
+    let crs = parameters.generate_crs()?;
+    let crs = if parameters.is_for_generation_0_6() {
+        write_crs_0_6(&crs)?
+    } else {
+        write("CRS", &crs, parameters.max_crs_bytes())?
+    };
 
     begin(3);
     Ok(Material {
