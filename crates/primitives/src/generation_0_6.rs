@@ -1,9 +1,10 @@
-//! Handles of inputs and signatures of a coprocessor as the 0.6 generation has them.
+//! Handles of inputs and signatures of a coprocessor, a KMS and users as the 0.6 generation has them.
 //!
-//! Its contracts accept an input if the coprocessor signed the list of handles under the domain of the chain's `InputVerifier`. Who fetches
-//! ciphertexts compares the signature over handle and hash, whose domain names neither chain nor contract.
+//! Its contracts accept an input if the coprocessor signed the list of handles under the domain of the chain's `InputVerifier`, and the KMS the list
+//! under that of its `KMSVerifier`. Who fetches ciphertexts compares the signature over handle and hash, whose domain names neither chain nor
+//! contract. Users sign the key that a value is to be encrypted to, for one contract.
 
-use alloy_primitives::{Address, B256, Keccak256, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, Keccak256, U256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain, sol};
 
 use crate::fhe_type::FheType;
@@ -28,6 +29,48 @@ sol! {
         uint256 handle;
         bytes ciphertext_digest;
     }
+
+    /// Signed by a KMS node: the proof of this list holds for this user and contract.
+    #[derive(Debug)]
+    struct CiphertextVerificationForKMS {
+        address aclAddress;
+        bytes32 hashOfCiphertext;
+        address userAddress;
+        address contractAddress;
+    }
+
+    /// Signed by a user: what the contract lets me read may be encrypted to this key.
+    #[derive(Debug)]
+    struct Reencrypt {
+        bytes publicKey;
+    }
+}
+
+/// What stands for an account that signs for another one; its type has the name of the one above, so that it needs a module.
+mod on_behalf {
+    alloy_sol_types::sol! {
+        /// Signed by an account for another one that has let it read through the contract.
+        #[derive(Debug)]
+        struct Reencrypt {
+            bytes publicKey;
+            address delegatedAccount;
+        }
+    }
+}
+
+/// A user's request to have a value encrypted to a key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ReencryptionRequest {
+    /// The handle, in the form of that generation.
+    pub handle: B256,
+    /// The contract through which the user may read it, which the user's signature names.
+    pub contract: Address,
+    /// The account that may read it.
+    pub user: Address,
+    /// The key to encrypt to, as it was sent and signed.
+    pub public_key: Bytes,
+    /// The user's signature over [`reencryption_digest`], or that of an account that the user has let read on its behalf; 65 bytes.
+    pub signature: Bytes,
 }
 
 /// An input list that a coprocessor vouches for.
@@ -83,6 +126,47 @@ impl VerifiedList {
     }
 }
 
+impl VerifiedList {
+    /// Returns the digest that a KMS node signs for this chain and this `KMSVerifier` once it has checked the list's proof.
+    #[must_use]
+    pub fn kms_digest(&self, chain_id: u64, kms_verifier: Address) -> B256 {
+        let domain = eip712_domain! {
+            name: "KMSVerifier",
+            version: "1",
+            chain_id: chain_id,
+            verifying_contract: kms_verifier,
+        };
+        CiphertextVerificationForKMS {
+            aclAddress: self.acl,
+            hashOfCiphertext: self.hash,
+            userAddress: self.user,
+            contractAddress: self.contract,
+        }
+        .eip712_signing_hash(&domain)
+    }
+}
+
+/// Returns the digest that an account signs to have what it may read through a contract encrypted to a key, which is given as it is sent. With
+/// `on_behalf_of`, it is about what that account may read.
+#[must_use]
+pub fn reencryption_digest(chain_id: u64, contract: Address, public_key: &[u8], on_behalf_of: Option<Address>) -> B256 {
+    let domain = eip712_domain! {
+        name: "Authorization token",
+        version: "1",
+        chain_id: chain_id,
+        verifying_contract: contract,
+    };
+    let public_key = Bytes::copy_from_slice(public_key);
+    match on_behalf_of {
+        None => Reencrypt { publicKey: public_key }.eip712_signing_hash(&domain),
+        Some(account) => on_behalf::Reencrypt {
+            publicKey: public_key,
+            delegatedAccount: account,
+        }
+        .eip712_signing_hash(&domain),
+    }
+}
+
 fn input_handle(list_hash: B256, index: u8, ty: FheType, acl: Address, chain_id: u64) -> B256 {
     let mut hasher = Keccak256::new();
     hasher.update(list_hash);
@@ -133,6 +217,35 @@ mod tests {
             hash(&GetCiphertextResponseSignatureData::eip712_encode_type()),
             b256!("a4964d1f059d46bfb27281bef0596d950f95a82ca6fff348209937b940ff3a77")
         );
+        assert_eq!(
+            hash(&CiphertextVerificationForKMS::eip712_encode_type()),
+            b256!("c1749a8eccf1bdf43bb4b93ca9836592a79661fec43a47d13dc2f77550aab5de")
+        );
+        assert_eq!(hash(&Reencrypt::eip712_encode_type())[..4], [0xf1, 0xde, 0x29, 0x82]);
+        assert_eq!(hash(&on_behalf::Reencrypt::eip712_encode_type())[..4], [0x54, 0x9e, 0x0f, 0x2d]);
+    }
+
+    #[test]
+    fn reencryption_is_signed_for_one_chain_contract_key_and_account() {
+        let contract = Address::repeat_byte(3);
+        let digest = reencryption_digest(1, contract, &[7; 40], None);
+        for other in [
+            reencryption_digest(2, contract, &[7; 40], None),
+            reencryption_digest(1, ACL, &[7; 40], None),
+            reencryption_digest(1, contract, &[8; 40], None),
+            reencryption_digest(1, contract, &[7; 40], Some(ACL)),
+        ] {
+            assert_ne!(digest, other);
+        }
+    }
+
+    #[test]
+    fn the_kms_signs_the_list_without_its_handles() {
+        let list = list(&[FheType::Bool]).unwrap();
+        let other = self::list(&[FheType::Uint64]).unwrap();
+        assert_eq!(list.kms_digest(5, ACL), other.kms_digest(5, ACL));
+        assert_ne!(list.kms_digest(5, ACL), list.kms_digest(6, ACL));
+        assert_ne!(list.kms_digest(5, ACL), list.kms_digest(5, Address::ZERO));
     }
 
     #[test]

@@ -12,6 +12,12 @@ pub enum SigncryptionError {
     /// A user's public key is no ML-KEM-512 encapsulation key.
     #[error("the public key is not a valid ML-KEM-512 encapsulation key")]
     PublicKey,
+    /// A user's public key of the 0.6 generation is none.
+    #[error("the public key is not a serialized X25519 key, which has 40 bytes and is no point of low order")]
+    BoxKey,
+    /// Encrypting failed; it does not for answers of this length.
+    #[error("encrypting failed")]
+    Encryption,
     /// The operating system gave no randomness.
     #[error("no randomness: {0}")]
     Randomness(String),

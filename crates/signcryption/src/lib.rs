@@ -15,6 +15,8 @@
 //! encrypted value; the inner signature covers value, link, account and key. So a value cannot be moved to another
 //! request, user, key or handle list.
 //!
+//! * [`generation_0_6`]: the same for one value and clients of the 0.6 generation, which have X25519 keys.
+//!
 //! Nothing here does I/O or reads a clock. Randomness enters through [`Randomness`].
 //!
 //! ```
@@ -38,6 +40,7 @@
 
 mod binding;
 pub mod error;
+pub mod generation_0_6;
 pub mod keys;
 mod open;
 mod seal;
