@@ -8,6 +8,7 @@ use cipherloom_signcryption::SigncryptionError;
 
 use crate::{
     audit::AuditError,
+    legacy::LegacyError,
     ports::{ChainViewError, SourceError},
 };
 
@@ -119,6 +120,9 @@ pub enum KmsError {
     /// The audit log could not be written; without it nothing is answered.
     #[error("the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),
+    /// A request of the 0.6 generation is refused.
+    #[error(transparent)]
+    Legacy(#[from] LegacyError),
     /// A task ended without a result.
     #[error("an internal task ended without a result")]
     Task,
@@ -145,6 +149,7 @@ impl KmsError {
             | Self::Epoch { .. } => "validation_failed",
             Self::NotPublic(_) | Self::NotAllowed { .. } | Self::NotDelegated { .. } => "not_allowed_on_host_acl",
             Self::NotReady(_) => "not_ready_for_decryption",
+            Self::Legacy(error) => error.label(),
             Self::Overloaded => "protocol_overload",
             Self::Chain(_)
             | Self::Ciphertext {

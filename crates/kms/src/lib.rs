@@ -32,6 +32,7 @@ pub mod audit;
 mod checks;
 pub mod error;
 mod host_chain;
+pub mod legacy;
 pub mod node;
 pub mod ports;
 mod provenance;
@@ -40,6 +41,7 @@ pub mod timings;
 
 pub use audit::{AuditError, AuditLog};
 pub use error::KmsError;
+pub use legacy::{LegacyError, LegacyKms, LegacyKmsParts, LegacySite};
 pub use node::{KmsLimits, KmsNode, KmsParts};
 pub use ports::{
     ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedBlock, PinnedView, SignedCiphertext, SourceError,
