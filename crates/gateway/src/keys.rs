@@ -87,7 +87,7 @@ impl KeyFiles {
     }
 
     /// Returns the base URL under which this client reaches us: as configured, or as its `Host` header says.
-    fn base_url(&self, headers: &HeaderMap, local: &str) -> String {
+    pub(crate) fn base_url(&self, headers: &HeaderMap, local: &str) -> String {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())

@@ -6,6 +6,7 @@
 //!
 //! * [`services`]: what the gateway needs from the rest of the system, as traits.
 //! * [`Gateway::start`]: serves those over HTTP until [`GatewayHandle::shutdown`].
+//! * [`legacy`]: the same for clients of the 0.6 generation, as a service of its own.
 //! * [`routes::ROUTES`]: every route, which `docs/openapi-gateway.json` describes.
 //!
 //! A request becomes a *job*: it is parsed and checked at the edge, deduplicated by its content, run under limits on number and time, and
@@ -29,6 +30,7 @@ mod fields;
 mod jobs;
 mod keys;
 mod ledger;
+pub mod legacy;
 mod metrics;
 mod rate;
 mod requests;

@@ -173,7 +173,7 @@ impl Drop for GatewayHandle {
 }
 
 /// Returns an address that reaches a listener on this machine, which one for all interfaces does not name.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

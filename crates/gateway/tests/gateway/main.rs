@@ -11,6 +11,7 @@ mod connections;
 mod downloads;
 mod jobs;
 mod killed;
+mod legacy;
 mod load;
 mod openapi;
 mod persistence;
