@@ -11,6 +11,7 @@ mod e2e_chain;
 mod e2e_coprocessor;
 mod e2e_examples;
 mod e2e_kms_wasm;
+mod e2e_legacy;
 mod e2e_node_clients;
 mod e2e_processes;
 mod e2e_sdk;
@@ -161,6 +162,12 @@ enum EndToEnd {
     },
     /// Open a user decryption answer with the WebAssembly client that SDKs bundle.
     KmsWasm,
+    /// Carry a token of the 0.6 generation through `cipherloom dev --legacy-0.6`, on real TFHE, with the published fhevmjs and contracts.
+    Legacy {
+        /// This binary instead of a newly built one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Run ethers, viem, Foundry and Hardhat against the embedded node.
     NodeClients {
         /// Only this one [default: all].
@@ -222,6 +229,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(EndToEnd::Coprocessor { reduced, binary }) => e2e_coprocessor::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::Examples { reduced, binary }) => e2e_examples::run(reduced, binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
+        Command::E2e(EndToEnd::Legacy { binary }) => e2e_legacy::run(binary),
         Command::E2e(EndToEnd::NodeClients { client, reduced }) => {
             client.map_or_else(|| e2e_node_clients::node_clients(reduced), e2e_node_clients::run)
         }

@@ -254,6 +254,9 @@ pub(crate) struct DevOptions {
     #[arg(long, value_name = "PORT", default_value_t = 8546)]
     pub(crate) gateway_port: u16,
 
+    #[command(flatten)]
+    pub(crate) legacy: crate::legacy::LegacyOptions,
+
     /// Print one JSON object with URLs, addresses and accounts once everything runs, instead of the summary.
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/keys/production/      the key set of the development stack
 //! DIR/keys/production-gpu/  the same for GPUs
+//! DIR/keys/production-0.6/  the same for clients of the 0.6 generation, which `dev --legacy-0.6` serves from STACK/legacy-0.6/
 //! DIR/cpu/, gpu/ or clear/  one stack: chain/ (journal), store.sqlite, kms/ and coprocessor/ (signing keys, audit log)
 //! DIR/cpu/chain-ID/         the stack on a chain outside: the same, and deployment-ID.json (where the host contracts are) instead of chain/
 //! ```

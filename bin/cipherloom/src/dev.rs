@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::DevOptions,
     data_dir::DataDir,
+    legacy::LegacyStack,
     stack::{self, Listen, Stack, network::Network},
 };
 
@@ -21,8 +22,16 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
     let keys = stack::open_keys(&data, &options.stack).await?;
     let listen = Listen::local(options.rpc_port, options.gateway_port);
     let stack = Box::pin(Stack::start(keys, network, &data, &options.stack, listen)).await?;
+    let legacy = if options.legacy.enabled {
+        Some(Box::pin(LegacyStack::start(&stack, &data, &options.legacy)).await?)
+    } else {
+        None
+    };
     let face = stack.face().await?;
-    let summary = summary(&stack, &data, options.stack.backend_name(), attached, face);
+    let mut summary = summary(&stack, &data, options.stack.backend_name(), attached, face);
+    if let Some(legacy) = &legacy {
+        summary["legacy"] = legacy.summary();
+    }
     if options.json {
         println!("{summary}");
     } else {
@@ -31,6 +40,9 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
     shutdown_signal().await;
     if !options.json {
         println!("\nstopping; unfinished computations go on at the next start");
+    }
+    if let Some(legacy) = legacy {
+        legacy.shutdown().await;
     }
     stack.shutdown().await;
     Ok(())
@@ -126,6 +138,13 @@ fn describe(summary: &Value) -> String {
                 },
                 address,
             );
+        }
+    }
+    let legacy = &summary["legacy"];
+    for (name, value) in legacy.as_object().into_iter().flatten() {
+        match value.as_object() {
+            Some(contracts) => contracts.iter().for_each(|(name, address)| line(&format!("0.6: {name}"), address)),
+            None => line(&format!("0.6: {name}"), value),
         }
     }
     line("data directory", &summary["dataDir"]);

@@ -27,6 +27,7 @@ mod graph;
 mod key_file;
 mod keys;
 mod kms;
+mod legacy;
 mod narrator;
 mod operations;
 mod progress;

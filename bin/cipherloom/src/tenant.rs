@@ -2,7 +2,7 @@
 
 mod display;
 mod following;
-mod key_sets;
+pub(crate) mod key_sets;
 mod limits;
 
 use std::{

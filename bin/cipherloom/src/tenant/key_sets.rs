@@ -136,7 +136,7 @@ pub(super) async fn fetch(options: &KeysOptions) -> Result<()> {
 }
 
 /// A key set read from a directory, without the secret key.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     record: KeySetRecord,
     parts: Vec<Vec<u8>>,
 }
@@ -145,7 +145,7 @@ pub(super) struct Keys {
 ///
 /// # Errors
 /// If the directory holds no key set that can be used.
-pub(super) fn read_keys(directory: &Path) -> Result<Keys> {
+pub(crate) fn read_keys(directory: &Path) -> Result<Keys> {
     let context = || format!("cannot use the keys in {}", directory.display());
     let key_set = KeySet::open(directory).with_context(context)?;
     key_set.evaluation().with_context(context)?;
@@ -174,7 +174,7 @@ pub(super) fn read_keys(directory: &Path) -> Result<Keys> {
 ///
 /// # Errors
 /// If the database fails.
-pub(super) async fn store_keys(tenants: &dyn Tenants, tenant: &Tenant, keys: Keys) -> Result<B256> {
+pub(crate) async fn store_keys(tenants: &dyn Tenants, tenant: &Tenant, keys: Keys) -> Result<B256> {
     for (part, bytes) in keys.record.parts.iter().zip(&keys.parts) {
         tenants
             .put_key_part(part.digest, bytes)
