@@ -31,6 +31,7 @@ use std::sync::Arc;
 use cipherloom_primitives::{B256, FheType, TypedOperation, input::InputMetadata};
 
 pub use self::direct::{DirectTfhe, DirectVariant};
+pub(crate) use self::pools::Pools;
 #[cfg(feature = "gpu")]
 pub(crate) use self::trivial::{known as known_value, to_tfhe as tfhe_scalar};
 use crate::{

@@ -150,6 +150,20 @@ fn decrypt_radix(key: &integer::ClientKey, radix: &RadixCiphertext) -> U256 {
     plain
 }
 
+/// Lets something use the secret of computations, and wipes it afterwards.
+pub(crate) fn with_computation_secret<T>(
+    parameters: &CpuParameters,
+    bytes: &[u8],
+    use_it: impl FnOnce(&integer::ClientKey) -> T,
+) -> Result<T, FheError> {
+    let client_key: ClientKey = safe_deserialize(bytes, MAX_SECRET_KEY_BYTES).map_err(|reason| FheError::key("secret key", reason))?;
+    let matches = client_key.computation_parameters() == parameters.compute();
+    let secrets = Secrets::of(client_key);
+    let result = matches.then(|| use_it(&secrets.computation));
+    secrets.wipe();
+    result.ok_or_else(|| FheError::key("secret key", "is of another parameter set"))
+}
+
 /// Overwrites a secret key's memory before it is freed. tfhe does not do this itself.
 pub(crate) fn wipe(client_key: ClientKey) {
     Secrets::of(client_key).wipe();

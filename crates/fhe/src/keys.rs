@@ -24,6 +24,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use zeroize::Zeroizing;
+
 #[cfg(feature = "gpu")]
 pub(crate) use self::evaluation::MAX_EVALUATION_KEY_BYTES;
 pub(crate) use self::generate::random_bytes;
@@ -239,14 +241,19 @@ impl KeySet {
         self.manifest.parts.secret_key.path(&self.directory).exists()
     }
 
+    /// Reads the secret key, which only its owner may be able to read.
+    pub(crate) fn secret_key_bytes(&self) -> Result<Zeroizing<Vec<u8>>, FheError> {
+        directory::check_private(&self.manifest.parts.secret_key.path(&self.directory))?;
+        self.manifest.parts.secret_key.read(&self.directory)
+    }
+
     /// Reads the secret key and returns what decrypts with it.
     ///
     /// # Errors
     /// [`FheError::KeyFile`] if the directory has no secret key, [`FheError::KeyMaterial`] if others can read the file or it is not
     /// the secret key of this set.
     pub fn decryptor(&self) -> Result<Arc<dyn Decrypt>, FheError> {
-        directory::check_private(&self.manifest.parts.secret_key.path(&self.directory))?;
-        let bytes = self.manifest.parts.secret_key.read(&self.directory)?;
+        let bytes = self.secret_key_bytes()?;
         match self.parameters.cpu() {
             Some(parameters) => {
                 let stored = parameters.stored_format(self.manifest.id);

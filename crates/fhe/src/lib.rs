@@ -19,6 +19,7 @@ mod input;
 pub mod keys;
 mod operands;
 pub mod parameters;
+pub mod squashing;
 mod stored;
 #[cfg(feature = "insecure-toy-parameters")]
 mod test_keys;
@@ -34,6 +35,7 @@ pub use gpu::GpuBackend;
 pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
 pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetBytes, KeySetCopy, KeySetId, Manifest, PartInDirectory};
 pub use parameters::{ParameterDescription, ParameterSet};
+pub use squashing::{NoiseSquasher, SquashedValue, SquashingMaterial, SquashingSecrets};
 pub use stored::form_of;
 #[cfg(feature = "insecure-toy-parameters")]
 pub use test_keys::{insecure_test_keys, production_test_keys};

@@ -16,6 +16,7 @@ use tfhe::{
             AtomicPatternKind, CompactPublicKeyEncryptionParameters, CompressionParameters, Degree, NoiseLevel, ReRandomizationParameters,
             ShortintKeySwitchingParameters, SupportedCompactPkeZkScheme,
             meta::MetaParameters,
+            noise_squashing::MetaNoiseSquashingParameters,
             v1_8::meta::cpu::{
                 V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV1_TUNIFORM_2M128,
                 V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128,
@@ -183,6 +184,11 @@ impl CpuParameters {
             .build()
     }
 
+    /// Returns the parameters of noise squashing, for which a key set needs keys besides the evaluation key.
+    pub(crate) const fn squashing(&self) -> Option<MetaNoiseSquashingParameters> {
+        self.meta.noise_squashing_parameters
+    }
+
     /// Returns the parameters of the computation.
     pub(crate) const fn compute(&self) -> AtomicPatternParameters {
         self.meta.compute_parameters
@@ -283,9 +289,10 @@ fn insecure_toy() -> MetaParameters {
         shortint::{
             PBSParameters,
             parameters::{
-                ClassicPBSParameters,
+                ClassicPBSParameters, ModulusSwitchType,
                 list_compression::ClassicCompressionParameters,
                 meta::DedicatedCompactPublicKeyParameters,
+                noise_squashing::{NoiseSquashingClassicParameters, NoiseSquashingCompressionParameters, NoiseSquashingParameters},
                 v1_8::{
                     V1_8_PARAM_KEYSWITCH_PKE_TO_SMALL_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128_ZKV2,
                     V1_8_PARAM_MESSAGE_2_CARRY_2_KS_PBS_TUNIFORM_2M128,
@@ -318,6 +325,28 @@ fn insecure_toy() -> MetaParameters {
         storage_log_modulus: CiphertextModulusLog(9),
         packing_ks_key_noise_distribution: DynamicDistribution::new_t_uniform(0),
     };
+    let squashing = NoiseSquashingParameters::Classic(NoiseSquashingClassicParameters {
+        glwe_dimension: GlweDimension(1),
+        polynomial_size: PolynomialSize(256),
+        glwe_noise_distribution: DynamicDistribution::new_t_uniform(30),
+        decomp_base_log: DecompositionBaseLog(24),
+        decomp_level_count: DecompositionLevelCount(3),
+        modulus_switch_noise_reduction_params: ModulusSwitchType::CenteredMeanNoiseReduction,
+        message_modulus: compute.message_modulus,
+        carry_modulus: compute.carry_modulus,
+        ciphertext_modulus: CiphertextModulus::new_native(),
+    });
+    let squashed_lists = NoiseSquashingCompressionParameters {
+        packing_ks_level: DecompositionLevelCount(2),
+        packing_ks_base_log: DecompositionBaseLog(41),
+        packing_ks_polynomial_size: PolynomialSize(128),
+        packing_ks_glwe_dimension: GlweDimension(1),
+        lwe_per_glwe: LweCiphertextCount(128),
+        packing_ks_key_noise_distribution: DynamicDistribution::new_t_uniform(3),
+        ciphertext_modulus: CiphertextModulus::new_native(),
+        message_modulus: compute.message_modulus,
+        carry_modulus: compute.carry_modulus,
+    };
     MetaParameters {
         compute_parameters: AtomicPatternParameters::Standard(PBSParameters::PBS(compute)),
         dedicated_compact_public_key_parameters: Some(DedicatedCompactPublicKeyParameters {
@@ -335,7 +364,10 @@ fn insecure_toy() -> MetaParameters {
             re_randomization_parameters: None,
         }),
         compression_parameters: Some(CompressionParameters::Classic(compression)),
-        noise_squashing_parameters: None,
+        noise_squashing_parameters: Some(MetaNoiseSquashingParameters {
+            parameters: squashing,
+            compression_parameters: Some(squashed_lists),
+        }),
         transciphering_parameters: None,
         ..V1_8_META_PARAM_CPU_2_2_KS_PBS_PKE_TO_SMALL_ZKV2_TUNIFORM_2M128
     }

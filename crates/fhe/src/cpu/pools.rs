@@ -16,7 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 const THREADS: usize = 3;
 
 /// As many pools as the machine has room for.
-pub(super) struct Pools(Vec<Pool>);
+pub(crate) struct Pools(Vec<Pool>);
 
 struct Pool {
     threads: ThreadPool,
@@ -29,7 +29,7 @@ impl Pools {
     ///
     /// # Panics
     /// If threads cannot be started.
-    pub(super) fn for_this_machine() -> Self {
+    pub(crate) fn for_this_machine() -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
         Self::new(processors.div_ceil(THREADS))
     }
@@ -47,7 +47,7 @@ impl Pools {
     }
 
     /// Runs the computation in the pool with the fewest calls and waits for its result.
-    pub(super) fn run<T: Send>(&self, computation: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn run<T: Send>(&self, computation: impl FnOnce() -> T + Send) -> T {
         // Two callers may pick the same pool at the same moment. Then one of them waits a little; the results are the same.
         let pool = self
             .0
