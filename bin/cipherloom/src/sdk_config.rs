@@ -63,11 +63,14 @@ pub(crate) struct SdkConfigOptions {
 enum Sdk {
     /// @zama-fhe/relayer-sdk 0.4.
     #[default]
-    RelayerSdk,
+    #[value(name = "relayer-sdk")]
+    Relayer,
     /// @fhevm/sdk, with ethers.
-    FhevmSdk,
+    #[value(name = "fhevm-sdk")]
+    Fhevm,
     /// @zama-fhe/sdk 3.
-    ZamaSdk,
+    #[value(name = "zama-sdk")]
+    Zama,
 }
 
 fn parse_gateway(text: &str) -> Result<String, String> {
@@ -186,13 +189,15 @@ fn configuration(options: &SdkConfigOptions, found: &Found) -> Value {
         })
     };
     match options.sdk {
-        Sdk::RelayerSdk => {
+        Sdk::Relayer => {
             let mut configuration = relayer(options.routes);
-            configuration["relayerRouteVersion"] = options.routes.into();
+            if let Some(members) = configuration.as_object_mut() {
+                members.insert("relayerRouteVersion".to_owned(), options.routes.into());
+            }
             configuration
         }
-        Sdk::ZamaSdk => json!({ chain_id.to_string(): relayer(2) }),
-        Sdk::FhevmSdk => json!({
+        Sdk::Zama => json!({ chain_id.to_string(): relayer(2) }),
+        Sdk::Fhevm => json!({
             "id": chain_id,
             "fhevm": {
                 "contracts": {
@@ -222,19 +227,19 @@ fn typescript(options: &SdkConfigOptions, found: &Found, configuration: &Value) 
         found.chain_id, options.gateway
     );
     let body = match (options.sdk, options.web) {
-        (Sdk::RelayerSdk, false) => {
+        (Sdk::Relayer, false) => {
             format!(
                 "import {{ createInstance }} from \"@zama-fhe/relayer-sdk/node\";\n\n\
                  export const instance = await createInstance({object});\n"
             )
         }
-        (Sdk::RelayerSdk, true) => format!(
+        (Sdk::Relayer, true) => format!(
             "import {{ createInstance, initSDK }} from \"@zama-fhe/relayer-sdk/web\";\n\n\
              // Loads the WebAssembly: once, and best in a worker.\n\
              await initSDK();\n\
              export const instance = await createInstance({object});\n"
         ),
-        (Sdk::FhevmSdk, _) => format!(
+        (Sdk::Fhevm, _) => format!(
             "import {{ defineFhevmChain }} from \"@fhevm/sdk/chains\";\n\
              import {{ createFhevmClient, setFhevmRuntimeConfig }} from \"@fhevm/sdk/ethers\";\n\
              import {{ JsonRpcProvider }} from \"ethers\";\n\n\
@@ -245,7 +250,7 @@ fn typescript(options: &SdkConfigOptions, found: &Found, configuration: &Value) 
              await client.init();\n",
             json!(options.rpc)
         ),
-        (Sdk::ZamaSdk, web) => {
+        (Sdk::Zama, web) => {
             let (class, package) = if web {
                 ("RelayerWeb", "@zama-fhe/sdk")
             } else {
