@@ -29,8 +29,8 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
     };
     let face = stack.face().await?;
     let mut summary = summary(&stack, &data, options.stack.backend_name(), attached, face);
-    if let Some(legacy) = &legacy {
-        summary["legacy"] = legacy.summary();
+    if let (Some(legacy), Some(fields)) = (&legacy, summary.as_object_mut()) {
+        fields.insert("legacy".to_owned(), legacy.summary());
     }
     if options.json {
         println!("{summary}");

@@ -134,7 +134,7 @@ mod tests {
     fn inputs_are_read_with_and_without_prefix() {
         let mut body = input_body();
         let expected = read(&body).unwrap();
-        assert_eq!(expected.list, [1, 2, 0xff]);
+        assert_eq!(expected.list.as_ref(), [1u8, 2, 0xff].as_slice());
         body["ct_proof"] = "0x0102FF".into();
         body["caller_address"] = "00000000000000000000000000000000000000ca".into();
         assert_eq!(read(&body).unwrap(), expected);

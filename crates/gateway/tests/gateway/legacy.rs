@@ -169,7 +169,7 @@ async fn an_input_is_answered_with_handles_and_signatures_without_prefix() {
         }})
     );
     let asked = fake.inputs.lock().unwrap();
-    assert_eq!(asked[0].list, [9, 8, 7]);
+    assert_eq!(asked[0].list.as_ref(), [9u8, 8, 7].as_slice());
     assert_eq!(asked[0].user.as_slice(), [0xca; 20]);
 }
 
