@@ -123,8 +123,9 @@ contract Raffle is ZamaEthereumConfig, GatewayCaller {
     function _ask(uint256 round, Round storage closed) private {
         bytes32[] memory handles = new bytes32[](1);
         handles[0] = FHE.toBytes32(closed.ticket);
-        // An answer to an earlier request of the round cannot come any more: its time is over.
-        delete _asked[closed.request];
+        // An answer to an earlier request of the round cannot come any more: its time is over. Before the first there is none to forget, and
+        // request 0 may be another round's.
+        if (closed.answerableUntil != 0) delete _asked[closed.request];
         closed.answerableUntil = block.timestamp + PATIENCE;
         closed.request = _requestDecryption(handles, this.receiveTicket.selector, closed.answerableUntil);
         _asked[closed.request] = round + 1;
