@@ -19,4 +19,5 @@ mod keys;
 mod killed;
 mod process;
 mod published_sdks;
+mod raffle;
 mod token;
