@@ -2,7 +2,7 @@
 //!
 //! **Roles.** Any number of processes share one *site*: the gateway contract of one chain, under a name that all of them use. One of them at a time
 //! serves it: it claims the site until a time and renews its claim; when it is gone the claim ends by itself and another one takes over. Everything
-//! that is written names the claim and is refused with [`StoreError::ClaimLost`] once it is another's.
+//! that is written names the claim and is refused with [`crate::StoreError::ClaimLost`] once it is another's.
 //!
 //! **Flow.** What the chain says is recorded block by block with the place that was read to ([`Callbacks::record`]), and withdrawn when the chain
 //! reorganises ([`Callbacks::withdraw`]). A transaction is written down as an *attempt* before it is sent ([`Callbacks::add_attempt`]), signed bytes
