@@ -107,7 +107,8 @@ fn gwei(text: &str) -> Result<u128, String> {
 }
 
 fn wei(text: &str, unit: &str, what: &str) -> Result<U256, String> {
-    let is_decimal = text.chars().all(|letter| letter.is_ascii_digit() || letter == '.') && text.chars().any(|letter| letter.is_ascii_digit());
+    let is_decimal =
+        text.chars().all(|letter| letter.is_ascii_digit() || letter == '.') && text.chars().any(|letter| letter.is_ascii_digit());
     let parsed = if is_decimal { parse_units(text, unit).ok() } else { None };
     parsed.map(Into::into).ok_or_else(|| format!("this is not {what}"))
 }
