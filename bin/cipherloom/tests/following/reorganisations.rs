@@ -199,8 +199,9 @@ async fn what_is_recorded_is_what_the_chain_says_after_reorganisations() {
     assert!(settled, "the chain is at {head:?}, recorded is {newest:?}; {:?}", run.events);
     let (truth, recorded) = (run.chain.truth().await, run.ground.recorded(&run.tenant).await);
     assert_eq!(recorded, truth, "{:?}", run.events);
+    // Reorganisations take transactions away, in a short run and with some seeds four out of five.
     assert!(
-        truth.transactions.len() > blocks / 4,
+        truth.transactions.len() > blocks / 10,
         "{} transactions in {blocks} blocks",
         truth.transactions.len()
     );
