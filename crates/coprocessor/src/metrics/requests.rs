@@ -47,6 +47,14 @@ impl Method {
         Self::GetSignedCiphertext,
     ];
 
+    /// Says whether the method is of the 0.6 generation, whose metrics keep their names.
+    const fn is_of_generation_0_6(self) -> bool {
+        matches!(
+            self,
+            Self::AsyncCompute | Self::UploadInputs | Self::GetCiphertexts | Self::TrivialEncrypt
+        )
+    }
+
     /// Returns the name that labels carry.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -81,9 +89,17 @@ impl RequestMetrics {
     pub(super) fn new(registrar: &mut Registrar) -> Self {
         let counts = Method::ALL.map(|method| {
             let (label, rpc) = (method.label(), rpc(method));
+            let (calls, errors, callers) = if method.is_of_generation_0_6() {
+                ("count", "errors", "")
+            } else {
+                ("calls_total", "errors_total", " by gateways and KMS nodes")
+            };
             (
-                registrar.counter(&format!("coprocessor_{label}_count"), &format!("Calls of {rpc}.")),
-                registrar.counter(&format!("coprocessor_{label}_errors"), &format!("Calls of {rpc} that failed.")),
+                registrar.counter(&format!("coprocessor_{label}_{calls}"), &format!("Calls of {rpc}{callers}.")),
+                registrar.counter(
+                    &format!("coprocessor_{label}_{errors}"),
+                    &format!("Calls of {rpc}{callers} that failed."),
+                ),
             )
         });
         let metrics = Self {
