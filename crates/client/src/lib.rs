@@ -46,7 +46,7 @@
 //! let client = Client::builder("https://fhe.example", "https://node.example")
 //!     .another_rpc_url("https://other-node.example")
 //!     .deployment(&deployment)
-//!     .pinned_key_set(std::fs::read_to_string("key-set-id")?.trim().parse()?)
+//!     .pinned_public_key_id(std::fs::read_to_string("public-key-id")?.trim())
 //!     .key_cache("/var/cache/my-service")
 //!     .api_key(ApiKey::new(std::env::var("GATEWAY_API_KEY")?))
 //!     .build()

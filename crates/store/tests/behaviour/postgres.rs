@@ -85,7 +85,15 @@ async fn an_empty_database_is_refused_unless_it_may_be_migrated() {
     );
     assert_eq!(
         database.migrate().await.unwrap(),
-        ["initial", "pushed work", "time of recording", "mirror", "following"]
+        [
+            "initial",
+            "pushed work",
+            "time of recording",
+            "mirror",
+            "following",
+            "gateway jobs",
+            "callbacks"
+        ]
     );
     PostgresDatabase::open_migrated(config).await.unwrap();
 }
