@@ -57,13 +57,8 @@ impl Issues {
         result.map_err(|issue| self.invalid(path, issue)).ok()
     }
 
-    /// Reads an array of 1 to `limit` entries, unparsed.
-    pub(crate) fn list<'a>(&mut self, path: &str, field: Field<'a>, limit: usize) -> Option<Vec<&'a RawValue>> {
-        self.list_of(path, field, 1..=limit)
-    }
-
     /// Reads an array with that many entries, unparsed.
-    pub(crate) fn list_of<'a>(&mut self, path: &str, field: Field<'a>, counts: RangeInclusive<usize>) -> Option<Vec<&'a RawValue>> {
+    pub(crate) fn list<'a>(&mut self, path: &str, field: Field<'a>, counts: RangeInclusive<usize>) -> Option<Vec<&'a RawValue>> {
         let raw = self.required(path, field)?;
         let result = match serde_json::from_str::<Vec<&'a RawValue>>(raw.get()) {
             Ok(entries) if counts.contains(&entries.len()) => Ok(entries),

@@ -5,6 +5,8 @@
 //!
 //! Source: public protocol, section 4.2.
 
+use std::ops::RangeInclusive;
+
 use alloy_primitives::{Address, B256, Bytes, Keccak256};
 use cipherloom_primitives::{
     Handle,
@@ -271,7 +273,7 @@ fn public(body: PublicBody<'_>, chains: &[u64]) -> Result<PublicDecryptionReques
         &mut issues,
         "ciphertextHandles",
         body.ciphertext_handles,
-        MAX_HANDLES,
+        1..=MAX_HANDLES,
         |issues, path, raw| issues.read(path, Some(raw), handle),
     );
     let extra_data = extra_data(&mut issues, body.extra_data);
@@ -287,12 +289,7 @@ fn public(body: PublicBody<'_>, chains: &[u64]) -> Result<PublicDecryptionReques
 
 fn user(body: UserBody<'_>, chains: &[u64]) -> Result<UserDecryptionRequest, ServiceError> {
     let mut issues = Issues::default();
-    let validity = issues.required("requestValidity", body.request_validity).and_then(|raw| {
-        nested::<ValidityBody<'_>>(raw).or_else(|| {
-            issues.invalid("requestValidity", "must be an object");
-            None
-        })
-    });
+    let validity = object_field::<ValidityBody<'_>>(&mut issues, "requestValidity", body.request_validity);
     let start = validity
         .as_ref()
         .and_then(|it| issues.read("requestValidity.startTimestamp", it.start_timestamp, decimal));
@@ -341,13 +338,19 @@ struct Permit {
 }
 
 fn user_request(mut issues: Issues, body: &UserBody<'_>, chains: &[u64], permit: Permit) -> Result<UserDecryptionRequest, ServiceError> {
-    let pairs = each(&mut issues, "handleContractPairs", body.handle_contract_pairs, MAX_HANDLES, pair);
+    let pairs = each(
+        &mut issues,
+        "handleContractPairs",
+        body.handle_contract_pairs,
+        1..=MAX_HANDLES,
+        pair,
+    );
     let chain = issues.read("contractsChainId", body.contracts_chain_id, chain_id(chains));
     let contracts = each(
         &mut issues,
         "contractAddresses",
         body.contract_addresses,
-        MAX_PERMIT_CONTRACTS,
+        1..=MAX_PERMIT_CONTRACTS,
         |issues, path, raw| issues.read(path, Some(raw), address),
     );
     let signature = issues.read("signature", body.signature, bare_bytes(MAX_PERMIT_SIGNATURE_BYTES));
@@ -415,16 +418,25 @@ pub(crate) fn each<'a, T>(
     issues: &mut Issues,
     path: &str,
     field: Field<'a>,
-    limit: usize,
+    counts: RangeInclusive<usize>,
     reader: impl Fn(&mut Issues, &str, &'a RawValue) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let entries = issues.list(path, field, limit)?;
+    let entries = issues.list(path, field, counts)?;
     let read = entries
         .iter()
         .enumerate()
         .map(|(index, raw)| reader(issues, &format!("{path}[{index}]"), raw))
         .collect::<Vec<_>>();
     read.into_iter().collect()
+}
+
+/// Reads a required field that is an object.
+pub(crate) fn object_field<'a, T: Deserialize<'a>>(issues: &mut Issues, path: &str, field: Field<'a>) -> Option<T> {
+    let raw = issues.required(path, field)?;
+    nested(raw).or_else(|| {
+        issues.invalid(path, "must be an object");
+        None
+    })
 }
 
 pub(crate) fn nested<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {

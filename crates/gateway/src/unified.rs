@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     fields::{Field, Issues, address, decimal, handle, prefixed_bytes},
-    requests::{MAX_HANDLES, chain_of, each, nested},
+    requests::{MAX_HANDLES, chain_of, each, nested, object_field},
     services::{FieldIssue, ServiceError},
 };
 
@@ -76,13 +76,7 @@ pub(crate) fn unified(body: Envelope<'_>, chains: &[u64]) -> Result<UserDecrypti
     let mut issues = Issues::default();
     issues.read("attestationType", body.attestation_type, exactly(UNIFIED_ATTESTATION_TYPE));
     let signature = issues.read("signature", body.signature, signature);
-    let request = issues.required("attestedPayload", body.attested_payload).and_then(|raw| {
-        let Some(payload) = nested::<Payload<'_>>(raw) else {
-            issues.invalid("attestedPayload", "must be an object");
-            return None;
-        };
-        read(&mut issues, payload)
-    });
+    let request = object_field(&mut issues, "attestedPayload", body.attested_payload).and_then(|payload| read(&mut issues, payload));
     let (Some(request), Some(signature), true) = (request, signature, issues.is_empty()) else {
         return Err(issues.into_error());
     };
@@ -98,38 +92,24 @@ pub(crate) fn unified(body: Envelope<'_>, chains: &[u64]) -> Result<UserDecrypti
 fn read(issues: &mut Issues, payload: Payload<'_>) -> Option<UserDecryptionRequest> {
     issues.read("attestedPayload.version", payload.version, exactly(UNIFIED_PAYLOAD_VERSION));
     issues.read("attestedPayload.type", payload.kind, exactly(UNIFIED_PAYLOAD_TYPE));
-    let values = each(issues, "attestedPayload.handles", payload.handles, MAX_HANDLES, entry);
+    let values = each(issues, "attestedPayload.handles", payload.handles, 1..=MAX_HANDLES, entry);
     let user = issues.read("attestedPayload.userAddress", payload.user_address, address);
-    let contracts = issues
-        .list_of(
-            "attestedPayload.allowedContracts",
-            payload.allowed_contracts,
-            0..=MAX_PERMIT_CONTRACTS,
-        )
-        .map(|entries| {
-            let read = entries.iter().enumerate().map(|(index, raw)| {
-                let path = format!("attestedPayload.allowedContracts[{index}]");
-                issues.read(&path, Some(raw), address)
-            });
-            read.collect::<Vec<_>>()
-        });
-    let validity = issues
-        .required("attestedPayload.requestValidity", payload.request_validity)
-        .and_then(|raw| {
-            nested::<Validity<'_>>(raw).or_else(|| {
-                issues.invalid("attestedPayload.requestValidity", "must be an object");
-                None
-            })
-        })
-        .map(|validity| {
-            let start = issues.read("attestedPayload.requestValidity.startTimestamp", validity.start_timestamp, decimal);
-            let duration = issues.read(
-                "attestedPayload.requestValidity.durationSeconds",
-                validity.duration_seconds,
-                decimal,
-            );
-            (start, duration)
-        });
+    let contracts = each(
+        issues,
+        "attestedPayload.allowedContracts",
+        payload.allowed_contracts,
+        0..=MAX_PERMIT_CONTRACTS,
+        |issues, path, raw| issues.read(path, Some(raw), address),
+    );
+    let validity = object_field::<Validity<'_>>(issues, "attestedPayload.requestValidity", payload.request_validity).map(|validity| {
+        let start = issues.read("attestedPayload.requestValidity.startTimestamp", validity.start_timestamp, decimal);
+        let duration = issues.read(
+            "attestedPayload.requestValidity.durationSeconds",
+            validity.duration_seconds,
+            decimal,
+        );
+        (start, duration)
+    });
     let public_key = issues.read(
         "attestedPayload.publicKey",
         payload.public_key,
@@ -145,7 +125,7 @@ fn read(issues: &mut Issues, payload: Payload<'_>) -> Option<UserDecryptionReque
         values: values?,
         user: user?,
         permit: DecryptionPermit::Unified(UnifiedPermit {
-            allowed_contracts: contracts?.into_iter().collect::<Option<_>>()?,
+            allowed_contracts: contracts?,
             start_timestamp: start?,
             duration_seconds: duration?,
         }),

@@ -2,7 +2,7 @@
 
 use cipherloom_primitives::{Address, B256, FheType, Handle};
 
-use crate::{StoreError, TenantLimits};
+use crate::{JobId, StoreError, TenantLimits};
 
 /// Converts a number to a database integer.
 pub(crate) fn integer(what: &'static str, value: u64) -> Result<i64, StoreError> {
@@ -32,6 +32,14 @@ pub(crate) fn recorded_at(value: Option<i64>) -> Result<Option<u64>, StoreError>
 /// Reads a hash.
 pub(crate) fn hash(what: &'static str, bytes: &[u8]) -> Result<B256, StoreError> {
     B256::try_from(bytes).map_err(|error| StoreError::corrupt(what, error))
+}
+
+/// Reads the number of a gateway's job.
+pub(crate) fn job_id(bytes: &[u8]) -> Result<JobId, StoreError> {
+    bytes
+        .try_into()
+        .map(JobId)
+        .map_err(|error| StoreError::corrupt("id of a job", error))
 }
 
 /// Reads an address.

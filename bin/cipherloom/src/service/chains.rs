@@ -20,47 +20,30 @@ use crate::remote::{
 /// What a table is called.
 pub(crate) const TABLE: &str = "chain";
 
+/// Where the options about a chain stand in help texts.
+const HEADING: &str = "The host chain; several stand in [[chain]] tables of the config file";
+
 /// A host chain and its coprocessor.
 #[derive(Clone, Default, Args)]
 pub(crate) struct ChainOptions {
     /// A node of the host chain: JSON-RPC over http, https, ws or wss. Given several times: others to ask while one fails
-    #[arg(
-        long,
-        value_name = "URL",
-        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
-    )]
+    #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub(crate) rpc_url: Vec<DatabaseUrl>,
 
     /// The file about the deployment of the host contracts, deployment-CHAINID.json [default: the known plan of chain 31337 or 12345]
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
-    )]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub(crate) deployment: Option<PathBuf>,
 
     /// An endpoint of the coprocessor that works for the chain. Given several times: others to ask while one does not answer
-    #[arg(
-        long,
-        value_name = "URL",
-        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
-    )]
+    #[arg(long, value_name = "URL", help_heading = HEADING)]
     pub(crate) coprocessor_url: Vec<String>,
 
     /// A file with the API key of the chain's tenant, as `cipherloom tenant add` prints it
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
-    )]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub(crate) coprocessor_api_key_file: Option<PathBuf>,
 
     /// The PEM file of whoever issued the coprocessor's certificate, for https URLs
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "The host chain; several stand in [[chain]] tables of the config file"
-    )]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub(crate) coprocessor_ca: Option<PathBuf>,
 }
 

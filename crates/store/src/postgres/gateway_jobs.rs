@@ -9,7 +9,7 @@ use super::PostgresDatabase;
 use crate::{
     ClaimedJob, GatewayJobs, JobEnd, JobId, JobLease, JobRecord, JobRetention, JobState, JobTotals, NewJob, StoreError, StoreFuture,
     SubmittedJob,
-    columns::{hash, integer, number, text},
+    columns::{hash, integer, job_id, number, text},
 };
 
 /// The jobs of one deployment.
@@ -183,7 +183,7 @@ async fn submit(jobs: &PostgresJobs, job: &NewJob<'_>, lease: JobLease<'_>) -> R
                 .await?;
         // It may have failed or expired between the two statements; then there is room for this one.
         if let Some(known) = known {
-            return Ok(SubmittedJob::Known(id(&known)?));
+            return Ok(SubmittedJob::Known(job_id(&known)?));
         }
     }
 }
@@ -209,7 +209,7 @@ async fn claim(jobs: &PostgresJobs, lease: JobLease<'_>, limit: u32) -> Result<V
 
 fn claimed(row: &PgRow) -> Result<ClaimedJob, StoreError> {
     Ok(ClaimedJob {
-        id: id(row.try_get("id")?)?,
+        id: job_id(row.try_get("id")?)?,
         operation: row.try_get("operation")?,
         digest: hash("digest of a request", row.try_get("digest")?)?,
         request: row.try_get("request")?,
@@ -232,13 +232,6 @@ fn record(row: &PgRow) -> Result<JobRecord, StoreError> {
         },
         submitted_at_ms: number("time of submission", row.try_get("submitted_at_ms")?)?,
     })
-}
-
-fn id(bytes: &[u8]) -> Result<JobId, StoreError> {
-    bytes
-        .try_into()
-        .map(JobId)
-        .map_err(|error| StoreError::corrupt("id of a job", error))
 }
 
 fn ids(jobs: &[JobId]) -> Vec<&[u8]> {

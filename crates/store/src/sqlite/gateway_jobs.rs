@@ -6,7 +6,7 @@ use super::{SqliteStore, begin};
 use crate::{
     ClaimedJob, GatewayJobs, JobEnd, JobId, JobLease, JobRecord, JobRetention, JobState, JobTotals, NewJob, StoreError, StoreFuture,
     SubmittedJob,
-    columns::{hash, integer, number},
+    columns::{hash, integer, job_id, number},
 };
 
 /// The jobs of one deployment.
@@ -195,7 +195,7 @@ async fn submit(jobs: &SqliteJobs, job: &NewJob<'_>, lease: JobLease<'_>) -> Res
                 .await?;
         // It may have failed or expired between the two statements; then there is room for this one.
         if let Some(known) = known {
-            return Ok(SubmittedJob::Known(id(&known)?));
+            return Ok(SubmittedJob::Known(job_id(&known)?));
         }
     }
 }
@@ -245,7 +245,7 @@ async fn delete(writer: &SqlitePool, deployment: &str, jobs: &[Vec<u8>]) -> Resu
 
 fn claimed(row: &SqliteRow) -> Result<ClaimedJob, StoreError> {
     Ok(ClaimedJob {
-        id: id(row.try_get("id")?)?,
+        id: job_id(row.try_get("id")?)?,
         operation: row.try_get("operation")?,
         digest: hash("digest of a request", row.try_get("digest")?)?,
         request: row.try_get("request")?,
@@ -268,11 +268,4 @@ fn record(row: &SqliteRow) -> Result<JobRecord, StoreError> {
         },
         submitted_at_ms: number("time of submission", row.try_get("submitted_at_ms")?)?,
     })
-}
-
-fn id(bytes: &[u8]) -> Result<JobId, StoreError> {
-    bytes
-        .try_into()
-        .map(JobId)
-        .map_err(|error| StoreError::corrupt("id of a job", error))
 }
