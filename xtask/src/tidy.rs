@@ -19,7 +19,7 @@ use crate::command::{cargo, root};
 const LAYERS: [&[&str]; 4] = [
     &["primitives", "private-anvil", "private-postgres"],
     &["contracts", "fhe", "rpc", "signcryption", "telemetry", "threshold"],
-    &["chain", "engine", "load", "store"],
+    &["ceremony", "chain", "engine", "load", "store"],
     &["callbacks", "client", "coprocessor", "executor", "gateway", "kms", "node"],
 ];
 
