@@ -18,7 +18,7 @@ use crate::command::{cargo, root};
 /// The layers, lowest first. A crate may depend on crates of lower layers, and on no other.
 const LAYERS: [&[&str]; 4] = [
     &["primitives", "private-anvil", "private-postgres"],
-    &["contracts", "fhe", "rpc", "signcryption", "telemetry", "threshold"],
+    &["attest", "contracts", "fhe", "rpc", "signcryption", "telemetry", "threshold"],
     &["ceremony", "chain", "engine", "load", "store"],
     &["callbacks", "client", "coprocessor", "executor", "gateway", "kms", "node"],
 ];
