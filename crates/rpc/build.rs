@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "fhevm/operations.proto",
     "fhevm/coprocessor.proto",
     "fhevm/executor.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 8] = [
     "cipherloom/failure.proto",
     "cipherloom/coprocessor.proto",
     "cipherloom/kms.proto",
+    "cipherloom/committee.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -171,9 +171,22 @@ pub fn verify(path: &Path) -> Result<AuditHead, AuditError> {
     check(&File::open(path)?).map(|(head, _)| head)
 }
 
+/// Checks every line of a log as it is read, shows each record with the head that the log had after it, and returns where the log ends.
+///
+/// What was shown before an error is right as far as it goes: each record follows those before it.
+///
+/// # Errors
+/// As [`verify`].
+pub fn inspect(reader: impl BufRead, show: impl FnMut(&AuditEntry, AuditHead)) -> Result<AuditHead, AuditError> {
+    read(reader, show).map(|(head, _)| head)
+}
+
 fn check(mut file: &File) -> Result<(AuditHead, u64), AuditError> {
     file.seek(SeekFrom::Start(0))?;
-    let mut reader = BufReader::new(file);
+    read(BufReader::new(file), |_, _| {})
+}
+
+fn read(mut reader: impl BufRead, mut show: impl FnMut(&AuditEntry, AuditHead)) -> Result<(AuditHead, u64), AuditError> {
     let mut head = AuditHead {
         records: 0,
         hash: B256::ZERO,
@@ -208,6 +221,7 @@ fn check(mut file: &File) -> Result<(AuditHead, u64), AuditError> {
             hash: keccak256(text),
         };
         complete_bytes += read;
+        show(&line.entry, head);
     }
 }
 
@@ -254,6 +268,17 @@ mod tests {
             "{}",
             lines[1]
         );
+    }
+
+    #[test]
+    fn each_record_is_shown_with_the_head_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = log_of_three(directory.path());
+        let mut shown = Vec::new();
+        let bytes = std::fs::read(&path).unwrap();
+        let head = inspect(bytes.as_slice(), |entry, head| shown.push((entry.time, head.records))).unwrap();
+        assert_eq!(shown, [(0, 1), (1, 2), (2, 3)]);
+        assert_eq!(head, verify(&path).unwrap());
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub use error::KmsError;
 pub use legacy::{LegacyError, LegacyKms, LegacyKmsParts, LegacySite};
 pub use node::{KmsLimits, KmsNode, KmsParts};
 pub use ports::{
-    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedBlock, PinnedView, SignedCiphertext, SourceError,
-    SystemClock,
+    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedBlock, PinnedView, SignedCiphertext, SignedSquashed,
+    SourceError, SquashedSource, SystemClock,
 };
 pub use signing_key::NodeKey;
 pub use timings::{Step, Timings};

@@ -83,6 +83,26 @@ pub struct SignedCiphertext {
     pub attestations: Vec<Bytes>,
 }
 
+/// Where the nodes of a committee get noise-squashed ciphertexts. It is not trusted: what it returns is checked against the coprocessors' attestations.
+pub trait SquashedSource: Send + Sync {
+    /// Returns the squashed list of one handle. It may wait for it to be computed and squashed, for a time that the source limits; all nodes that ask for
+    /// a handle share one computation.
+    fn squashed(&self, handle: Handle) -> BoxFuture<'_, Result<SignedSquashed, SourceError>>;
+}
+
+/// A noise-squashed ciphertext with the word of coprocessors that it is the one behind a handle.
+#[derive(Clone, Debug)]
+pub struct SignedSquashed {
+    /// The handle.
+    pub handle: Handle,
+    /// The key set it is under.
+    pub key_set_id: B256,
+    /// The packed list of this one value (`NoiseSquasher::squash_list` of it alone), some 98 KB. A pure function of key set and stored ciphertext, so that all coprocessors sign the same bytes.
+    pub bytes: Vec<u8>,
+    /// 65-byte signatures over [`cipherloom_primitives::eip712::squashed_ciphertext_attestation_digest`], one per coprocessor.
+    pub attestations: Vec<Bytes>,
+}
+
 /// Why a source has no ciphertext.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

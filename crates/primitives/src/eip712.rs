@@ -212,6 +212,24 @@ pub fn ciphertext_attestation_digest(handle: Handle, key_set_id: B256, ciphertex
     )
 }
 
+/// Returns the digest a coprocessor signs to vouch for the bytes of the noise-squashed list of a handle.
+///
+/// It is the Keccak hash of a tag, a format version, the handle, the key set id and the Keccak hash of the list. The nodes of a committee decrypt
+/// only lists that registered coprocessors vouch for; the tag keeps an attestation of one form from standing for the other.
+#[must_use]
+pub fn squashed_ciphertext_attestation_digest(handle: Handle, key_set_id: B256, list_digest: B256) -> B256 {
+    keccak256(
+        [
+            b"CIPHERLOOM-SQUASHED".as_slice(),
+            &[1],
+            handle.as_slice(),
+            key_set_id.as_slice(),
+            list_digest.as_slice(),
+        ]
+        .concat(),
+    )
+}
+
 fn domain(name: &'static str, chain_id: u64, verifying_contract: Address) -> Eip712Domain {
     Eip712Domain {
         name: Some(Cow::Borrowed(name)),
@@ -256,6 +274,15 @@ mod tests {
         assert!(signed_extra_data(&[0]).is_empty());
         assert_eq!(signed_extra_data(&[1, 2]), &[1, 2]);
         assert_eq!(signed_extra_data(&[0, 0]), &[0, 0]);
+    }
+
+    #[test]
+    fn attestations_of_stored_and_squashed_ciphertexts_are_told_apart() {
+        let handle = Handle::computed(B256::repeat_byte(1), 31337, crate::FheType::Uint64);
+        let (key_set, digest) = (B256::repeat_byte(2), B256::repeat_byte(3));
+        let squashed = squashed_ciphertext_attestation_digest(handle, key_set, digest);
+        assert_ne!(squashed, ciphertext_attestation_digest(handle, key_set, digest));
+        assert_ne!(squashed, squashed_ciphertext_attestation_digest(handle, digest, key_set));
     }
 
     #[test]

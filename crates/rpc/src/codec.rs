@@ -11,7 +11,7 @@ use tonic::{
 use tonic_prost::ProstEncoder;
 
 use crate::{
-    cipherloom::{coprocessor::v1 as parts, executor::v1 as own, kms::v1 as kms},
+    cipherloom::{committee::v1 as committee, coprocessor::v1 as parts, executor::v1 as own, kms::v1 as kms},
     fhevm::{coprocessor, executor},
     wire::{Parts, check_parts},
 };
@@ -53,6 +53,24 @@ const PERMIT: Parts = Parts::flat(32);
 const USER_DECRYPTION: Parts = Parts {
     fields: MAX_DECRYPTED_HANDLES + 16,
     inside: &[(1, Parts::flat(3)), (4, PERMIT), (5, PERMIT)],
+};
+
+/// The most bundles of shares with one request: a few more than a committee can have parties, so that what is superfluous is named and not cut.
+pub const MAX_BUNDLES: usize = 32;
+
+/// Who holds the share, the partial decryptions and a signature.
+const BUNDLE: Parts = Parts {
+    fields: MAX_DECRYPTED_HANDLES + 4,
+    inside: &[(1, Parts::flat(8))],
+};
+/// A party's number, what it did, and the bundles that prove it.
+const FAULT: Parts = Parts {
+    fields: 4,
+    inside: &[(3, BUNDLE)],
+};
+const PUBLIC_SIGNATURE: Parts = Parts {
+    fields: MAX_BUNDLES + 1,
+    inside: &[(1, PUBLIC_DECRYPTION), (2, BUNDLE)],
 };
 
 /// A message that can be received, with its limits.
@@ -100,6 +118,15 @@ received! {
     kms::PublicDecryptResponse => None,
     kms::UserDecryptRequest => Some(USER_DECRYPTION),
     kms::UserDecryptResponse => None,
+    committee::DescribeRequest => Some(Parts::flat(0)),
+    committee::DescribeResponse => None,
+    committee::UserShareRequest => Some(Parts { fields: 1, inside: &[(1, USER_DECRYPTION)] }),
+    // Nodes of a committee are not believed one by one, so what they answer has limits, too.
+    committee::UserShareResponse => Some(Parts { fields: 3, inside: &[(1, Parts::flat(3)), (2, Parts::flat(8))] }),
+    committee::PublicSharesRequest => Some(Parts { fields: 1, inside: &[(1, PUBLIC_DECRYPTION)] }),
+    committee::PublicSharesResponse => Some(Parts { fields: 1, inside: &[(1, BUNDLE)] }),
+    committee::PublicSignRequest => Some(PUBLIC_SIGNATURE),
+    committee::PublicSignResponse => Some(Parts { fields: 4 * MAX_BUNDLES, inside: &[(4, FAULT), (5, Parts::flat(2))] }),
 }
 
 /// Protobuf messages whose parts are counted before they are read.

@@ -81,6 +81,18 @@ pub mod cipherloom {
             tonic::include_proto!("cipherloom.kms.v1");
         }
     }
+    /// What gateways ask the KMS nodes of a committee.
+    #[expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated services silence lints in their own way"
+    )]
+    pub mod committee {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.committee.v1");
+        }
+    }
 }
 
 /// The encoded descriptors of all packages, for server reflection.
