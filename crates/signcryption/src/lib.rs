@@ -52,4 +52,4 @@ pub use k256::ecdsa::SigningKey;
 pub use keys::{UserKeypair, UserPublicKey};
 pub use open::open;
 pub use seal::{AnswerContext, Randomness, node_address, seal, sign_digest};
-pub use shares::{CommitteeParty, MAX_SHARE_BYTES, SHARE_PACKING_FACTOR, open_shares, seal_shares};
+pub use shares::{CommitteeParty, MAX_SHARE_BYTES, SHARE_PACKING_FACTOR, check_sealed_shares, open_shares, seal_shares};

@@ -38,6 +38,49 @@ pub fn open(
         .collect()
 }
 
+/// What anybody can check of an answer: all but what is in the encrypted values.
+pub(crate) struct Outside {
+    pub(crate) payload: Payload,
+    node_key: VerifyingKey,
+}
+
+impl Outside {
+    /// Checks the signature of `node`, and that the answer is for this request.
+    pub(crate) fn verify(
+        context: &AnswerContext<'_>,
+        handles: &[Handle],
+        share: &UserDecryptionShare,
+        node: Address,
+    ) -> Result<Self, SigncryptionError> {
+        if *share.extra_data != *context.extra_data {
+            return Err(SigncryptionError::ExtraData);
+        }
+        if share.payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(SigncryptionError::Malformed("the payload is too long"));
+        }
+        // Signature first: bytes that no node signed are not even parsed.
+        let blob = context.public_key.blob();
+        let digest = context
+            .domains
+            .user_decryption_answer_digest(blob, handles, &share.payload, context.extra_data);
+        if recover_signer(digest, &share.signature) != Some(node) {
+            return Err(SigncryptionError::WrongSigner { expected: node });
+        }
+        let payload = Payload::from_bytes(&share.payload)?;
+        if payload.link != context.domains.user_decryption_link(blob, handles, context.user) {
+            return Err(SigncryptionError::WrongRequest);
+        }
+        let node_key = VerifyingKey::from_sec1_bytes(&payload.node_key).map_err(|_| SigncryptionError::Malformed("verification key"))?;
+        if Address::from_public_key(&node_key) != node {
+            return Err(SigncryptionError::WrongSigner { expected: node });
+        }
+        if payload.values.len() != handles.len() {
+            return Err(SigncryptionError::WrongRequest);
+        }
+        Ok(Self { payload, node_key })
+    }
+}
+
 /// What every value of an answer is checked against.
 pub(crate) struct Checks<'a> {
     context: &'a AnswerContext<'a>,
@@ -57,41 +100,16 @@ impl<'a> Checks<'a> {
         keys: &'a UserKeypair,
         node: Address,
     ) -> Result<(Self, Payload), SigncryptionError> {
-        if *share.extra_data != *context.extra_data {
-            return Err(SigncryptionError::ExtraData);
-        }
-        if share.payload.len() > MAX_PAYLOAD_BYTES {
-            return Err(SigncryptionError::Malformed("the payload is too long"));
-        }
-        // Signature first: bytes that no node signed are not even parsed.
-        let blob = context.public_key.blob();
-        let digest = context
-            .domains
-            .user_decryption_answer_digest(blob, handles, &share.payload, context.extra_data);
-        if recover_signer(digest, &share.signature) != Some(node) {
-            return Err(SigncryptionError::WrongSigner { expected: node });
-        }
-        let payload = Payload::from_bytes(&share.payload)?;
-        let link = context.domains.user_decryption_link(blob, handles, context.user);
-        if payload.link != link {
-            return Err(SigncryptionError::WrongRequest);
-        }
-        let node_key = VerifyingKey::from_sec1_bytes(&payload.node_key).map_err(|_| SigncryptionError::Malformed("verification key"))?;
-        if Address::from_public_key(&node_key) != node {
-            return Err(SigncryptionError::WrongSigner { expected: node });
-        }
-        if payload.values.len() != handles.len() {
-            return Err(SigncryptionError::WrongRequest);
-        }
+        let outside = Outside::verify(context, handles, share, node)?;
         let checks = Self {
             context,
             keys,
-            link,
-            node_key,
-            node_fingerprint: key_fingerprint(&payload.node_key),
+            link: outside.payload.link,
+            node_fingerprint: key_fingerprint(&outside.payload.node_key),
             user_fingerprint: key_fingerprint(context.public_key.raw()),
+            node_key: outside.node_key,
         };
-        Ok((checks, payload))
+        Ok((checks, outside.payload))
     }
 
     fn open_value(&self, handle: Handle, value: &SealedValue) -> Result<U256, SigncryptionError> {

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use crate::{
     error::SigncryptionError,
     keys::UserKeypair,
-    open::Checks,
+    open::{Checks, Outside},
     seal::{AnswerContext, Place, Randomness, seal_plaintexts},
-    wire::MAX_VALUES,
+    wire::{MAX_VALUES, Payload, SealedValue},
 };
 
 /// The longest share of a value: a count and 16 elements of 64 bytes, for 256 bits.
@@ -81,6 +81,36 @@ pub fn open_shares(
     (party, node): (CommitteeParty, Address),
 ) -> Result<Vec<Zeroizing<Vec<u8>>>, SigncryptionError> {
     let (checks, payload) = Checks::verify(context, handles, answer, keys, node)?;
+    check_party(&payload, party)?;
+    handles
+        .iter()
+        .zip(&payload.values)
+        .map(|(handle, value)| checks.open_plaintext(*handle, value, MAX_SHARE_BYTES))
+        .collect()
+}
+
+/// Checks of the same answer what anybody can check without the user's keys: that this node signed it for this request, under its number, with a share in the place of
+/// each value. Whoever carries answers leaves out those that fail. What the shares are only the user learns.
+///
+/// # Errors
+/// [`SigncryptionError`] says which check failed.
+pub fn check_sealed_shares(
+    context: &AnswerContext<'_>,
+    handles: &[Handle],
+    answer: &UserDecryptionShare,
+    (party, node): (CommitteeParty, Address),
+) -> Result<(), SigncryptionError> {
+    let payload = Outside::verify(context, handles, answer, node)?.payload;
+    check_party(&payload, party)?;
+    let is_for =
+        |(handle, value): (&Handle, &SealedValue)| value.handle == handle.as_b256() && value.fhe_type == i32::from(handle.fhe_type().id());
+    match handles.iter().zip(&payload.values).all(is_for) {
+        true => Ok(()),
+        false => Err(SigncryptionError::WrongRequest),
+    }
+}
+
+fn check_party(payload: &Payload, party: CommitteeParty) -> Result<(), SigncryptionError> {
     let differs = |what| {
         Err(SigncryptionError::WrongParty {
             expected: party.number,
@@ -96,9 +126,5 @@ pub fn open_shares(
     if payload.values.iter().any(|value| value.packing_factor != SHARE_PACKING_FACTOR) {
         return differs("packing");
     }
-    handles
-        .iter()
-        .zip(&payload.values)
-        .map(|(handle, value)| checks.open_plaintext(*handle, value, MAX_SHARE_BYTES))
-        .collect()
+    Ok(())
 }

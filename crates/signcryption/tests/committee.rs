@@ -13,8 +13,8 @@ mod support;
 
 use cipherloom_primitives::{FheType, Handle, U256, decryption::UserDecryptionShare, eip712::SigningDomains};
 use cipherloom_signcryption::{
-    CommitteeParty, MAX_SHARE_BYTES, Randomness, SigncryptionError, SigningKey, UserKeypair, node_address, open_shares, seal_shares,
-    wire::Payload,
+    CommitteeParty, MAX_SHARE_BYTES, Randomness, SigncryptionError, SigningKey, UserKeypair, check_sealed_shares, node_address,
+    open_shares, seal_shares, wire::Payload,
 };
 use cipherloom_threshold::{
     Committee, CommitteeSize, ContextId, Contribution, EpochId, KeyId, KeyKind, Reconstruction, Scope, SecretKeys, SquashedCiphertext,
@@ -299,6 +299,49 @@ fn an_answer_of_another_node_number_or_committee_is_refused() {
     // And the other way round: a share is no value.
     let values = cipherloom_signcryption::open(&context, &nodes.handles, &answer, &nodes.keys, node);
     assert_eq!(values.unwrap_err(), SigncryptionError::Malformed("plaintext"));
+}
+
+#[test]
+fn whoever_carries_answers_sees_which_are_none() {
+    let nodes = Nodes::new();
+    let context = context(&nodes.domains, &nodes.keys);
+    let place = |party| (Nodes::place(party), node_address(&Nodes::key(party)));
+    let check = |handles: &[Handle], answer: &UserDecryptionShare, place| check_sealed_shares(&context, handles, answer, place);
+    // What is sealed nobody sees but the user.
+    for answer in [nodes.honest(2), nodes.lying(2)] {
+        check(&nodes.handles, &answer, place(2)).unwrap();
+    }
+    let answer = nodes.honest(2);
+    let (party, node) = place(2);
+    assert!(matches!(
+        check(&nodes.handles, &answer, place(3)),
+        Err(SigncryptionError::WrongSigner { .. })
+    ));
+    let renumbered = (CommitteeParty { number: 3, ..party }, node);
+    assert!(matches!(
+        check(&nodes.handles, &answer, renumbered),
+        Err(SigncryptionError::WrongParty { .. })
+    ));
+    let fewer = &nodes.handles[1..];
+    assert!(matches!(
+        check(fewer, &answer, place(2)),
+        Err(SigncryptionError::WrongSigner { .. })
+    ));
+    // Rightly signed, for this request, and with the values of its handles exchanged.
+    let shares: Vec<(Handle, &[u8])> = nodes
+        .handles
+        .iter()
+        .rev()
+        .copied()
+        .zip(nodes.shares[1].iter().map(Vec::as_slice))
+        .collect();
+    let exchanged = seal_shares(&context, &shares, party, &Nodes::key(2), Randomness::generate).unwrap();
+    let reversed: Vec<Handle> = nodes.handles.iter().rev().copied().collect();
+    check(&reversed, &exchanged, place(2)).unwrap();
+    assert!(check(&nodes.handles, &exchanged, place(2)).is_err());
+    let mut tampered = answer.clone();
+    tampered.extra_data = vec![1].into();
+    assert_eq!(check(&nodes.handles, &tampered, place(2)), Err(SigncryptionError::ExtraData));
 }
 
 #[test]
