@@ -5,7 +5,7 @@ use cipherloom_primitives::{
     decryption::{ClassicPermit, DecryptionPermit, PublicDecryptionRequest, RequestedValue},
     eip712::signed_extra_data,
 };
-use cipherloom_signcryption::{AnswerContext, open};
+use cipherloom_signcryption::AnswerContext;
 
 use crate::{
     Client, EXTRA_DATA,
@@ -13,6 +13,7 @@ use crate::{
     gateway::Operation,
     permit::Permit,
     plaintext::Plaintext,
+    shares::Nodes,
     signatures,
     wire::{self, PublicResult, UserResult},
 };
@@ -97,7 +98,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Request`] if the permit does not cover a contract or there are too many handles, [`ClientError::Server`] with label
     /// `not_allowed_on_host_acl` if user, contract or delegation lack a permission on chain, [`ClientError::Signcryption`] if the answer is not
-    /// from the registered KMS node for this request, and the errors of the network.
+    /// from the registered KMS node for this request, [`ClientError::Shares`] if too few nodes of a registered committee agree on the values, and the errors of the network.
     pub async fn user_decrypt(&self, pairs: &[(Handle, Address)], permit: &Permit) -> Result<Vec<(Handle, Plaintext)>, ClientError> {
         let owner = permit.owner();
         let value = |(handle, contract_address): &(_, _)| RequestedValue {
@@ -124,21 +125,13 @@ impl Client {
             DecryptionPermit::Classic(ClassicPermit { delegator: Some(_), .. }) => DELEGATED,
             DecryptionPermit::Unified(_) => UNIFIED,
         };
-        let registered = self.shared.chain.kms_signers().await?;
-        let [node] = registered.signers.as_slice() else {
-            return Err(ClientError::ThresholdKms(registered.signers.len()));
-        };
+        let nodes = Nodes::registered(self.shared.chain.kms_signers().await?)?;
         let body = wire::user_body(&request, domains.host_chain_id);
         let result: UserResult = self.shared.gateway.job(operation, &body).await?;
         let malformed = |reason| ClientError::Malformed {
             what: operation.what,
             reason,
         };
-        let mut shares = result.result;
-        let (Some(share), true) = (shares.pop(), shares.is_empty()) else {
-            return Err(malformed("it does not hold exactly one answer".into()));
-        };
-        let share = share.into_share().map_err(malformed)?;
         let handles = request.handles();
         let context = AnswerContext {
             domains,
@@ -146,7 +139,7 @@ impl Client {
             user: request.user,
             extra_data: &EXTRA_DATA,
         };
-        let values = open(&context, &handles, &share, permit.keys(), *node)?;
+        let values = nodes.open(operation.what, &context, &handles, result, permit.keys())?;
         let typed = handles
             .into_iter()
             .zip(values)

@@ -154,9 +154,17 @@ pub enum ClientError {
         /// Which check failed.
         reason: String,
     },
-    /// The deployment has several KMS nodes; this client opens answers of one.
-    #[error("the deployment has {0} KMS nodes; user decryption here needs exactly one")]
-    ThresholdKms(usize),
+    /// So many KMS nodes cannot share a key: there is one, or a committee of 4 to 15.
+    #[error("the deployment has {0} KMS nodes; there must be one, or a committee of 4 to 15")]
+    Committee(usize),
+    /// The answers of a committee of KMS nodes do not determine the values: too many are missing or wrong.
+    #[error("{what}: too few KMS nodes agree: {reason}")]
+    Shares {
+        /// What was asked.
+        what: &'static str,
+        /// How many answers there are, and what is wrong with those that were left out.
+        reason: String,
+    },
     /// The request is outside the protocol's limits.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -215,9 +223,12 @@ impl ClientError {
             Self::Unavailable { .. } => ErrorKind::Busy,
             Self::Server { label, .. } if PASSING.contains(&label.as_str()) => ErrorKind::Busy,
             Self::Server { .. } | Self::InputRejected => ErrorKind::Refused,
-            Self::TooLarge { .. } | Self::Malformed { .. } | Self::InsecureKey(_) | Self::OtherKey { .. } | Self::Verification { .. } => {
-                ErrorKind::Untrustworthy
-            }
+            Self::TooLarge { .. }
+            | Self::Malformed { .. }
+            | Self::InsecureKey(_)
+            | Self::OtherKey { .. }
+            | Self::Verification { .. }
+            | Self::Shares { .. } => ErrorKind::Untrustworthy,
             Self::Fhe(FheError::KeyMaterial { .. }) => ErrorKind::Untrustworthy,
             Self::Signcryption(SigncryptionError::Randomness(_)) => ErrorKind::Local,
             Self::Signcryption(_) => ErrorKind::Untrustworthy,
@@ -226,7 +237,7 @@ impl ClientError {
             | Self::MissingRoute { .. }
             | Self::Configuration { .. }
             | Self::Deployment { .. }
-            | Self::ThresholdKms(_)
+            | Self::Committee(_)
             | Self::Request(_)
             | Self::Fhe(_)
             | Self::KeptPermit(_)

@@ -104,6 +104,7 @@ mod patience;
 mod permit;
 mod plaintext;
 mod reader;
+mod shares;
 mod signatures;
 mod typed_data;
 mod wire;

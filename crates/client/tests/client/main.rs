@@ -6,6 +6,7 @@
 )]
 
 mod blocking;
+mod committee;
 mod honest;
 mod keys;
 mod permits;

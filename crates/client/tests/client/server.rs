@@ -29,12 +29,14 @@ use cipherloom_contracts::{
 use cipherloom_fhe::{KeySet, KeySetId, ParameterSet};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
-    decryption::{ClassicPermit, DecryptionPermit, RequestedValue, UnifiedPermit, UserDecryptionRequest, abi_words},
+    decryption::{ClassicPermit, DecryptionPermit, RequestedValue, UnifiedPermit, UserDecryptionRequest, UserDecryptionShare, abi_words},
     eip712::{SigningDomains, recover_signer},
     input::{InputMetadata, input_handles},
 };
 use cipherloom_signcryption::{AnswerContext, Randomness, SigningKey, UserPublicKey, node_address, seal, sign_digest};
 use serde_json::{Value, json};
+
+use crate::committee::Nodes;
 
 /// What the server does instead of answering honestly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +111,8 @@ pub(crate) struct Stack {
     /// What the chain says about its signers.
     pub(crate) kms_signers: Mutex<Vec<Address>>,
     pub(crate) threshold: Mutex<u64>,
+    /// The committee that answers instead of the one node.
+    pub(crate) committee: Mutex<Option<Arc<Nodes>>>,
     pub(crate) plaintexts: Mutex<HashMap<Handle, U256>>,
     pub(crate) domains: SigningDomains,
     pub(crate) url: Mutex<String>,
@@ -174,6 +178,7 @@ impl Stack {
             files_at: Mutex::default(),
             kms_signers: Mutex::new(vec![node_address(&key(KMS))]),
             threshold: Mutex::new(1),
+            committee: Mutex::default(),
             plaintexts: Mutex::default(),
             domains: development::signing_domains(),
             url: Mutex::new(format!("http://{}", listener.local_addr().unwrap())),
@@ -284,6 +289,10 @@ impl Stack {
         let handles: Vec<Handle> = list(&body["ciphertextHandles"]).iter().map(handle).collect();
         let values: Vec<U256> = handles.iter().map(|handle| self.plaintexts.lock().unwrap()[handle]).collect();
         let mut words = abi_words(&values);
+        if let Some(nodes) = self.committee.lock().unwrap().as_ref() {
+            let signatures: Vec<String> = nodes.signatures(self, &handles, &values).iter().map(|one| hex(one)).collect();
+            return json!({ "decryptedValue": hex(&words), "signatures": signatures, "extraData": "0x00" });
+        }
         let digest = self.domains.public_decryption_digest(&handles, &words, &[]);
         let signature = hex(&sign_digest(&self.signer(KMS), digest).unwrap());
         if self.behaviour() == Behaviour::ChangesAnswer {
@@ -376,6 +385,12 @@ impl Stack {
             user: request.user,
             extra_data: &[0],
         };
+        if let Some(nodes) = self.committee.lock().unwrap().as_ref() {
+            let answers = nodes.answers(&context, &values);
+            let share =
+                |one: &UserDecryptionShare| json!({ "payload": hex(&one.payload), "signature": hex(&one.signature), "extraData": "0x00" });
+            return json!({ "result": answers.iter().map(share).collect::<Vec<_>>() });
+        }
         let share = seal(&context, &values, &self.signer(KMS), Randomness::generate).unwrap();
         let mut payload = share.payload.to_vec();
         if self.behaviour() == Behaviour::ChangesAnswer {

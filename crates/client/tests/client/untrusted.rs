@@ -134,5 +134,5 @@ async fn user_answers_that_are_not_from_the_registered_node() {
     }
     stack.behave(Behaviour::Honest);
     stack.kms_signers.lock().unwrap().push(USER);
-    assert!(matches!(user(&client, handle).await, Err(ClientError::ThresholdKms(2))));
+    assert!(matches!(user(&client, handle).await, Err(ClientError::Committee(2))));
 }
