@@ -16,11 +16,13 @@ use serde::Deserialize;
 use crate::command::{cargo, root};
 
 /// The layers, lowest first. A crate may depend on crates of lower layers, and on no other.
-const LAYERS: [&[&str]; 4] = [
+const LAYERS: [&[&str]; 6] = [
     &["primitives", "private-anvil", "private-postgres"],
     &["attest", "contracts", "fhe", "rpc", "signcryption", "telemetry", "threshold"],
     &["ceremony", "chain", "engine", "load", "store"],
     &["callbacks", "client", "coprocessor", "executor", "gateway", "kms", "node"],
+    &["service"],
+    &["kms-node"],
 ];
 
 /// Which crates alone may depend on a library that must stay behind a wall.

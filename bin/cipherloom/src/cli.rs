@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use cipherloom_engine::{Policy, Profile};
 use cipherloom_fhe::{BackendKind, ParameterSet};
-use cipherloom_telemetry::{LogFormat, Service, Telemetry, TelemetryOptions};
+use cipherloom_service::log::LogOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// An FHE coprocessor for EVM chains: contracts compute on encrypted values, real TFHE runs off chain.
@@ -20,18 +19,6 @@ pub(crate) struct Arguments {
 
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct LogOptions {
-    /// Log more: -v what happens, -vv details, -vvv everything. `RUST_LOG` overrides it.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub(crate) verbose: u8,
-
-    /// Write log lines as JSON objects.
-    #[arg(long, global = true)]
-    pub(crate) log_json: bool,
 }
 
 /// What to do.
@@ -57,7 +44,7 @@ pub(crate) enum Command {
     Gateway(Box<crate::gateway::GatewayOptions>),
     /// Run the key-management system as processes of its own.
     #[command(subcommand)]
-    Kms(crate::kms::KmsCommand),
+    Kms(cipherloom_kms_node::KmsCommand),
     /// Precompute, deploy, verify, upgrade and administer the host contracts of a chain.
     #[command(subcommand, visible_alias = "contract", long_about = crate::contracts::HELP)]
     Contracts(crate::contracts::ContractsCommand),
@@ -294,45 +281,6 @@ impl From<ProfileOption> for Profile {
             ProfileOption::Throughput => Self::Throughput,
             ProfileOption::Latency => Self::Latency,
         }
-    }
-}
-
-impl LogOptions {
-    /// The same for a service, which says what it does without being asked: one -v less is needed.
-    pub(crate) const fn of_service(self) -> Self {
-        Self {
-            verbose: self.verbose.saturating_add(1),
-            ..self
-        }
-    }
-
-    /// Returns what of our own crates is logged, and what of others', for how often -v is given.
-    const fn filter(self) -> &'static str {
-        match self.verbose {
-            0 => "warn",
-            1 => {
-                "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_executor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_node=info,cipherloom_fhe=info,cipherloom_store=info,cipherloom_telemetry=info"
-            }
-            2 => {
-                "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_executor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_node=debug,cipherloom_fhe=debug,cipherloom_store=debug,cipherloom_telemetry=debug"
-            }
-            _ => "trace",
-        }
-    }
-
-    /// Sends log lines to standard error, so that standard output stays what a command prints; and, as this service, traces to where the
-    /// environment says.
-    ///
-    /// # Errors
-    /// If `RUST_LOG` or what the environment says about traces cannot be used.
-    pub(crate) fn start(self, service: Option<Service<'_>>) -> Result<Telemetry> {
-        let format = if self.log_json { LogFormat::Json } else { LogFormat::Text };
-        Telemetry::start(&TelemetryOptions {
-            filter: self.filter(),
-            format,
-            service,
-        })
-        .context("cannot start logging")
     }
 }
 

@@ -10,11 +10,10 @@ mod serve;
 mod setup;
 
 use anyhow::{Context, Result, ensure};
+use cipherloom_service::{database_url::DatabaseUrl, log::LogOptions};
 use cipherloom_telemetry::{Service, Telemetry};
 
 pub(crate) use self::options::{CoprocessorOptions, HELP};
-use crate::{cli::LogOptions, service::database_url::DatabaseUrl};
-
 /// Starts to log, and to send traces if the environment says where to. A service says what it does without being asked: one -v less is needed.
 ///
 /// # Errors

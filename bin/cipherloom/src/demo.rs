@@ -12,13 +12,13 @@ use anyhow::{Context, Result, bail, ensure};
 use cipherloom_client::{Client, ClientConfig, ClientError, KeyTrust, PermitTerms, Plaintext};
 use cipherloom_coprocessor::Progress;
 use cipherloom_primitives::{B256, FheType, Handle, Operation};
+use cipherloom_service::key_file::{self, KeyFile};
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
 
 use crate::{
     cli::DemoOptions,
     data_dir::DataDir,
-    key_file::{self, KeyFile},
     narrator::Narrator,
     stack::{self, Listen, Stack, accounts, network::Network},
     token::{ConfidentialToken, ConfidentialToken::ConfidentialTokenInstance, Token},

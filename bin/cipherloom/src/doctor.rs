@@ -6,19 +6,19 @@ mod ciphertexts;
 mod database;
 mod host;
 mod metrics;
-pub(crate) mod report;
-mod server;
+pub(crate) mod server;
 mod signer;
 mod tenants;
 mod workers;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
+use cipherloom_kms_node as kms;
+use cipherloom_service::report::{Report, Unwell};
 use clap::Args;
 
-use self::report::Report;
-use crate::{coprocessor::CoprocessorOptions, gateway, kms, service::line};
+use crate::{coprocessor::CoprocessorOptions, gateway, line};
 
 /// How long any one thing is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -94,25 +94,6 @@ impl Roles {
         }
     }
 }
-
-/// What a doctor ends with that found something: it was printed, and only the exit code is left to say.
-#[derive(Debug)]
-pub(crate) struct Unwell {
-    /// 1 for warnings, 2 for what does not work.
-    pub(crate) exit_code: u8,
-}
-
-impl fmt::Display for Unwell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.exit_code == 1 {
-            "there are warnings"
-        } else {
-            "something does not work"
-        })
-    }
-}
-
-impl std::error::Error for Unwell {}
 
 /// Looks at everything and prints what was found.
 ///

@@ -6,15 +6,17 @@ mod options;
 mod process;
 
 use anyhow::{Result, ensure};
+use cipherloom_service::{
+    chains,
+    config_file::Schema,
+    log::LogOptions,
+    report::{Report, Unwell},
+    runtime,
+};
 use cipherloom_telemetry::{Service, Telemetry};
 use clap::{Command, CommandFactory, Parser};
 
 pub(crate) use self::options::GatewayOptions;
-use crate::{
-    cli::LogOptions,
-    doctor::{Unwell, report::Report},
-    service::{chains, config_file::Schema, runtime},
-};
 
 /// What the help begins with.
 pub(crate) const HELP: &str = "\

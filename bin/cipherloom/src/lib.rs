@@ -10,6 +10,8 @@ mod callbacks;
 mod ciphertext;
 mod cli;
 mod computations;
+#[cfg(test)]
+mod config_files;
 mod contracts;
 mod coprocessor;
 mod dapp_transactions;
@@ -24,16 +26,14 @@ mod doctor;
 mod executor;
 mod gateway;
 mod graph;
-mod key_file;
 mod keys;
-mod kms;
 mod legacy;
+mod line;
 mod narrator;
 mod operations;
 mod progress;
 mod remote;
 mod sdk_config;
-mod service;
 mod shell;
 mod stack;
 mod symbolic_chain;
@@ -43,41 +43,28 @@ mod wiring;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use cipherloom_kms_node as kms;
+use cipherloom_service::line::exit_code;
+
 use crate::cli::{Arguments, Command};
 
 /// Runs the binary `cipherloom`: reads the command line and does what it says.
 #[must_use]
 pub fn cipherloom() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    finish(service::line::cipherloom(&line).and_then(run))
+    exit_code(line::cipherloom(&line).and_then(run))
 }
 
 /// Runs the binary `coprocessor`: `cipherloom coprocessor` with the options of the 0.6 generation at the top.
 #[must_use]
 pub fn coprocessor() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    finish(coprocessor::line::coprocessor(&line).and_then(|arguments| {
+    exit_code(coprocessor::line::coprocessor(&line).and_then(|arguments| {
         let telemetry = coprocessor::start_logging(&arguments.options, arguments.log)?;
         let result = coprocessor::run(&arguments.options);
         telemetry.finish();
         result
     }))
-}
-
-/// Says why a command failed, and turns its result into the process's.
-fn finish(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(unwell) = error.downcast_ref::<doctor::Unwell>() {
-                return ExitCode::from(unwell.exit_code);
-            }
-            // The whole chain of causes in one line each: what was attempted, then why it failed.
-            eprintln!("error: {error}");
-            error.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
-            ExitCode::FAILURE
-        }
-    }
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {

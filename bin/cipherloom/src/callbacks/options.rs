@@ -8,9 +8,8 @@ use alloy::{
 };
 use anyhow::{Result, ensure};
 use cipherloom_callbacks::RelayConfig;
+use cipherloom_service::key_file::{self, KeyFile};
 use clap::Args;
-
-use crate::key_file::{self, KeyFile};
 
 /// Options about decryption callbacks.
 #[derive(Clone, Debug, Args)]

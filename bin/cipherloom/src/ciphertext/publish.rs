@@ -4,15 +4,13 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_coprocessor::{mirror::Publisher, system_clock};
+use cipherloom_service::key_file::{self, KeyFile};
 use cipherloom_store::ObjectsUrl;
 use clap::Args;
 use serde_json::json;
 
 use super::sources::open_database;
-use crate::{
-    database::{DatabaseOptions, random},
-    key_file::{self, KeyFile},
-};
+use crate::database::{DatabaseOptions, random};
 
 pub(super) const HELP: &str = "\
 Publish a deployment's ciphertexts to a mirror, once; a coprocessor with --mirror does so all the time.

@@ -13,11 +13,11 @@ use alloy::{
 };
 use anyhow::{Context, Result, anyhow, ensure};
 use cipherloom_chain::LocalProfile;
+use cipherloom_service::key_file::{self, KeyFile};
 use clap::Args;
 use zeroize::Zeroizing;
 
 use super::environment::{self, Environment};
-use crate::key_file::{self, KeyFile};
 
 /// The longest file with a mnemonic, in bytes: 24 words of at most 8 letters.
 const MAX_MNEMONIC_BYTES: u64 = 512;

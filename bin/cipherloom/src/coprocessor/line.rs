@@ -3,17 +3,15 @@
 use std::ffi::OsString;
 
 use anyhow::Result;
+use cipherloom_service::{
+    config_file::Schema,
+    line::{self, finish},
+    log::LogOptions,
+    settings::Settings,
+};
 use clap::{CommandFactory, FromArgMatches, Parser};
 
 use super::options::CoprocessorOptions;
-use crate::{
-    cli::LogOptions,
-    service::{
-        config_file::Schema,
-        line::{self, finish},
-        settings::Settings,
-    },
-};
 
 /// Serves the chains of a deployment; `cipherloom coprocessor` under the name and with the options of the 0.6 generation.
 #[derive(Debug, Parser)]

@@ -2,12 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use cipherloom_service::{database_url::DatabaseUrl, settings::Settings};
 use clap::{Args, value_parser};
 
-use crate::{
-    cli::EngineOptions,
-    service::{database_url::DatabaseUrl, settings::Settings},
-};
+use crate::cli::EngineOptions;
 
 /// What the help begins with.
 pub(crate) const HELP: &str = "\
@@ -233,7 +231,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::super::line::CoprocessorArguments;
-    use crate::service::settings::configurable;
+    use cipherloom_service::settings::configurable;
 
     /// What operators read.
     const DOCUMENT: &str = include_str!("../../../../docs/coprocessor.md");

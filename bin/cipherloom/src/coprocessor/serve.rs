@@ -2,14 +2,15 @@
 
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
+use cipherloom_service::{
+    key_file::{self, KeyFile},
+    runtime,
+    signals::Signals,
+};
 use zeroize::Zeroizing;
 
 use super::{options::CoprocessorOptions, process::Process, setup};
-use crate::{
-    database::random,
-    key_file::{self, KeyFile},
-    service::{runtime, signals::Signals},
-};
+use crate::database::random;
 
 /// The exit code of a process that a second signal ended.
 const INTERRUPTED: i32 = 130;

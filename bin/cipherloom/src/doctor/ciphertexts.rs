@@ -3,11 +3,12 @@
 use std::{path::Path, sync::Arc};
 
 use cipherloom_primitives::Handle;
+use cipherloom_service::report::Report;
 use cipherloom_store::{
     Database, Inspection, ObjectsUrl, PublicPlace, Store, StoreError, TransactionFilter, TransactionKey, TransactionState, object_digest,
 };
 
-use super::{DoctorOptions, PATIENCE, report::Report, tenants::Found};
+use super::{DoctorOptions, PATIENCE, tenants::Found};
 
 const AREA: &str = "ciphertexts";
 

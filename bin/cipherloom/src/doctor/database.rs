@@ -3,15 +3,12 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use cipherloom_coprocessor::system_clock;
+use cipherloom_service::report::{Level, Report};
 use cipherloom_store::{
     Database, MigrationState, ObjectsUrl, PostgresConfig, PostgresDatabase, PostgresDiagnosis, SqliteStore, StoreError,
 };
 
-use super::{
-    PATIENCE,
-    ciphertexts::missing_directory,
-    report::{Level, Report},
-};
+use super::{PATIENCE, ciphertexts::missing_directory};
 use crate::coprocessor::CoprocessorOptions;
 
 const AREA: &str = "database";

@@ -1,12 +1,9 @@
 //! This machine: processors, memory, space.
 
+use cipherloom_service::report::{Level, Report};
 use std::{fs, num::NonZero, path::Path, thread};
 
-use super::{
-    Roles,
-    report::{Level, Report},
-    tenants::Found,
-};
+use super::{Roles, tenants::Found};
 use crate::coprocessor::CoprocessorOptions;
 
 const AREA: &str = "this machine";

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{DoctorOptions, PATIENCE, Roles, report::Report};
+use cipherloom_service::report::Report;
+
+use super::{DoctorOptions, PATIENCE, Roles};
 
 const AREA: &str = "metrics";
 

@@ -2,6 +2,7 @@
 
 use std::{fs, time::SystemTime};
 
+use cipherloom_service::report::{Level, Report};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -9,11 +10,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_response::MessageResponse,
 };
 
-use super::{
-    DoctorOptions, PATIENCE, Roles,
-    metrics::reachable,
-    report::{Level, Report},
-};
+use super::{DoctorOptions, PATIENCE, Roles, metrics::reachable};
 
 const AREA: &str = "API server";
 

@@ -3,12 +3,13 @@
 use alloy::primitives::Address;
 use cipherloom_chain::{CallLimits, HostChain};
 use cipherloom_contracts::HostAddresses;
-
-use super::{PATIENCE, Roles, report::Report, tenants::Found};
-use crate::{
-    coprocessor::CoprocessorOptions,
+use cipherloom_service::{
     key_file::{self, KeyFile},
+    report::Report,
 };
+
+use super::{PATIENCE, Roles, tenants::Found};
+use crate::coprocessor::CoprocessorOptions;
 
 const AREA: &str = "signing key";
 

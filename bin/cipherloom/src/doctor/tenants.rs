@@ -2,12 +2,10 @@
 
 use alloy::primitives::B256;
 use cipherloom_fhe::{Manifest, ParameterSet};
+use cipherloom_service::report::{Level, Report};
 use cipherloom_store::{Database, KeySetRecord, Tenant};
 
-use super::{
-    DoctorOptions,
-    report::{Level, Report},
-};
+use super::DoctorOptions;
 
 const AREA: &str = "tenants";
 const KEYS: &str = "keys";

@@ -1,9 +1,10 @@
 //! Whether work is done: who computes, what waits, what failed.
 
 use cipherloom_coprocessor::system_clock;
+use cipherloom_service::report::Report;
 use cipherloom_store::{Backlog, Database, TransactionFilter, TransactionState};
 
-use super::{Roles, report::Report, tenants::Found};
+use super::{Roles, tenants::Found};
 
 const AREA: &str = "workers";
 

@@ -6,21 +6,18 @@ use alloy::primitives::{Address, U256};
 use anyhow::{Context, Result};
 use cipherloom_chain::SignerSetOnChain;
 use cipherloom_fhe::KeySet;
+use cipherloom_service::{
+    chains::{self, Chain},
+    coprocessor,
+    endpoints::{Place, is_unanswered, with_causes},
+    examination::Examination,
+};
 use tonic::Code;
 
 use super::options::GatewayOptions;
-use crate::{
-    remote::{
-        coprocessor,
-        endpoints::{Place, is_unanswered},
-        failure::with_causes,
-        keys::PublicKeys,
-        kms::{self, RemoteKms},
-    },
-    service::{
-        chains::{self, Chain},
-        examination::Examination,
-    },
+use crate::remote::{
+    keys::PublicKeys,
+    kms::{self, RemoteKms},
 };
 
 const CHAIN: &str = "chain";

@@ -4,10 +4,11 @@ use std::{ffi::OsString, str::FromStr};
 
 use anyhow::{Context, Result, ensure};
 use cipherloom_gateway::{ApiKey, ApiKeyDigest, ClientConfig, Operation, RateLimit};
+use cipherloom_service::config_file::ConfigFile;
 use clap::{Args, Command, CommandFactory, Parser, value_parser};
 use serde_json::json;
 
-use crate::{database::random, service::config_file::ConfigFile};
+use crate::database::random;
 
 /// What a table is called.
 const TABLE: &str = "client";

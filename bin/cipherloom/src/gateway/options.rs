@@ -5,18 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use anyhow::Result;
 use cipherloom_chain::Finality;
 use cipherloom_gateway::AddressRange;
+use cipherloom_service::{
+    chains::{self, ChainOptions},
+    config_file::ConfigFile,
+    database_url::DatabaseUrl,
+    settings::Settings,
+};
 use clap::{Args, value_parser};
 
 use super::clients::{self, ClientOptions};
-use crate::{
-    callbacks::CallbacksSection,
-    service::{
-        chains::{self, ChainOptions},
-        config_file::ConfigFile,
-        database_url::DatabaseUrl,
-        settings::Settings,
-    },
-};
+use crate::callbacks::CallbacksSection;
 
 /// Options of `gateway`.
 #[derive(Clone, Args)]

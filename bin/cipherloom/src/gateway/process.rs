@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use cipherloom_chain::HostChain;
 use cipherloom_gateway::{Config, Gateway, JobLimits, Services, TlsConfig};
+use cipherloom_service::{coprocessor::RemoteCoprocessor, examination, signals::Signals};
 use cipherloom_store::{Database, PostgresConfig, PostgresDatabase, SqliteStore};
 use cipherloom_telemetry::{Check, Checks, Health, MonitoringServer};
 use futures_util::future::BoxFuture;
@@ -20,12 +21,10 @@ use crate::{
     callbacks::{self, CallbackChain, RunningCallbacks},
     remote::{
         awaited::{Awaited, RemoteProgress},
-        coprocessor::RemoteCoprocessor,
         decryption::{Prover, RemoteDecryption, RemoteInputs},
         keys::{CurrentKeys, PublicKeys},
         kms::RemoteKms,
     },
-    service::{examination, signals::Signals},
 };
 
 /// How often nodes are asked for new requests of contracts, where they do not announce blocks.
@@ -297,8 +296,8 @@ impl KeyRenewal {
     }
 
     /// Says what the coprocessors have, if all have the same and it is not what is served.
-    async fn changed(&self) -> Option<crate::remote::coprocessor::Described> {
-        let mut common: Option<crate::remote::coprocessor::Described> = None;
+    async fn changed(&self) -> Option<cipherloom_service::coprocessor::Described> {
+        let mut common: Option<cipherloom_service::coprocessor::Described> = None;
         for coprocessor in &self.coprocessors {
             let described = coprocessor.describe().await.ok()?;
             if common.as_ref().is_some_and(|common| common.key_set_id != described.key_set_id) {

@@ -15,13 +15,14 @@ use cipherloom_gateway::{
 };
 use cipherloom_primitives::Handle;
 use cipherloom_rpc::{cipherloom::coprocessor::v1::HandleProgress, codec::MAX_WATCHED_HANDLES};
+use cipherloom_service::coprocessor::RemoteCoprocessor;
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
 };
 
-use super::coprocessor::RemoteCoprocessor;
+use super::coprocessor::watch as watch_handles;
 
 /// How long one call waits.
 const WATCH: Duration = Duration::from_secs(20);
@@ -128,7 +129,7 @@ async fn run(shared: Arc<Shared>) {
         }
         let at_most = if crowded { SHARED_WATCH } else { WATCH };
         let answer = tokio::select! {
-            answer = shared.coprocessor.watch(&wanted, at_most) => answer,
+            answer = watch_handles(&shared.coprocessor, &wanted, at_most) => answer,
             () = shared.joined.notified(), if !crowded => {
                 tokio::time::sleep(GATHER).await;
                 continue;
@@ -163,7 +164,7 @@ impl ComputationProgress for RemoteProgress {
         let chain = handles.first().map(|handle| handle.chain_id());
         let coprocessor = chain.and_then(|chain| self.coprocessors.get(&chain)).map(Arc::clone);
         Box::pin(async move {
-            let states = coprocessor?.watch(&handles, Duration::ZERO).await.ok()?;
+            let states = watch_handles(&*coprocessor?, &handles, Duration::ZERO).await.ok()?;
             let pending = states.iter().filter(|state| state.progress() != HandleProgress::Computed).count();
             Some(Progress {
                 pending_handles: u64::try_from(pending).ok()?,

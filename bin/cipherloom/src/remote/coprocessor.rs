@@ -1,212 +1,66 @@
-//! A coprocessor in another process, as one of its tenants calls it.
+//! What a gateway asks of a coprocessor in another process, in the gateway's words.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bytes::Bytes;
+use anyhow::Result;
 use cipherloom_gateway::{
     Label, ServiceError,
     services::{Admission, AdmissionRequest, AdmittedInput},
 };
-use cipherloom_primitives::{Address, B256, Handle};
-use cipherloom_rpc::{
-    cipherloom::coprocessor::v1::{
-        AdmitInputRequest, DescribeRequest, DescribeResponse, GetKeyFileRequest, GetSignedCiphertextRequest, HandleState, KeyFileKind,
-        WatchHandlesRequest, admit_input_response, coprocessor_client::CoprocessorClient, get_signed_ciphertext_response,
-    },
-    codec::MAX_WATCHED_HANDLES,
+use cipherloom_primitives::{Address, Handle};
+use cipherloom_rpc::cipherloom::coprocessor::v1::{AdmitInputRequest, HandleState, admit_input_response};
+use cipherloom_service::{
+    coprocessor::{PART, RemoteCoprocessor},
+    messages::{address, read_handle},
 };
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
-use super::{
-    endpoints::{Endpoints, Place},
-    failure::service_error,
-    messages::{address, handle, read_address, read_handle, read_hash},
-};
+use super::failure::service_error;
 
-/// What people call the part.
-pub(crate) const PART: &str = "coprocessor";
-
-/// How long answers that need no work may take.
-const QUICK: Duration = Duration::from_secs(10);
-/// How long checking a proof may take, with those that wait before it.
-const PROOF: Duration = Duration::from_secs(120);
-/// How long a ciphertext may take: one that is stored raw is packed for it.
-const CIPHERTEXT: Duration = Duration::from_secs(60);
-/// How much longer than it was asked to wait a coprocessor may take.
-const MARGIN: Duration = Duration::from_secs(10);
-/// The most bytes of an answer: a ciphertext or the reference string.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
-
-/// A coprocessor, called as a tenant.
-pub(crate) struct RemoteCoprocessor {
-    endpoints: Endpoints,
-}
-
-/// For which chain and under which keys a coprocessor works.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Described {
-    pub(crate) chain_id: u64,
-    pub(crate) acl: Address,
-    pub(crate) input_verifier: Address,
-    pub(crate) signer: Address,
-    pub(crate) key_set_id: B256,
-    pub(crate) manifest: String,
-    pub(crate) followed: bool,
-    pub(crate) version: String,
-}
-
-/// What a coprocessor has for a handle.
-pub(crate) enum Fetched {
-    /// Its ciphertext.
-    Signed {
-        handle: Handle,
-        key_set_id: B256,
-        bytes: Vec<u8>,
-        attestations: Vec<Bytes>,
-    },
-    /// Nothing yet, or nothing ever.
-    Missing(HandleState),
-}
-
-impl RemoteCoprocessor {
-    /// Sets up calls; nothing is sent yet.
-    ///
-    /// # Errors
-    /// As [`Endpoints::new`].
-    pub(crate) fn new(place: &Place<'_>) -> Result<Self> {
-        Ok(Self {
-            endpoints: Endpoints::new(place)?,
-        })
-    }
-
-    /// Asks for which chain and under which keys it works.
-    ///
-    /// # Errors
-    /// The status of the call.
-    pub(crate) async fn describe(&self) -> Result<Described, Status> {
-        let call = async |channel, request| client(channel).describe(request).await;
-        let answer = self.endpoints.call(DescribeRequest {}, QUICK, call).await?;
-        read_description(answer).map_err(|error| misread(&error))
-    }
-
-    /// Fetches a public file of its key set.
-    ///
-    /// # Errors
-    /// The status of the call.
-    pub(crate) async fn key_file(&self, kind: KeyFileKind, key_set_id: B256) -> Result<Bytes, Status> {
-        let request = GetKeyFileRequest {
-            kind: kind.into(),
-            key_set_id: Bytes::copy_from_slice(key_set_id.as_slice()),
-        };
-        let call = async |channel, request| client(channel).get_key_file(request).await;
-        Ok(self.endpoints.call(request, CIPHERTEXT, call).await?.content)
-    }
-
-    /// Has an input admitted whose proof is bound to this access-control contract.
-    ///
-    /// # Errors
-    /// The coprocessor's, and `gateway_not_reachable` if none answers.
-    pub(crate) async fn admit(&self, request: &AdmissionRequest, acl: Address) -> Result<Admission, ServiceError> {
-        let message = AdmitInputRequest {
-            chain_id: request.chain_id,
-            acl: address(&acl),
-            contract: address(&request.contract),
-            user: address(&request.user),
-            list: request.list.0.clone(),
-            extra_data: request.extra_data.0.clone(),
-        };
-        let call = async |channel, request| client(channel).admit_input(request).await;
-        let answer = self
-            .endpoints
-            .call(message, PROOF, call)
-            .await
-            .map_err(|status| self.failed(&status))?;
-        match answer.outcome {
-            Some(admit_input_response::Outcome::Admitted(admitted)) => Ok(Admission::Admitted(AdmittedInput {
-                handles: admitted
-                    .handles
-                    .iter()
-                    .map(read_handle)
-                    .collect::<Result<_>>()
-                    .map_err(|error| self.failed(&misread(&error)))?,
+/// Has an input admitted whose proof is bound to this access-control contract.
+///
+/// # Errors
+/// The coprocessor's, and `gateway_not_reachable` if none answers.
+pub(crate) async fn admit(coprocessor: &RemoteCoprocessor, request: &AdmissionRequest, acl: Address) -> Result<Admission, ServiceError> {
+    let message = AdmitInputRequest {
+        chain_id: request.chain_id,
+        acl: address(&acl),
+        contract: address(&request.contract),
+        user: address(&request.user),
+        list: request.list.0.clone(),
+        extra_data: request.extra_data.0.clone(),
+    };
+    let answer = coprocessor.admit(message).await.map_err(|status| failed(&status))?;
+    match answer.outcome {
+        Some(admit_input_response::Outcome::Admitted(admitted)) => {
+            let handles = admitted.handles.iter().map(read_handle).collect::<Result<_>>();
+            Ok(Admission::Admitted(AdmittedInput {
+                handles: handles.map_err(|error| failed(&Status::internal(format!("an answer is not of its form: {error:#}"))))?,
                 signatures: admitted.signatures.into_iter().map(Into::into).collect(),
                 extra_data: admitted.extra_data.into(),
-            })),
-            Some(admit_input_response::Outcome::Rejected(reason)) => Ok(Admission::Rejected { reason }),
-            None => Err(self.failed(&Status::internal("an answer about an input says nothing"))),
+            }))
         }
-    }
-
-    /// Asks what became of handles, as soon as one of them is done and at the latest after this time. There is a state for each of them.
-    ///
-    /// # Errors
-    /// The coprocessor's, and `gateway_not_reachable` if none answers.
-    pub(crate) async fn watch(&self, handles: &[Handle], at_most: Duration) -> Result<Vec<HandleState>, ServiceError> {
-        let mut states = Vec::with_capacity(handles.len());
-        for handles in handles.chunks(MAX_WATCHED_HANDLES) {
-            let request = WatchHandlesRequest {
-                handles: handles.iter().map(handle).collect(),
-                at_most_ms: u32::try_from(at_most.as_millis()).unwrap_or(u32::MAX),
-            };
-            let call = async |channel, request| client(channel).watch_handles(request).await;
-            let answer = self.endpoints.call(request, at_most.saturating_add(MARGIN), call).await;
-            let found = answer.map_err(|status| self.failed(&status))?.states;
-            if found.len() != handles.len() {
-                return Err(self.failed(&Status::internal("an answer about handles is about others")));
-            }
-            states.extend(found);
-        }
-        Ok(states)
-    }
-
-    /// Fetches the ciphertext of a handle.
-    ///
-    /// # Errors
-    /// The status of the call.
-    pub(crate) async fn signed_ciphertext(&self, wanted: Handle) -> Result<Fetched, Status> {
-        let request = GetSignedCiphertextRequest { handle: handle(&wanted) };
-        let call = async |channel, request| client(channel).get_signed_ciphertext(request).await;
-        match self.endpoints.call(request, CIPHERTEXT, call).await?.outcome {
-            Some(get_signed_ciphertext_response::Outcome::Signed(signed)) => Ok(Fetched::Signed {
-                handle: read_handle(&signed.handle).map_err(|error| misread(&error))?,
-                key_set_id: read_hash(&signed.key_set_id).map_err(|error| misread(&error))?,
-                bytes: signed.content.into(),
-                attestations: signed.attestations,
-            }),
-            Some(get_signed_ciphertext_response::Outcome::Missing(state)) => Ok(Fetched::Missing(state)),
-            None => Err(Status::internal("an answer about a ciphertext says nothing")),
-        }
-    }
-
-    fn failed(&self, status: &Status) -> ServiceError {
-        match service_error(self.endpoints.part(), status) {
-            // The client did nothing wrong, and may find another gateway.
-            error if error.label == Label::RequestError => ServiceError::new(Label::InternalServerError, error.message),
-            error => error,
-        }
+        Some(admit_input_response::Outcome::Rejected(reason)) => Ok(Admission::Rejected { reason }),
+        None => Err(failed(&Status::internal("an answer about an input says nothing"))),
     }
 }
 
-fn client(channel: Channel) -> CoprocessorClient<Channel> {
-    CoprocessorClient::new(channel)
-        .max_decoding_message_size(MAX_ANSWER_BYTES)
-        .max_encoding_message_size(MAX_ANSWER_BYTES)
+/// Asks what became of handles, as soon as one of them is done and at the latest after this time. There is a state for each of them.
+///
+/// # Errors
+/// The coprocessor's, and `gateway_not_reachable` if none answers.
+pub(crate) async fn watch(
+    coprocessor: &RemoteCoprocessor,
+    handles: &[Handle],
+    at_most: Duration,
+) -> Result<Vec<HandleState>, ServiceError> {
+    coprocessor.watch(handles, at_most).await.map_err(|status| failed(&status))
 }
 
-fn read_description(answer: DescribeResponse) -> Result<Described> {
-    Ok(Described {
-        chain_id: answer.chain_id,
-        acl: read_address(&answer.acl).context("the access-control contract")?,
-        input_verifier: read_address(&answer.input_verifier).context("the InputVerifier")?,
-        signer: read_address(&answer.signer).context("the signer")?,
-        key_set_id: read_hash(&answer.key_set_id).context("the key set")?,
-        manifest: answer.manifest,
-        followed: answer.followed,
-        version: answer.version,
-    })
-}
-
-fn misread(error: &anyhow::Error) -> Status {
-    Status::internal(format!("an answer is not of its form: {error:#}"))
+fn failed(status: &Status) -> ServiceError {
+    match service_error(PART, status) {
+        // The client did nothing wrong, and may find another gateway.
+        error if error.label == Label::RequestError => ServiceError::new(Label::InternalServerError, error.message),
+        error => error,
+    }
 }

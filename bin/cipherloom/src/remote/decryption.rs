@@ -15,9 +15,14 @@ use cipherloom_primitives::{
     AclQuestion, Address, Handle,
     decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare},
 };
+use cipherloom_service::coprocessor::RemoteCoprocessor;
 use futures_util::future::BoxFuture;
 
-use super::{awaited::Awaited, coprocessor::RemoteCoprocessor, kms::RemoteKms};
+use super::{
+    awaited::Awaited,
+    coprocessor::{self},
+    kms::RemoteKms,
+};
 use crate::wiring::{WAIT, retry_while_computing};
 
 /// The gateway's admission of inputs.
@@ -31,7 +36,7 @@ impl InputAdmission for RemoteInputs {
         let chain = self.chains.get(&request.chain_id).cloned();
         Box::pin(async move {
             let (coprocessor, acl) = chain.ok_or_else(|| no_chain(request.chain_id))?;
-            coprocessor.admit(&request, acl).await
+            coprocessor::admit(&coprocessor, &request, acl).await
         })
     }
 }

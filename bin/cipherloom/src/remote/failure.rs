@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use cipherloom_gateway::{FieldIssue, Label, ServiceError};
 use cipherloom_rpc::failure::Failure;
+use cipherloom_service::endpoints::{is_unanswered, with_causes};
 use tonic::{Code, Status};
-
-use super::endpoints::is_unanswered;
 
 /// Says what the status of a call to a part means for a client of the gateway.
 pub(crate) fn service_error(part: &'static str, status: &Status) -> ServiceError {
@@ -54,15 +53,6 @@ fn unexplained(part: &'static str, status: &Status) -> ServiceError {
             format!("the {part} refuses the gateway; its operators find the reason in the log"),
         ),
     }
-}
-
-/// Tells a status with what it came from.
-pub(crate) fn with_causes(status: &Status) -> String {
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    causes.fold(status.message().to_owned(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 #[cfg(test)]

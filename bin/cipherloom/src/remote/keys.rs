@@ -14,8 +14,10 @@ use cipherloom_fhe::{KeySetId, Manifest, ParameterSet};
 use cipherloom_gateway::services::{KeyFile, KeyMaterial};
 use cipherloom_primitives::B256;
 use cipherloom_rpc::cipherloom::coprocessor::v1::KeyFileKind;
-
-use super::coprocessor::{Described, RemoteCoprocessor};
+use cipherloom_service::{
+    coprocessor::{Described, RemoteCoprocessor},
+    endpoints::with_causes,
+};
 
 /// The files of a kept key set.
 const MANIFEST: &str = "manifest.json";
@@ -84,7 +86,7 @@ impl PublicKeys {
         }
         let fetch = async |kind, what| {
             let content = coprocessor.key_file(kind, described.key_set_id).await;
-            let content = content.map_err(|status| anyhow::anyhow!("{}", super::failure::with_causes(&status)));
+            let content = content.map_err(|status| anyhow::anyhow!("{}", with_causes(&status)));
             Ok::<Arc<[u8]>, anyhow::Error>(content.with_context(|| format!("cannot fetch {what}"))?.as_ref().into())
         };
         let public_key = fetch(KeyFileKind::PublicKey, "the public key").await?;

@@ -10,13 +10,13 @@ use cipherloom_primitives::{
     decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare},
 };
 use cipherloom_rpc::cipherloom::kms::v1::{DescribeRequest, kms_client::KmsClient};
-use tonic::{Status, transport::Channel};
-
-use super::{
+use cipherloom_service::{
     endpoints::{Endpoints, Place},
-    failure::service_error,
     messages::{public_request, read_address, read_hash, read_public_answer, read_share, user_request},
 };
+use tonic::{Status, transport::Channel};
+
+use super::failure::service_error;
 
 /// What people call the part.
 pub(crate) const PART: &str = "KMS";

@@ -12,13 +12,13 @@ use cipherloom_chain::{Call, HostChain, SendOptions, TransactionSender};
 use cipherloom_contracts::bindings::GatewayContract;
 use cipherloom_gateway::services;
 use cipherloom_node::{DEPLOYER_MNEMONIC, DevAccount};
+use cipherloom_service::key_file::{self, KeyFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{accounts, chain::StackChain, network::ChainOptions};
 use crate::{
     callbacks::{self, CallbackChain, RunningCallbacks},
     database::StackStore,
-    key_file::{self, KeyFile},
 };
 
 /// Which account of the deployer's mnemonic it is: beyond those that chains fund, so that nobody else uses it.

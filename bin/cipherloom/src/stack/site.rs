@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use cipherloom_chain::{Deployment, LocalProfile};
 use cipherloom_contracts::{DeploymentConfig, Face, GatewayPlan, HostAddresses, SignerSet, development};
 use cipherloom_primitives::eip712::SigningDomains;
+use cipherloom_service::key_file::{self, KeyFile};
 
 use super::{
     chain::Signers,
     network::{ChainOptions, Network},
 };
-use crate::key_file::{self, KeyFile};
 
 /// A chain and a deployment of the host contracts on it, which need not be there yet.
 pub(crate) struct Site {

@@ -13,7 +13,7 @@ use cipherloom_primitives::{
 use cipherloom_rpc::cipherloom::kms::v1 as wire;
 
 /// Writes a request for public values.
-pub(crate) fn public_request(request: &PublicDecryptionRequest, acl_evidence: Bytes) -> wire::PublicDecryptRequest {
+pub fn public_request(request: &PublicDecryptionRequest, acl_evidence: Bytes) -> wire::PublicDecryptRequest {
     wire::PublicDecryptRequest {
         handles: request.handles.iter().map(handle).collect(),
         extra_data: request.extra_data.0.clone(),
@@ -25,7 +25,7 @@ pub(crate) fn public_request(request: &PublicDecryptionRequest, acl_evidence: By
 ///
 /// # Errors
 /// If something in it is not of its form.
-pub(crate) fn read_public_request(request: wire::PublicDecryptRequest) -> Result<PublicDecryptionRequest> {
+pub fn read_public_request(request: wire::PublicDecryptRequest) -> Result<PublicDecryptionRequest> {
     Ok(PublicDecryptionRequest {
         handles: request.handles.iter().map(read_handle).collect::<Result<_>>()?,
         extra_data: request.extra_data.into(),
@@ -33,7 +33,7 @@ pub(crate) fn read_public_request(request: wire::PublicDecryptRequest) -> Result
 }
 
 /// Writes public values.
-pub(crate) fn public_answer(answer: PublicDecryptionAnswer) -> wire::PublicDecryptResponse {
+pub fn public_answer(answer: PublicDecryptionAnswer) -> wire::PublicDecryptResponse {
     wire::PublicDecryptResponse {
         decrypted_result: answer.decrypted_result.0,
         signatures: answer.signatures.into_iter().map(|signature| signature.0).collect(),
@@ -42,7 +42,7 @@ pub(crate) fn public_answer(answer: PublicDecryptionAnswer) -> wire::PublicDecry
 }
 
 /// Reads public values.
-pub(crate) fn read_public_answer(answer: wire::PublicDecryptResponse) -> PublicDecryptionAnswer {
+pub fn read_public_answer(answer: wire::PublicDecryptResponse) -> PublicDecryptionAnswer {
     PublicDecryptionAnswer {
         decrypted_result: answer.decrypted_result.into(),
         signatures: answer.signatures.into_iter().map(Into::into).collect(),
@@ -51,7 +51,7 @@ pub(crate) fn read_public_answer(answer: wire::PublicDecryptResponse) -> PublicD
 }
 
 /// Writes a user's request.
-pub(crate) fn user_request(request: &UserDecryptionRequest, acl_evidence: Bytes) -> wire::UserDecryptRequest {
+pub fn user_request(request: &UserDecryptionRequest, acl_evidence: Bytes) -> wire::UserDecryptRequest {
     let values = request.values.iter().map(|value| wire::RequestedValue {
         handle: handle(&value.handle),
         contract: address(&value.contract_address),
@@ -85,7 +85,7 @@ pub(crate) fn user_request(request: &UserDecryptionRequest, acl_evidence: Bytes)
 ///
 /// # Errors
 /// If something in it is not of its form.
-pub(crate) fn read_user_request(request: wire::UserDecryptRequest) -> Result<UserDecryptionRequest> {
+pub fn read_user_request(request: wire::UserDecryptRequest) -> Result<UserDecryptionRequest> {
     let values = request.values.iter().map(|value| {
         Ok(RequestedValue {
             handle: read_handle(&value.handle)?,
@@ -119,7 +119,7 @@ pub(crate) fn read_user_request(request: wire::UserDecryptRequest) -> Result<Use
 }
 
 /// Writes a node's answer to a user.
-pub(crate) fn share(share: UserDecryptionShare) -> wire::UserDecryptionShare {
+pub fn share(share: UserDecryptionShare) -> wire::UserDecryptionShare {
     wire::UserDecryptionShare {
         payload: share.payload.0,
         signature: share.signature.0,
@@ -128,7 +128,7 @@ pub(crate) fn share(share: UserDecryptionShare) -> wire::UserDecryptionShare {
 }
 
 /// Reads a node's answer to a user.
-pub(crate) fn read_share(share: wire::UserDecryptionShare) -> UserDecryptionShare {
+pub fn read_share(share: wire::UserDecryptionShare) -> UserDecryptionShare {
     UserDecryptionShare {
         payload: share.payload.into(),
         signature: share.signature.into(),
@@ -140,7 +140,7 @@ pub(crate) fn read_share(share: wire::UserDecryptionShare) -> UserDecryptionShar
 ///
 /// # Errors
 /// If they are not of their form.
-pub(crate) fn read_evidence(bytes: &Bytes) -> Result<Option<AclEvidence>> {
+pub fn read_evidence(bytes: &Bytes) -> Result<Option<AclEvidence>> {
     match bytes.is_empty() {
         true => Ok(None),
         false => Ok(Some(AclEvidence::decode(bytes)?)),
@@ -148,7 +148,7 @@ pub(crate) fn read_evidence(bytes: &Bytes) -> Result<Option<AclEvidence>> {
 }
 
 /// Writes a handle.
-pub(crate) fn handle(handle: &Handle) -> Bytes {
+pub fn handle(handle: &Handle) -> Bytes {
     Bytes::copy_from_slice(handle.as_slice())
 }
 
@@ -156,12 +156,12 @@ pub(crate) fn handle(handle: &Handle) -> Bytes {
 ///
 /// # Errors
 /// If it is none.
-pub(crate) fn read_handle(bytes: &Bytes) -> Result<Handle> {
+pub fn read_handle(bytes: &Bytes) -> Result<Handle> {
     Ok(Handle::try_from(bytes.as_ref())?)
 }
 
 /// Writes an address.
-pub(crate) fn address(address: &Address) -> Bytes {
+pub fn address(address: &Address) -> Bytes {
     Bytes::copy_from_slice(address.as_slice())
 }
 
@@ -169,7 +169,7 @@ pub(crate) fn address(address: &Address) -> Bytes {
 ///
 /// # Errors
 /// If it does not have 20 bytes.
-pub(crate) fn read_address(bytes: &Bytes) -> Result<Address> {
+pub fn read_address(bytes: &Bytes) -> Result<Address> {
     Address::try_from(bytes.as_ref()).ok().context("an address has 20 bytes")
 }
 
@@ -177,7 +177,7 @@ pub(crate) fn read_address(bytes: &Bytes) -> Result<Address> {
 ///
 /// # Errors
 /// If it does not have 32 bytes.
-pub(crate) fn read_hash(bytes: &Bytes) -> Result<B256> {
+pub fn read_hash(bytes: &Bytes) -> Result<B256> {
     B256::try_from(bytes.as_ref()).ok().context("an id has 32 bytes")
 }
 

@@ -15,32 +15,32 @@ use cipherloom_rpc::{
     },
     failure::Failure,
 };
+use cipherloom_service::messages::{address, public_answer, read_evidence, read_public_request, read_user_request, share};
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 use zeroize::Zeroizing;
 
 use super::metrics::Metrics;
-use crate::remote::messages::{address, public_answer, read_evidence, read_public_request, read_user_request, share};
 
 /// The largest request: a thousand handles with what proves that they may be read.
-pub(super) const MAX_REQUEST_BYTES: usize = 16 << 20;
+pub(crate) const MAX_REQUEST_BYTES: usize = 16 << 20;
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct KmsService(pub(super) Arc<Shared>);
+pub(crate) struct KmsService(pub(super) Arc<Shared>);
 
 /// What all requests work with.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// By the id of their chain.
-    pub(super) nodes: HashMap<u64, KmsNode>,
-    pub(super) key_set_id: B256,
-    pub(super) insecure: bool,
+    pub(crate) nodes: HashMap<u64, KmsNode>,
+    pub(crate) key_set_id: B256,
+    pub(crate) insecure: bool,
     /// What callers have to send, if anything.
-    pub(super) token: Option<Zeroizing<Vec<u8>>>,
-    pub(super) metrics: Metrics,
+    pub(crate) token: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) metrics: Metrics,
     /// Cancelled when requests have to end.
-    pub(super) stopped: CancellationToken,
+    pub(crate) stopped: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -174,7 +174,6 @@ mod tests {
     use cipherloom_primitives::{Address, FheType};
 
     use super::*;
-    use crate::remote::failure::service_error;
 
     #[test]
     fn errors_keep_their_label_and_their_field_over_the_wire() {
@@ -191,12 +190,12 @@ mod tests {
             KmsError::Request(RequestError::Duration(0)),
         ] {
             let (code, failure) = refused(&error);
-            let read = service_error("KMS", &failure.into_status(code));
-            assert_eq!(read.label.as_str(), error.label(), "{error}");
+            let read = Failure::of(&failure.into_status(code)).unwrap();
+            assert_eq!(read.label, error.label(), "{error}");
             assert_eq!(read.message, error.to_string());
-            assert_eq!(read.details.first().map(|issue| issue.field.as_str()), error.field(), "{error}");
-            assert_eq!(read.label.has_details(), error.field().is_some(), "{error}");
-            assert!(Label::ALL.contains(&read.label));
+            assert_eq!(read.issues.first().map(|issue| issue.field.as_str()), error.field(), "{error}");
+            let label = Label::ALL.into_iter().find(|label| label.as_str() == read.label).unwrap();
+            assert_eq!(label.has_details(), error.field().is_some(), "{error}");
         }
     }
 }

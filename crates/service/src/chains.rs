@@ -11,40 +11,41 @@ use cipherloom_contracts::HostAddresses;
 use cipherloom_primitives::eip712::SigningDomains;
 use clap::{Args, Command, CommandFactory, Parser};
 
-use super::{config_file::ConfigFile, database_url::DatabaseUrl};
-use crate::remote::{
+use crate::{
+    config_file::ConfigFile,
     coprocessor::{PART, RemoteCoprocessor},
+    database_url::DatabaseUrl,
     endpoints::Place,
 };
 
 /// What a table is called.
-pub(crate) const TABLE: &str = "chain";
+pub const TABLE: &str = "chain";
 
 /// Where the options about a chain stand in help texts.
 const HEADING: &str = "The host chain; several stand in [[chain]] tables of the config file";
 
 /// A host chain and its coprocessor.
 #[derive(Clone, Default, Args)]
-pub(crate) struct ChainOptions {
+pub struct ChainOptions {
     /// A node of the host chain: JSON-RPC over http, https, ws or wss. Given several times: others to ask while one fails
     #[arg(long, value_name = "URL", help_heading = HEADING)]
-    pub(crate) rpc_url: Vec<DatabaseUrl>,
+    pub rpc_url: Vec<DatabaseUrl>,
 
     /// The file about the deployment of the host contracts, deployment-CHAINID.json [default: the known plan of chain 31337 or 12345]
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
-    pub(crate) deployment: Option<PathBuf>,
+    pub deployment: Option<PathBuf>,
 
     /// An endpoint of the coprocessor that works for the chain. Given several times: others to ask while one does not answer
     #[arg(long, value_name = "URL", help_heading = HEADING)]
-    pub(crate) coprocessor_url: Vec<String>,
+    pub coprocessor_url: Vec<String>,
 
     /// A file with the API key of the chain's tenant, as `cipherloom tenant add` prints it
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
-    pub(crate) coprocessor_api_key_file: Option<PathBuf>,
+    pub coprocessor_api_key_file: Option<PathBuf>,
 
     /// The PEM file of whoever issued the coprocessor's certificate, for https URLs
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
-    pub(crate) coprocessor_ca: Option<PathBuf>,
+    pub coprocessor_ca: Option<PathBuf>,
 }
 
 /// What stands in a table.
@@ -56,7 +57,7 @@ struct Table {
 }
 
 /// Describes what stands in a table.
-pub(crate) fn table() -> (&'static str, Command) {
+pub fn table() -> (&'static str, Command) {
     (TABLE, Table::command())
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn table() -> (&'static str, Command) {
 ///
 /// # Errors
 /// None that can occur: the file's reader has parsed the same lines.
-pub(crate) fn of_file(file: Option<&ConfigFile>) -> Result<Vec<ChainOptions>> {
+pub fn of_file(file: Option<&ConfigFile>) -> Result<Vec<ChainOptions>> {
     let lines = file.into_iter().flat_map(|file| file.tables(TABLE));
     lines
         .map(|line: &[OsString]| Ok(Table::try_parse_from(line).context("a [[chain]] table")?.chain))
@@ -75,7 +76,7 @@ pub(crate) fn of_file(file: Option<&ConfigFile>) -> Result<Vec<ChainOptions>> {
 ///
 /// # Errors
 /// If there are none, or both.
-pub(crate) fn all(one: &ChainOptions, several: &[ChainOptions]) -> Result<Vec<ChainOptions>> {
+pub fn all(one: &ChainOptions, several: &[ChainOptions]) -> Result<Vec<ChainOptions>> {
     let named = !(one.rpc_url.is_empty() && one.deployment.is_none() && one.coprocessor_url.is_empty());
     match (named, several) {
         (true, []) => Ok(vec![one.clone()]),
@@ -88,29 +89,29 @@ pub(crate) fn all(one: &ChainOptions, several: &[ChainOptions]) -> Result<Vec<Ch
 }
 
 /// A chain as it is known before anybody is asked.
-pub(crate) struct Chain {
+pub struct Chain {
     /// Its id.
-    pub(crate) id: u64,
+    pub id: u64,
     /// Where its contracts are, and its nodes.
-    pub(crate) host: HostChain,
+    pub host: HostChain,
     /// Where signatures are valid.
-    pub(crate) domains: SigningDomains,
+    pub domains: SigningDomains,
     /// Its coprocessor.
-    pub(crate) coprocessor: Arc<RemoteCoprocessor>,
+    pub coprocessor: Arc<RemoteCoprocessor>,
     /// The URLs of its nodes, which may hold keys.
     urls: Vec<DatabaseUrl>,
     /// How its nodes may be named in messages.
-    pub(crate) nodes: String,
+    pub nodes: String,
     /// How the coprocessor's endpoints may be named.
-    pub(crate) coprocessor_at: String,
+    pub coprocessor_at: String,
     /// The chain was not told by a file but by its node.
-    pub(crate) is_known_plan: bool,
+    pub is_known_plan: bool,
     /// The first block that can hold an event of the contracts.
-    pub(crate) first_block: u64,
+    pub first_block: u64,
 }
 
 /// Why a chain cannot be used now.
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// It may be otherwise in a moment.
     NotYet(anyhow::Error),
     /// Somebody has to change something.
@@ -119,7 +120,7 @@ pub(crate) enum Trouble {
 
 impl Trouble {
     /// Tells whether an error of the chain may pass.
-    pub(crate) fn of(error: ChainError, what: impl FnOnce() -> String) -> Self {
+    pub fn of(error: ChainError, what: impl FnOnce() -> String) -> Self {
         let passes = error.is_retryable();
         let error = anyhow::Error::new(error).context(what());
         if passes { Self::NotYet(error) } else { Self::Wrong(error) }
@@ -131,7 +132,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`Trouble::NotYet`] if no node answers that has to be asked, [`Trouble::Wrong`] if something cannot be used.
-    pub(crate) async fn open(options: &ChainOptions) -> Result<Self, Trouble> {
+    pub async fn open(options: &ChainOptions) -> Result<Self, Trouble> {
         let wrong = Trouble::Wrong;
         let urls: Vec<&str> = options.rpc_url.iter().map(DatabaseUrl::expose).collect();
         let nodes = urls.iter().map(|url| redacted_url(url)).collect::<Vec<_>>().join(", ");
@@ -176,7 +177,7 @@ impl Chain {
     ///
     /// # Errors
     /// If there are fewer nodes than must agree.
-    pub(crate) fn witnessed(&self, options: WitnessOptions) -> Result<WitnessedChain> {
+    pub fn witnessed(&self, options: WitnessOptions) -> Result<WitnessedChain> {
         let urls: Vec<&str> = self.urls.iter().map(DatabaseUrl::expose).collect();
         let chain = WitnessedChain::connect(&urls, *self.host.addresses(), CallLimits::default(), self.id, options);
         chain.with_context(|| format!("the nodes of chain {}", self.id))
@@ -186,7 +187,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`Trouble::NotYet`] if no node answers, [`Trouble::Wrong`] if anything is otherwise.
-    pub(crate) async fn check(&self) -> Result<(), Trouble> {
+    pub async fn check(&self) -> Result<(), Trouble> {
         let what = || format!("chain {} at {}", self.id, self.nodes);
         let id = self.host.chain_id().await.map_err(|error| Trouble::of(error, what))?;
         if id != self.id {

@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// What kind of value an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// `true` or `false`.
     Flag,
     /// A whole number.
@@ -34,7 +34,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Returns the kind of an option.
-    pub(super) fn of(argument: &Arg) -> Self {
+    pub fn of(argument: &Arg) -> Self {
         let parsed = argument.get_value_parser().type_id();
         let numbers = [
             TypeId::of::<u8>(),
@@ -60,16 +60,16 @@ impl Kind {
 }
 
 /// What can stand in the file of a command.
-pub(crate) struct Schema {
+pub struct Schema {
     /// The command, whose options stand at the top.
-    pub(crate) command: Command,
+    pub command: Command,
     /// The names of tables of which there may be several, and the commands that describe what stands in one.
-    pub(crate) tables: Vec<(&'static str, Command)>,
+    pub tables: Vec<(&'static str, Command)>,
 }
 
 impl Schema {
     /// A file with options and no tables.
-    pub(crate) const fn flat(command: Command) -> Self {
+    pub const fn flat(command: Command) -> Self {
         Self {
             command,
             tables: Vec::new(),
@@ -79,13 +79,13 @@ impl Schema {
 
 /// The values of a file.
 #[derive(Clone, Default)]
-pub(crate) struct ConfigFile {
+pub struct ConfigFile {
     /// The option's id and its values, as the command line would have them. Most options take one.
     values: Vec<(String, Vec<String>)>,
     /// The tables in order.
     tables: Vec<Table>,
     /// Whether others can read a file with a secret in it.
-    pub(super) exposes_secret: bool,
+    pub exposes_secret: bool,
 }
 
 /// A table of a file.
@@ -103,7 +103,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// If it cannot be read, is not TOML, names an option that the command has not, or gives one a value it does not take.
-    pub(crate) fn read(path: &Path, schema: &Schema) -> Result<Self> {
+    pub fn read(path: &Path, schema: &Schema) -> Result<Self> {
         let cannot_read = || format!("cannot read the config file {}", path.display());
         let mut text = String::new();
         let file = File::open(path).with_context(cannot_read)?;
@@ -127,7 +127,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(super) fn parse(text: &str, schema: &Schema) -> Result<Self> {
+    pub fn parse(text: &str, schema: &Schema) -> Result<Self> {
         let table = DeTable::parse(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             anyhow::anyhow!("line {line}: {}", error.message())
@@ -227,7 +227,7 @@ impl ConfigFile {
     }
 
     /// Returns the tables as they may be shown, with their names.
-    pub(super) fn shown_tables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub fn shown_tables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.tables.iter().map(|table| (table.name, table.shown.as_str()))
     }
 
@@ -249,7 +249,7 @@ impl ConfigFile {
     }
 
     /// Returns the command lines of the tables of a name, which their command takes.
-    pub(crate) fn tables(&self, name: &str) -> impl Iterator<Item = &[OsString]> {
+    pub fn tables(&self, name: &str) -> impl Iterator<Item = &[OsString]> {
         self.tables
             .iter()
             .filter(move |table| table.name == name)
@@ -262,14 +262,19 @@ impl ConfigFile {
             .any(|argument| is_secret(argument) && self.has(argument.get_id().as_str()))
     }
 
+    /// Returns the options that the file gives and their values, as a command line would have them.
+    pub fn values(&self) -> &[(String, Vec<String>)] {
+        &self.values
+    }
+
     /// Tells whether the file gives an option, which has this id, a value.
-    pub(super) fn has(&self, id: &str) -> bool {
+    pub fn has(&self, id: &str) -> bool {
         self.values.iter().any(|(given, _)| given == id)
     }
 
     /// Makes the values the defaults of a command's options; the command is found below the root by the names on its path. Options that the root has
     /// for all commands are set there.
-    pub(crate) fn apply(self, mut root: Command, path: &[&str]) -> Command {
+    pub fn apply(self, mut root: Command, path: &[&str]) -> Command {
         for (id, values) in self.values {
             let at_root = root.get_arguments().any(|argument| argument.get_id() == id.as_str());
             root = set_default(root, if at_root { &[] } else { path }, &id, values);
@@ -377,200 +382,4 @@ fn others_can_read(path: &Path) -> bool {
 #[cfg(not(unix))]
 const fn others_can_read(_: &Path) -> bool {
     false
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-    use crate::coprocessor::line::CoprocessorArguments;
-
-    fn parse(text: &str) -> Result<ConfigFile> {
-        ConfigFile::parse(text, &Schema::flat(CoprocessorArguments::command()))
-    }
-
-    /// The whole chain of causes.
-    fn refusal(text: &str) -> String {
-        format!("{:#}", parse(text).map(|file| file.values).unwrap_err())
-    }
-
-    #[test]
-    fn every_option_can_stand_in_a_file_under_its_name() {
-        let command = CoprocessorArguments::command();
-        let mut count = 0;
-        for argument in configurable(&command) {
-            let name = argument.get_long().unwrap();
-            let value = match (Kind::of(argument), argument.get_value_parser().type_id()) {
-                (Kind::Flag, _) => "true".to_owned(),
-                (Kind::Number, _) => "17".to_owned(),
-                (Kind::Text, parsed) if parsed == TypeId::of::<std::net::SocketAddr>() => "\"127.0.0.1:17\"".to_owned(),
-                (Kind::Text, _) if name == "schedule" => "\"LOOP\"".to_owned(),
-                (Kind::Text, parsed) if parsed == TypeId::of::<cipherloom_store::ObjectsUrl>() => "\"s3://bucket/prefix\"".to_owned(),
-                (Kind::Text, _) => "\"some text\"".to_owned(),
-            };
-            for name in [name.to_owned(), name.replace('-', "_")] {
-                let file = parse(&format!("{name} = {value}")).unwrap();
-                assert_eq!(
-                    file.values,
-                    [(argument.get_id().to_string(), vec![value.trim_matches('"').to_owned()])]
-                );
-            }
-            count += 1;
-        }
-        assert!(count >= 17, "{count} options");
-    }
-
-    #[test]
-    fn an_unknown_name_is_refused_with_its_line_and_the_nearest_known_one() {
-        let error = refusal("run-server = true\n\nsevrer-addr = \"127.0.0.1:1\"\n");
-        assert!(
-            error.contains("line 3") && error.contains("sevrer-addr") && error.contains("server-addr is meant"),
-            "{error}"
-        );
-        let error = refusal("colour = 1");
-        assert!(error.contains("no option colour") && error.contains("--help"), "{error}");
-    }
-
-    #[test]
-    fn a_value_of_another_kind_is_refused_with_its_line() {
-        for (line, wanted) in [
-            ("tokio-threads = \"4\"", "a whole number"),
-            ("tokio-threads = 4.0", "a whole number"),
-            ("tokio-threads = [4]", "a whole number"),
-            ("run-server = 1", "true or false"),
-            ("service-name = 7", "a text in quotes"),
-            ("server-addr = 1979-05-27", "a text in quotes"),
-        ] {
-            let error = refusal(&format!("# first\n{line}"));
-            assert!(error.contains("line 2") && error.contains(wanted), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_value_that_the_command_line_refuses_is_refused() {
-        for (line, why) in [
-            ("tokio-threads = 0", "1..=1024"),
-            ("tokio-threads = -1", "1..=1024"),
-            ("tokio-threads = 0xffffffff", "1..=1024"),
-            ("maximum-handles-per-input = 256", "1..=255"),
-            ("server-addr = \"localhost\"", "address"),
-            ("schedule = \"FASTEST\"", "BATCHED"),
-        ] {
-            let error = refusal(line);
-            assert!(error.contains("line 1") && error.contains(why), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_says_the_same_twice_or_what_to_do_once_is_refused() {
-        let both = "maximum-compact-inputs-upload = 3\nmaximimum-compact-inputs-upload = 3";
-        assert!(refusal(both).contains("line 2: maximimum-compact-inputs-upload is given twice"));
-        assert!(refusal("tokio_threads = 3\ntokio-threads = 3").contains("twice"));
-        assert!(refusal("tokio-threads = 3\ntokio-threads = 3").contains("line 2"));
-        for action in ["generate-fhe-keys", "print-config"] {
-            assert!(refusal(&format!("{action} = true")).contains("command line alone"), "{action}");
-        }
-        assert!(refusal("[server-addr]\nport = 1").contains("without sections"));
-        assert!(refusal("tokio-threads = ").contains("line 1"));
-    }
-
-    /// The example that operators begin with.
-    const EXAMPLE: &str = include_str!("../../../../deploy/coprocessor.toml");
-
-    #[test]
-    fn the_example_has_every_option_with_its_default() {
-        let command = CoprocessorArguments::command();
-        parse(EXAMPLE).unwrap();
-        let is_setting = |line: &str| {
-            line.split_once(" = ")
-                .is_some_and(|(name, _)| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()))
-        };
-        let uncommented: Vec<&str> = EXAMPLE
-            .lines()
-            .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))
-            .collect();
-        let all = parse(&uncommented.join("\n")).unwrap();
-        for argument in configurable(&command) {
-            let (id, name) = (argument.get_id().as_str(), argument.get_long().unwrap());
-            assert!(all.has(id), "{name} is not in the example");
-            let default = argument.get_default_values().first().map(|value| value.to_str().unwrap());
-            let shown = all
-                .values
-                .iter()
-                .find(|(given, _)| given == id)
-                .and_then(|(_, values)| values.first())
-                .map(String::as_str);
-            if let Some(default) = default
-                && !parse(EXAMPLE).unwrap().has(id)
-            {
-                assert_eq!(shown, Some(default), "{name} is not shown with its default");
-            }
-        }
-    }
-
-    /// The examples for the other processes, with what describes them.
-    fn examples() -> [(&'static str, Schema); 2] {
-        [
-            (include_str!("../../../../deploy/kms.toml"), crate::kms::schema()),
-            (include_str!("../../../../deploy/gateway.toml"), crate::gateway::schema()),
-        ]
-    }
-
-    #[test]
-    fn the_examples_of_kms_and_gateway_have_every_option_and_a_chain() {
-        for (example, schema) in examples() {
-            let given = ConfigFile::parse(example, &schema).unwrap();
-            assert_eq!(given.tables("chain").count(), 1);
-            let of_a_table = |id: &str| {
-                let mut commands = schema.tables.iter();
-                commands.any(|(_, table)| table.get_arguments().any(|argument| argument.get_id() == id))
-            };
-            // What stands before the first table.
-            let (options, _) = example.split_once("\n# Each host chain").unwrap();
-            for argument in configurable(&schema.command) {
-                let name = argument.get_long().unwrap();
-                let line = options
-                    .lines()
-                    .map(|line| line.trim_start_matches("# "))
-                    .find(|line| line.starts_with(&format!("{name} = ")));
-                let callbacks = name.starts_with("callbacks-");
-                assert!(
-                    callbacks || of_a_table(argument.get_id().as_str()) || line.is_some(),
-                    "{name} is not in the example"
-                );
-                let default = argument.get_default_values().first().and_then(|value| value.to_str());
-                if let (Some(line), Some(default), false) = (line, default, given.has(argument.get_id().as_str())) {
-                    let shown = line.split_once(" = ").unwrap().1.trim_matches('"');
-                    assert_eq!(shown, default, "{name} is not shown with its default");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_table_is_as_strict_as_the_command_line() {
-        let refusal = |text: &str| {
-            let parsed = ConfigFile::parse(text, &crate::gateway::schema());
-            format!("{:#}", parsed.map(|_| ()).unwrap_err())
-        };
-        for (text, why) in [
-            (
-                "[[chain]]\nrcp-url = [\"http://a\"]",
-                "line 2: there is no option rcp-url; rpc-url is meant",
-            ),
-            ("[[chain]]\nrpc-url = 5", "a text in quotes"),
-            ("[chain]\nrpc-url = [\"http://a\"]", "two brackets"),
-            ("[[client]]\nname = \"shop\"", "key-sha256"),
-            ("[[client]]\nname = \"shop\"\nkey-sha256 = \"12\"", "64 hexadecimal digits"),
-            ("[[chains]]\nrpc-url = [\"http://a\"]", "no option chains"),
-        ] {
-            let error = refusal(text);
-            assert!(error.contains(why), "{text}: {error}");
-        }
-        let text = "[[chain]]\nrpc-url = [\"http://a\", \"http://b\"]\ncoprocessor-url = \"http://c\"\n[[chain]]\nrpc_url = \"ws://d\"\n";
-        let file = ConfigFile::parse(text, &crate::gateway::schema()).unwrap();
-        let lines: Vec<usize> = file.tables("chain").map(<[OsString]>::len).collect();
-        assert_eq!(lines, [4, 2]);
-    }
 }

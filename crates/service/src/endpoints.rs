@@ -25,19 +25,19 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Where a part is, and how it is called.
 #[derive(Clone, Debug)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// What people call the part.
-    pub(crate) part: &'static str,
+    pub part: &'static str,
     /// The URLs of its endpoints, the preferred one first.
-    pub(crate) urls: &'a [String],
+    pub urls: &'a [String],
     /// The certificate of whoever issued theirs, for `https` URLs.
-    pub(crate) ca: Option<&'a Path>,
+    pub ca: Option<&'a Path>,
     /// What names the caller to them.
-    pub(crate) key: Option<&'a PathBuf>,
+    pub key: Option<&'a PathBuf>,
 }
 
 /// The endpoints of a part.
-pub(crate) struct Endpoints {
+pub struct Endpoints {
     part: &'static str,
     all: Vec<One>,
     /// The one that answered last.
@@ -55,7 +55,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// If a URL is none, or a file cannot be read.
-    pub(crate) fn new(place: &Place<'_>) -> Result<Self> {
+    pub fn new(place: &Place<'_>) -> Result<Self> {
         let part = place.part;
         ensure!(!place.urls.is_empty(), "there is no URL of the {part}");
         let authorization = place.key.map(|path| read_key(path)).transpose()?;
@@ -69,7 +69,7 @@ impl Endpoints {
     }
 
     /// Says what people call the part.
-    pub(crate) const fn part(&self) -> &'static str {
+    pub const fn part(&self) -> &'static str {
         self.part
     }
 
@@ -77,7 +77,7 @@ impl Endpoints {
     ///
     /// # Errors
     /// The status of the call; the last endpoint's if none answered.
-    pub(crate) async fn call<Message, Answer>(
+    pub async fn call<Message, Answer>(
         &self,
         message: Message,
         patience: Duration,
@@ -120,7 +120,7 @@ impl Endpoints {
 }
 
 /// Says whether a call was lost, or met an endpoint that is stopping or has lost what it needs: another one may answer.
-pub(crate) fn is_unanswered(status: &Status) -> bool {
+pub fn is_unanswered(status: &Status) -> bool {
     match Failure::of(status) {
         Some(_) => status.code() == Code::Unavailable,
         // What the connection says has a cause on this side; what a server says by itself has none.
@@ -132,6 +132,15 @@ pub(crate) fn is_unanswered(status: &Status) -> bool {
                 )
         }
     }
+}
+
+/// Tells a status with what it came from.
+pub fn with_causes(status: &Status) -> String {
+    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    causes.fold(status.message().to_owned(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 impl One {
@@ -177,7 +186,7 @@ fn read_key(path: &Path) -> Result<MetadataValue<Ascii>> {
 }
 
 /// Reads a small file.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let cannot = || format!("cannot read {}", path.display());
     let size = std::fs::metadata(path).with_context(cannot)?.len();
     ensure!(size <= MAX_FILE_BYTES, "{} is too large for what it should hold", path.display());

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use cipherloom_kms::{CiphertextSource, SignedCiphertext, SourceError};
 use cipherloom_primitives::Handle;
 use cipherloom_rpc::cipherloom::coprocessor::v1::HandleProgress;
-use futures_util::future::BoxFuture;
-
-use super::{
+use cipherloom_service::{
     coprocessor::{Fetched, RemoteCoprocessor},
-    failure::with_causes,
+    endpoints::with_causes,
 };
+use futures_util::future::BoxFuture;
 
 /// A coprocessor's ciphertexts.
 pub(crate) struct RemoteCiphertexts(pub(crate) Arc<RemoteCoprocessor>);

@@ -6,30 +6,28 @@ use alloy::{primitives::U256, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result, ensure};
 use cipherloom_fhe::KeySet;
 use cipherloom_primitives::B256;
+use cipherloom_service::{
+    chains::{self, Chain},
+    endpoints::{is_unanswered, with_causes},
+    examination::Examination,
+    key_file::{self, KeyFile},
+};
 
 use super::options::NodeOptions;
-use crate::{
-    key_file::{self, KeyFile},
-    remote::{endpoints::is_unanswered, failure::with_causes},
-    service::{
-        chains::{self, Chain},
-        examination::Examination,
-    },
-};
 
 const KEYS: &str = "keys";
 const CHAIN: &str = "chain";
 const COPROCESSOR: &str = "coprocessor";
 
 /// What a node is made of.
-pub(super) struct Parts {
-    pub(super) keys: Arc<KeySet>,
-    pub(super) signer: PrivateKeySigner,
-    pub(super) chains: Vec<Chain>,
+pub(crate) struct Parts {
+    pub(crate) keys: Arc<KeySet>,
+    pub(crate) signer: PrivateKeySigner,
+    pub(crate) chains: Vec<Chain>,
 }
 
 /// Looks at everything.
-pub(super) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) {
+pub(crate) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) {
     let mut examination = Examination::default();
     let keys = keys(options, &mut examination);
     let signer = signer(options, &mut examination);

@@ -10,6 +10,7 @@ use cipherloom_rpc::{
     FILE_DESCRIPTOR_SET,
     cipherloom::kms::v1::kms_server::{self, KmsServer},
 };
+use cipherloom_service::{chains::Chain, endpoints, examination, signals::Signals};
 use cipherloom_telemetry::{Check, Checks, Health, MonitoringServer};
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -20,13 +21,10 @@ use zeroize::Zeroizing;
 
 use super::{
     check::{self, Parts},
+    ciphertexts::RemoteCiphertexts,
     metrics::{CONTENT_TYPE, Metrics},
     options::NodeOptions,
     server::{KmsService, MAX_REQUEST_BYTES, Shared},
-};
-use crate::{
-    remote::{ciphertexts::RemoteCiphertexts, endpoints},
-    service::{chains::Chain, examination, signals::Signals},
 };
 
 /// How long a connection may say nothing before it is asked whether it is there.
@@ -44,7 +42,7 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 ///
 /// # Errors
 /// If something that the options name cannot be used, or an address is taken.
-pub(super) async fn run(options: &NodeOptions) -> Result<()> {
+pub(crate) async fn run(options: &NodeOptions) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let token = options.access_token_file.as_deref().map(token).transpose()?;
     let patience = Duration::from_secs(options.startup_patience_seconds.into());

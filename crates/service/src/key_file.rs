@@ -11,40 +11,40 @@ const MAX_BYTES: u64 = 1024;
 
 /// What a key is for, for messages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyFile {
+pub struct KeyFile {
     /// What is done with the key, such as "the key that the server signs with".
-    pub(crate) what: &'static str,
+    pub what: &'static str,
     /// The option that names the file.
-    pub(crate) option: &'static str,
+    pub option: &'static str,
 }
 
 impl KeyFile {
     /// What the server and what publishes in its name sign with.
-    pub(crate) const COPROCESSOR: Self = Self {
+    pub const COPROCESSOR: Self = Self {
         what: "the key that the server signs with",
         option: "--coprocessor-private-key",
     };
 
     /// What a node of the KMS signs with.
-    pub(crate) const KMS: Self = Self {
+    pub const KMS: Self = Self {
         what: "the key that the KMS node signs with",
         option: "--signing-key-file",
     };
 
     /// What the host contracts are deployed with.
-    pub(crate) const DEPLOYER: Self = Self {
+    pub const DEPLOYER: Self = Self {
         what: "the key that deploys the host contracts",
         option: "--deployer-key-file",
     };
 
     /// What pays for callbacks.
-    pub(crate) const RELAYER: Self = Self {
+    pub const RELAYER: Self = Self {
         what: "the key of the account that pays for callbacks",
         option: "the option for a relayer's key",
     };
 
     /// Whoever pays for transactions.
-    pub(crate) const ACCOUNT: Self = Self {
+    pub const ACCOUNT: Self = Self {
         what: "the key of an account",
         option: "--account-key-file",
     };
@@ -54,7 +54,7 @@ impl KeyFile {
 ///
 /// # Errors
 /// If the file cannot be read or holds no key. What it holds is never repeated.
-pub(crate) fn read(path: &Path, KeyFile { what, option }: KeyFile) -> Result<PrivateKeySigner> {
+pub fn read(path: &Path, KeyFile { what, option }: KeyFile) -> Result<PrivateKeySigner> {
     let how = format!(
         "it is 64 hexadecimal digits, with or without 0x, in a file that {option} names; `cipherloom keys signing-key FILE` makes one"
     );

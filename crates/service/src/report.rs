@@ -1,5 +1,7 @@
 //! Findings, and how they are printed.
 
+use std::fmt;
+
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
@@ -7,7 +9,7 @@ use serde_json::json;
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
+pub enum Level {
     /// As it should be.
     Ok,
     /// It works, and should not stay so.
@@ -18,7 +20,7 @@ pub(crate) enum Level {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Finding {
+pub struct Finding {
     area: &'static str,
     level: Level,
     message: String,
@@ -29,28 +31,28 @@ pub(crate) struct Finding {
 
 /// Everything that was looked at, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     findings: Vec<Finding>,
 }
 
 impl Report {
     /// Something is as it should be.
-    pub(crate) fn ok(&mut self, area: &'static str, message: impl Into<String>) {
+    pub fn ok(&mut self, area: &'static str, message: impl Into<String>) {
         self.add(area, Level::Ok, message.into(), None);
     }
 
     /// Something works and should not stay so.
-    pub(crate) fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.add(area, Level::Warn, message.into(), Some(remedy.into()));
     }
 
     /// Something does not work.
-    pub(crate) fn fail(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn fail(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.add(area, Level::Fail, message.into(), Some(remedy.into()));
     }
 
     /// Something is as it should be, or is not, with this to do.
-    pub(crate) fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: (Level, String, String)) {
+    pub fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: (Level, String, String)) {
         let (level, message, remedy) = bad;
         if holds {
             self.ok(area, good);
@@ -60,7 +62,7 @@ impl Report {
     }
 
     /// Adds what another report has.
-    pub(crate) fn append(&mut self, mut other: Self) {
+    pub fn append(&mut self, mut other: Self) {
         self.findings.append(&mut other.findings);
     }
 
@@ -74,12 +76,12 @@ impl Report {
     }
 
     /// Tells what does not work, a line for each with what to do.
-    pub(crate) fn failures(&self) -> Vec<String> {
+    pub fn failures(&self) -> Vec<String> {
         self.told(Level::Fail)
     }
 
     /// Tells what should not stay so, a line for each with what to do.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         self.told(Level::Warn)
     }
 
@@ -94,7 +96,7 @@ impl Report {
     }
 
     /// Returns how bad the worst finding is.
-    pub(crate) fn worst(&self) -> Level {
+    pub fn worst(&self) -> Level {
         self.findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok)
     }
 
@@ -106,7 +108,7 @@ impl Report {
     ///
     /// # Errors
     /// If they cannot be written as JSON.
-    pub(crate) fn print(&self, as_json: bool) -> Result<u8> {
+    pub fn print(&self, as_json: bool) -> Result<u8> {
         let worst = self.worst();
         if as_json {
             println!(
@@ -158,6 +160,25 @@ impl Finding {
         std::iter::once(format!("  {level:<5} {}", self.message)).chain(remedy).collect()
     }
 }
+
+/// What a doctor ends with that found something: it was printed, and only the exit code is left to say.
+#[derive(Debug)]
+pub struct Unwell {
+    /// 1 for warnings, 2 for what does not work.
+    pub exit_code: u8,
+}
+
+impl fmt::Display for Unwell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.exit_code == 1 {
+            "there are warnings"
+        } else {
+            "something does not work"
+        })
+    }
+}
+
+impl std::error::Error for Unwell {}
 
 #[cfg(test)]
 mod tests {

@@ -11,11 +11,11 @@ use std::{
 };
 
 /// The format of what is written.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Requests by what was asked and how it went. Labels are those of the protocol, so that there are few.
 #[derive(Clone, Default)]
-pub(super) struct Metrics(Arc<Counts>);
+pub(crate) struct Metrics(Arc<Counts>);
 
 /// What was asked and how it went.
 type Kind = (&'static str, String);
@@ -29,13 +29,13 @@ struct Counts {
 
 impl Metrics {
     /// Notes that a request arrived.
-    pub(super) fn begin(&self) -> InProgress {
+    pub(crate) fn begin(&self) -> InProgress {
         self.0.in_progress.fetch_add(1, Ordering::Relaxed);
         InProgress(Arc::clone(&self.0))
     }
 
     /// Notes how a request went: `ok`, or the label of its failure.
-    pub(super) fn answered(&self, what: &'static str, outcome: &str, took: Duration) {
+    pub(crate) fn answered(&self, what: &'static str, outcome: &str, took: Duration) {
         let mut answered = self.0.answered.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, seconds) = answered.entry((what, outcome.to_owned())).or_default();
         *count += 1;
@@ -43,7 +43,7 @@ impl Metrics {
     }
 
     /// Writes them in Prometheus' text format.
-    pub(super) fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self) -> Vec<u8> {
         let answered = self.0.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut page = String::from(
             "# HELP kms_requests_total Requests that were answered, by what was asked and how it went.\n# TYPE kms_requests_total counter\n",
@@ -73,7 +73,7 @@ fn written(result: std::fmt::Result) {
 }
 
 /// A request that is being answered.
-pub(super) struct InProgress(Arc<Counts>);
+pub(crate) struct InProgress(Arc<Counts>);
 
 impl Drop for InProgress {
     fn drop(&mut self) {

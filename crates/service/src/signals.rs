@@ -3,7 +3,7 @@
 use std::io;
 
 /// Listens for Ctrl-C and for the signal that service managers send.
-pub(crate) struct Signals {
+pub struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -16,7 +16,7 @@ impl Signals {
     /// # Errors
     /// If the operating system refuses.
     #[cfg(unix)]
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -29,13 +29,13 @@ impl Signals {
     /// # Errors
     /// None on this system.
     #[cfg(not(unix))]
-    pub(crate) const fn listen() -> io::Result<Self> {
+    pub const fn listen() -> io::Result<Self> {
         Ok(Self {})
     }
 
     /// Waits for the next one.
     #[cfg(unix)]
-    pub(crate) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -44,7 +44,7 @@ impl Signals {
 
     /// Waits for the next one.
     #[cfg(not(unix))]
-    pub(crate) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         // If Ctrl-C cannot be listened to, running until killed is what is left.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;

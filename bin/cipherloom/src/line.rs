@@ -3,15 +3,16 @@
 use std::{ffi::OsString, path::Path};
 
 use anyhow::{Result, bail};
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
-
-use super::{
-    config_file::{ConfigFile, Schema},
+use cipherloom_kms_node as kms;
+use cipherloom_service::{
+    line::{finish, read},
     settings::Settings,
 };
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
 use crate::{
     cli::{self, Arguments},
-    coprocessor, gateway, kms,
+    coprocessor, gateway,
 };
 
 /// Reads the command line of the binary `cipherloom`. Usage errors, `--help` and `--version` end the process.
@@ -83,17 +84,4 @@ fn of_file(command: &[&str], path: &Path) -> Result<cli::Command> {
 /// Finds what a subcommand was given.
 fn inner<'matches>(matches: &'matches ArgMatches, path: &[&str]) -> Option<&'matches ArgMatches> {
     path.iter().try_fold(matches, |matches, name| matches.subcommand_matches(name))
-}
-
-/// Reads the config file, if one is named.
-///
-/// # Errors
-/// As [`ConfigFile::read`].
-pub(crate) fn read(config: Option<&Path>, schema: &Schema) -> Result<Option<ConfigFile>> {
-    config.map(|path| ConfigFile::read(path, schema)).transpose()
-}
-
-/// Ends the process with a usage error, as clap does when it parses by itself.
-pub(crate) fn finish<T>(parsed: Result<T, clap::Error>, mut command: Command) -> T {
-    parsed.unwrap_or_else(|error| error.format(&mut command).exit())
 }

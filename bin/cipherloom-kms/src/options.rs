@@ -4,123 +4,123 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use anyhow::Result;
 use cipherloom_chain::{AclSource, Finality};
-use clap::{Args, value_parser};
-
-use crate::service::{
+use cipherloom_service::{
     chains::{self, ChainOptions},
     config_file::ConfigFile,
     settings::Settings,
 };
+use clap::{Args, value_parser};
 
 /// Options of `kms node`.
 #[derive(Clone, Args)]
-pub(crate) struct NodeOptions {
+pub struct NodeOptions {
     /// The directory of the key set, secret key included, as `cipherloom keys generate` makes it
     #[arg(long, value_name = "DIR")]
-    pub(crate) keys: Option<PathBuf>,
+    pub keys: Option<PathBuf>,
 
     /// The key that answers are signed with: 64 hexadecimal digits, with or without 0x. Its address is registered on each chain
     #[arg(long, value_name = "FILE", default_value = "./kms.key")]
-    pub(crate) signing_key_file: PathBuf,
+    pub signing_key_file: PathBuf,
 
     /// Where decryptions are written down, a file per chain. An answer without its record never leaves
     #[arg(long, value_name = "DIR")]
-    pub(crate) audit_dir: Option<PathBuf>,
+    pub audit_dir: Option<PathBuf>,
 
     /// Where gateways call. Port 0 picks a free one, which is printed
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50061")]
-    pub(crate) server_addr: SocketAddr,
+    pub server_addr: SocketAddr,
 
     /// Where metrics and health are: /metrics and /health. Port 0 picks a free one, which is printed
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101")]
-    pub(crate) metrics_addr: SocketAddr,
+    pub metrics_addr: SocketAddr,
 
     /// Serve over TLS with the certificate chain in this PEM file
     #[arg(long, value_name = "FILE")]
-    pub(crate) tls_certificate: Option<PathBuf>,
+    pub tls_certificate: Option<PathBuf>,
 
     /// The certificate's private key, a PEM file
     #[arg(long, value_name = "FILE")]
-    pub(crate) tls_private_key: Option<PathBuf>,
+    pub tls_private_key: Option<PathBuf>,
 
     /// INSECURE: let other machines connect without encryption
     #[arg(long)]
-    pub(crate) insecure_plaintext: bool,
+    pub insecure_plaintext: bool,
 
     /// Answer only who sends the token in this file. The node trusts nobody either way; strangers are turned away earlier
     #[arg(long, value_name = "FILE")]
-    pub(crate) access_token_file: Option<PathBuf>,
+    pub access_token_file: Option<PathBuf>,
 
+    /// The chain that options name.
     #[command(flatten)]
-    pub(crate) chain: ChainOptions,
+    pub chain: ChainOptions,
 
     /// The chains of the config file.
     #[arg(skip)]
-    pub(crate) chains: Vec<ChainOptions>,
+    pub chains: Vec<ChainOptions>,
 
     /// What is believed about rights: `call` asks the nodes, `proof` takes nothing without storage proofs, `both` wants them to agree
     #[arg(long, value_name = "HOW", default_value = "call", value_parser = AclSource::from_str, help_heading = "Rights")]
-    pub(crate) acl_check: AclSource,
+    pub acl_check: AclSource,
 
     /// At which block rights are looked at: latest, safe, finalized, or a number of blocks below the newest
     #[arg(long, value_name = "BLOCK", default_value = "latest", value_parser = Finality::from_str, help_heading = "Rights")]
-    pub(crate) finality: Finality,
+    pub finality: Finality,
 
     /// How many of a chain's nodes must agree
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=16), help_heading = "Rights")]
-    pub(crate) rpc_quorum: u8,
+    pub rpc_quorum: u8,
 
     /// How old the block may be that counts, by its own time [default: any age]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..=604_800), help_heading = "Rights")]
-    pub(crate) maximum_block_age_seconds: Option<u32>,
+    pub maximum_block_age_seconds: Option<u32>,
 
     /// How many requests are answered at a time, for each chain; more are refused
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u16).range(1..=4096))]
-    pub(crate) maximum_requests: u16,
+    pub maximum_requests: u16,
 
     /// How many requests are decrypted at a time, for each chain; others wait for their turn
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u16).range(1..=256))]
-    pub(crate) concurrent_decryptions: u16,
+    pub concurrent_decryptions: u16,
 
     /// How long the chains may take to answer at the start until the node gives up
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = value_parser!(u32).range(0..=86_400))]
-    pub(crate) startup_patience_seconds: u32,
+    pub startup_patience_seconds: u32,
 
     /// How long requests under way may take to finish at the end
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(0..=3600))]
-    pub(crate) drain_seconds: u32,
+    pub drain_seconds: u32,
 
     /// Threads for connections
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u16).range(1..=1024))]
-    pub(crate) tokio_threads: u16,
+    pub tokio_threads: u16,
 
     /// The service's name in OTLP traces
     #[arg(long, value_name = "NAME", default_value = "kms")]
-    pub(crate) service_name: String,
+    pub service_name: String,
 
     /// INSECURE: serve a key set that hides nothing, for tests
     #[arg(long)]
-    pub(crate) insecure_keys: bool,
+    pub insecure_keys: bool,
 
     /// Read options from this file: TOML with a line for each, under the option's name without its dashes
     #[arg(long, value_name = "FILE", env = "CIPHERLOOM_KMS_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
 
     /// Print the options in effect as a config file, with where each comes from, and exit
     #[arg(long)]
-    pub(crate) print_config: bool,
+    pub print_config: bool,
 
     /// Look at everything the node needs, say what to do about each finding, and exit: 0 if all is well, 1 for warnings, 2 if it could not serve
     #[arg(long)]
-    pub(crate) check: bool,
+    pub check: bool,
 
     /// Print one JSON object with the addresses once everything runs, instead of sentences
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 
     /// All options in effect and where they come from.
     #[arg(skip)]
-    pub(crate) settings: Settings,
+    pub settings: Settings,
 }
 
 impl NodeOptions {
@@ -128,7 +128,7 @@ impl NodeOptions {
     ///
     /// # Errors
     /// As [`chains::of_file`].
-    pub(crate) fn take_tables(&mut self, file: Option<&ConfigFile>) -> Result<()> {
+    pub fn take_tables(&mut self, file: Option<&ConfigFile>) -> Result<()> {
         self.chains = chains::of_file(file)?;
         Ok(())
     }

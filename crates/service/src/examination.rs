@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-use super::chains::Trouble;
-use crate::doctor::report::Report;
+use crate::{chains::Trouble, report::Report};
 
 /// How long is waited before another look.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -15,36 +14,37 @@ const TOLD: Duration = Duration::from_secs(10);
 
 /// What was found.
 #[derive(Default)]
-pub(crate) struct Examination {
-    pub(crate) report: Report,
+pub struct Examination {
+    /// What there is to say.
+    pub report: Report,
     /// Whether something is wrong that does not pass by itself.
     hopeless: bool,
 }
 
 impl Examination {
     /// Something is as it should be.
-    pub(crate) fn ok(&mut self, area: &'static str, message: impl Into<String>) {
+    pub fn ok(&mut self, area: &'static str, message: impl Into<String>) {
         self.report.ok(area, message);
     }
 
     /// Something works, and should not stay so.
-    pub(crate) fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn warn(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.report.warn(area, message, remedy);
     }
 
     /// Something has to be changed.
-    pub(crate) fn wrong(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn wrong(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.hopeless = true;
         self.report.fail(area, message, remedy);
     }
 
     /// Something is not there yet.
-    pub(crate) fn not_yet(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
+    pub fn not_yet(&mut self, area: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.report.fail(area, message, remedy);
     }
 
     /// Something is not there yet, or has to be changed.
-    pub(crate) fn trouble(&mut self, area: &'static str, trouble: &Trouble, remedy: &str) {
+    pub fn trouble(&mut self, area: &'static str, trouble: &Trouble, remedy: &str) {
         match trouble {
             Trouble::NotYet(error) => self.not_yet(area, format!("{error:#}"), remedy),
             Trouble::Wrong(error) => self.wrong(area, format!("{error:#}"), remedy),
@@ -52,7 +52,7 @@ impl Examination {
     }
 
     /// Something is so, or has to be changed.
-    pub(crate) fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: impl FnOnce() -> (String, String)) {
+    pub fn expect(&mut self, area: &'static str, holds: bool, good: impl Into<String>, bad: impl FnOnce() -> (String, String)) {
         if holds {
             self.ok(area, good);
         } else {
@@ -66,7 +66,7 @@ impl Examination {
 ///
 /// # Errors
 /// What fails, with what to do about each.
-pub(crate) async fn until_well<T>(patience: Duration, mut look: impl AsyncFnMut() -> (Examination, Option<T>)) -> Result<T> {
+pub async fn until_well<T>(patience: Duration, mut look: impl AsyncFnMut() -> (Examination, Option<T>)) -> Result<T> {
     let start = Instant::now();
     let mut told: Option<Instant> = None;
     loop {

@@ -1,25 +1,36 @@
-//! `cipherloom kms`: the key-management system as processes.
+//! A node of the key-management system as a process: `cipherloom kms node`, and `cipherloom-kms`, which is that and nothing else.
+//!
+//! The second exists to be measured: what runs inside attested hardware should be as little as possible, and hold no part that is for development. This
+//! crate depends on nothing that only the complete stack needs.
+#![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
 mod check;
+mod ciphertexts;
 mod metrics;
 mod options;
 mod process;
 mod server;
 
-use anyhow::{Result, ensure};
-use cipherloom_telemetry::{Service, Telemetry};
-use clap::{Command, CommandFactory, Parser, Subcommand};
+use std::{ffi::OsString, process::ExitCode};
 
-pub(crate) use self::options::NodeOptions;
-use crate::{
-    cli::LogOptions,
-    doctor::{Unwell, report::Report},
-    service::{chains, config_file::Schema, runtime},
+use anyhow::{Result, ensure};
+use cipherloom_service::{
+    chains,
+    config_file::Schema,
+    line::{self, finish},
+    log::LogOptions,
+    report::{Report, Unwell},
+    runtime,
+    settings::Settings,
 };
+use cipherloom_telemetry::{Service, Telemetry};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use self::options::NodeOptions;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(crate) enum KmsCommand {
+pub enum KmsCommand {
     /// Serve decryptions as a node that holds the whole secret key.
     #[command(long_about = NODE_HELP)]
     Node(Box<NodeOptions>),
@@ -43,16 +54,43 @@ docs/deployment.md tells how the parts of a deployment are run as processes.";
 
 /// The options as a command of their own, which describes the config file.
 #[derive(Parser)]
-#[command(name = "cipherloom kms node")]
+#[command(name = "cipherloom-kms", version, max_term_width = 110, long_about = NODE_HELP)]
 struct NodeArguments {
     #[command(flatten)]
-    _options: Box<NodeOptions>,
+    options: Box<NodeOptions>,
     #[command(flatten)]
-    _log: LogOptions,
+    log: LogOptions,
+}
+
+/// Runs the binary `cipherloom-kms`: reads the command line and does what it says.
+#[must_use]
+pub fn cipherloom_kms() -> ExitCode {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let result = node_arguments(&line).and_then(|NodeArguments { options, log }| {
+        let command = KmsCommand::Node(options);
+        let telemetry = start_logging(&command, log)?;
+        let result = run(&command);
+        telemetry.finish();
+        result
+    });
+    line::exit_code(result)
+}
+
+/// Reads a command line that is a node's options, with their config file. Usage errors, `--help` and `--version` end the process.
+fn node_arguments(line: &[OsString]) -> Result<NodeArguments> {
+    let root = NodeArguments::command;
+    let mut arguments = finish(NodeArguments::from_arg_matches(&root().get_matches_from(line)), root());
+    let schema = schema();
+    let file = line::read(arguments.options.config.as_deref(), &schema)?;
+    let matches = file.clone().unwrap_or_default().apply(root(), &[]).get_matches_from(line);
+    arguments = finish(NodeArguments::from_arg_matches(&matches), root());
+    arguments.options.settings = Settings::new(&schema.command, &matches, file.as_ref());
+    arguments.options.take_tables(file.as_ref())?;
+    Ok(arguments)
 }
 
 /// Describes the config file of a node.
-pub(crate) fn schema() -> Schema {
+pub fn schema() -> Schema {
     Schema {
         command: node_command(),
         tables: vec![chains::table()],
@@ -60,7 +98,7 @@ pub(crate) fn schema() -> Schema {
 }
 
 /// Describes the options of a node.
-pub(crate) fn node_command() -> Command {
+pub fn node_command() -> Command {
     NodeArguments::command()
 }
 
@@ -68,7 +106,7 @@ pub(crate) fn node_command() -> Command {
 ///
 /// # Errors
 /// As [`LogOptions::start`].
-pub(crate) fn start_logging(command: &KmsCommand, log: LogOptions) -> Result<Telemetry> {
+pub fn start_logging(command: &KmsCommand, log: LogOptions) -> Result<Telemetry> {
     let KmsCommand::Node(options) = command;
     log.of_service().start(Some(Service {
         name: &options.service_name,
@@ -80,7 +118,7 @@ pub(crate) fn start_logging(command: &KmsCommand, log: LogOptions) -> Result<Tel
 ///
 /// # Errors
 /// If the options do not go together, or what they name cannot be used.
-pub(crate) fn run(command: &KmsCommand) -> Result<()> {
+pub fn run(command: &KmsCommand) -> Result<()> {
     let KmsCommand::Node(options) = command;
     if options.print_config {
         print!("{}", options.settings.to_toml());
@@ -106,7 +144,7 @@ async fn examine(options: &NodeOptions) -> Result<()> {
 }
 
 /// Looks at everything that a node with these options needs.
-pub(crate) async fn look(options: &NodeOptions, report: &mut Report) {
+pub async fn look(options: &NodeOptions, report: &mut Report) {
     if let Err(error) = options.check_together() {
         report.fail("options", format!("{error:#}"), "`cipherloom kms node --help` tells about each");
         return;
@@ -117,7 +155,7 @@ pub(crate) async fn look(options: &NodeOptions, report: &mut Report) {
 
 impl NodeOptions {
     /// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
-    pub(crate) fn check_together(&self) -> Result<()> {
+    pub fn check_together(&self) -> Result<()> {
         ensure!(
             self.keys.is_some(),
             "no keys: name the directory of the key set, secret key included, with --keys"

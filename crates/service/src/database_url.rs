@@ -4,11 +4,11 @@ use std::{convert::Infallible, str::FromStr};
 
 /// The URL of a database. It can be used, and not be printed.
 #[derive(Clone)]
-pub(crate) struct DatabaseUrl(String);
+pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
     /// Returns the URL, password included.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 ///
 /// # Errors
 /// The process's, and the operating system's if it gives no threads.
-pub(crate) fn run(threads: u16, process: impl Future<Output = Result<()>>) -> Result<()> {
+pub fn run(threads: u16, process: impl Future<Output = Result<()>>) -> Result<()> {
     let threads = usize::from(threads);
     let named = AtomicUsize::new(0);
     tokio::runtime::Builder::new_multi_thread()
