@@ -3,15 +3,19 @@
 //! Times are CPU time of the process, so that a busy machine distorts them little, and ratios distort less still. Everything that is computed is also
 //! decrypted and compared. `docs/benchmark.md` says how to read the numbers. `bench gas` counts gas and no time; `docs/gas.md` has the result.
 
+mod answers;
 mod clock;
 mod coprocessor;
 mod decrypt;
+mod decryptable;
 mod direct;
 mod engine;
 mod executor;
 mod gas;
+mod gateway;
 mod ground;
 mod input;
+mod latency;
 mod measurement;
 mod op;
 mod options;
@@ -38,6 +42,7 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Op(options) => op::run(options),
         BenchCommand::Input(options) => input::run(options),
         BenchCommand::Decrypt(options) => decrypt::run(options),
+        BenchCommand::Gateway(options) => gateway::run(options),
         BenchCommand::Gas(options) => gas::run(options),
     }
 }

@@ -63,6 +63,7 @@ pub(crate) struct Stack {
     chain: StackChain,
     gateway: GatewayHandle,
     coprocessor: Coprocessor,
+    kms: Arc<KmsNode>,
     store: Arc<StackStore>,
     callbacks: Option<RunningCallbacks>,
     tasks: Vec<JoinHandle<()>>,
@@ -144,7 +145,7 @@ impl Stack {
             .await
             .context("the KMS is not the one registered on the chain")?;
         let decryption: Arc<dyn services::Decryption> = Arc::new(ServedDecryption {
-            kms,
+            kms: Arc::clone(&kms),
             coprocessor: coprocessor.clone(),
         });
         let callbacks = Box::pin(relayer::start(&chain, &options.chain, &store, &decryption, &stop)).await?;
@@ -171,6 +172,7 @@ impl Stack {
             chain,
             gateway,
             coprocessor,
+            kms,
             store,
             callbacks,
             tasks,
@@ -229,6 +231,11 @@ impl Stack {
     /// Returns the coprocessor, to watch its progress.
     pub(crate) const fn coprocessor(&self) -> &Coprocessor {
         &self.coprocessor
+    }
+
+    /// Returns the KMS node, for what its decryptions take.
+    pub(crate) fn kms(&self) -> &KmsNode {
+        &self.kms
     }
 
     /// Stops everything as [`Self::shutdown`] does, and deletes what is in a shared database; for a stack whose directory goes too.

@@ -68,12 +68,10 @@ impl Coprocessor {
         if stored.form == CiphertextForm::Packed || stored.key_set_id != self.key_set_id() {
             return Ok(());
         }
-        let ciphertexts = self.ciphertexts();
-        let packed = self
-            .compute(move || ciphertexts.packed(stored))
-            .await
-            .map_err(|_| CoprocessorError::ThreadLost)?
-            .map_err(|source| CoprocessorError::Ciphertext { handle, source })?;
+        let packed = match self.prepared().of(&stored) {
+            Some(packed) => packed,
+            None => self.packed(stored).await?,
+        };
         self.store().cool_ciphertext(&packed).await?;
         self.config().metrics.work().packed(1);
         Ok(())

@@ -9,7 +9,7 @@ use cipherloom_primitives::{Address, B256};
 use cipherloom_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use crate::{CoprocessorConfig, KeyedEngine, Progress};
+use crate::{CoprocessorConfig, KeyedEngine, Progress, prepared::Prepared};
 
 /// How many progress messages a slow listener may be behind before it misses some.
 const PROGRESS_BACKLOG: usize = 1024;
@@ -41,6 +41,8 @@ pub(crate) struct Channels {
     progress: broadcast::Sender<Progress>,
     /// Counts changes of what the store knows that happened in this process.
     changes: watch::Sender<u64>,
+    /// Ciphertexts that are ready to be handed out.
+    prepared: Prepared,
 }
 
 impl Channels {
@@ -53,6 +55,7 @@ impl Channels {
             )),
             progress: broadcast::Sender::new(PROGRESS_BACKLOG),
             changes: watch::Sender::new(0),
+            prepared: Prepared::new(),
         }
     }
 }
@@ -154,6 +157,10 @@ impl Coprocessor {
 
     pub(crate) fn admitted(&self) -> Arc<Semaphore> {
         Arc::clone(&self.inner.channels.admitted)
+    }
+
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.inner.channels.prepared
     }
 
     pub(crate) fn report(&self, progress: Progress) {

@@ -43,6 +43,7 @@ mod loading;
 mod machine;
 pub mod metrics;
 pub mod mirror;
+mod prepared;
 mod processing;
 mod progress;
 mod recording;

@@ -16,6 +16,7 @@ use crate::{
     Coprocessor, CoprocessorError,
     graph::Plan,
     metrics::{FollowingReading, Metrics},
+    prepared::{self, Announcements},
 };
 
 /// The shortest and the longest pause after failures.
@@ -24,8 +25,23 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 impl Coprocessor {
     /// Follows the chain into the store until told to stop. Failures of the chain's node or the store are logged and
     /// retried with growing pauses.
-    pub async fn record(&self, mut follower: Follower, stop: CancellationToken) {
-        let mut recorder = self.recorder();
+    pub async fn record(&self, follower: Follower, stop: CancellationToken) {
+        let (announcements, announced) = prepared::announcements();
+        let until = stop.clone();
+        let prepare = async {
+            tokio::select! {
+                () = until.cancelled() => {}
+                () = self.prepare(announced) => {}
+            }
+        };
+        tokio::join!(self.follow(follower, announcements, stop), prepare);
+    }
+
+    async fn follow(&self, mut follower: Follower, announcements: Announcements, stop: CancellationToken) {
+        let mut recorder = Recorder {
+            announcements: Some(announcements),
+            ..self.recorder()
+        };
         while !stop.is_cancelled() {
             let step = recorder.step(&mut follower).await;
             if matches!(step, Step::Changed) {
@@ -75,6 +91,8 @@ pub(crate) struct Recorder {
     /// The newest recorded block, as the last step found or left it.
     newest: Option<BlockRef>,
     reached: Option<SystemTime>,
+    /// Who is told of values that may soon be asked for, to prepare them.
+    announcements: Option<Announcements>,
 }
 
 /// What came of a step.
@@ -108,6 +126,7 @@ impl Recorder {
             backoff: Duration::ZERO,
             newest: None,
             reached: None,
+            announcements: None,
         }
     }
 
@@ -151,13 +170,18 @@ impl Recorder {
                 hash: block.hash,
             })
             .collect();
-        match follower.poll(&recorded).await? {
+        let update = follower.poll(&recorded).await?;
+        match &update {
             FollowUpdate::UpToDate => Ok(false),
             FollowUpdate::Blocks(blocks) => {
-                self.newest = self.record_blocks(&blocks).await?.or(self.newest);
+                self.newest = self.record_blocks(blocks).await?.or(self.newest);
+                if let Some(announcements) = &self.announcements {
+                    announcements.announce(&update);
+                }
                 Ok(true)
             }
             FollowUpdate::Reorganised { first_removed } => {
+                let first_removed = *first_removed;
                 let newest = recorded.first().map_or(first_removed, |block| block.number);
                 tracing::warn!(
                     tenant = self.tenant,

@@ -94,10 +94,7 @@ impl Coprocessor {
                 found: handle.chain_id(),
             });
         }
-        let stored = match self.store().ciphertext(handle).await? {
-            Some(stored) => self.packed(stored).await?,
-            None => self.expand_stored(handle).await?,
-        };
+        let stored = self.packed_stored(handle).await?;
         let attested = ciphertext_attestation_digest(handle, stored.key_set_id, stored.digest);
         let signature = self.signer().sign_hash_sync(&attested)?;
         Ok(SignedCiphertext {
@@ -108,6 +105,25 @@ impl Coprocessor {
             key_set_id: stored.key_set_id,
             signature,
         })
+    }
+
+    /// Returns the packed form of what the store has: as it was prepared, or as it is made of the bytes now.
+    async fn packed_stored(&self, handle: Handle) -> Result<StoredCiphertext, CoprocessorError> {
+        let heads = self.store().ciphertext_heads(&[handle]).await?;
+        let head = heads.into_iter().next().flatten();
+        if let Some(packed) = head.as_ref().and_then(|head| self.prepared().get(head)) {
+            return Ok(packed);
+        }
+        let Some(stored) = self.store().ciphertext(handle).await? else {
+            return self.expand_stored(handle).await;
+        };
+        let bytes = stored.digest;
+        let packed = self.packed(stored).await?;
+        // Between the two questions the bytes may have become others.
+        if let Some(head) = head.filter(|head| head.digest == bytes) {
+            self.prepared().put(&head, &packed);
+        }
+        Ok(packed)
     }
 
     /// Expands an admitted input that was not stored yet, and stores it.

@@ -1,5 +1,5 @@
 //! `cipherloom bench decrypt`: what a decryption takes once everybody agrees that it is allowed, and what it takes to write and to read a ciphertext in
-//! each of its stored forms.
+//! each of its stored forms. The other part, what a client of a whole stack waits for, is in [`super::answers`].
 //!
 //! There is no baseline: the centralised KMS decrypts with tfhe-rs's own function, so there is nothing to be faster than. Noise squashing, which
 //! threshold decryption needs, is not part of this version's key sets, so there is nothing to measure.
@@ -10,9 +10,10 @@ use cipherloom_primitives::{FheType, U256};
 use serde_json::{Value, json};
 
 use super::{
+    answers::Answers,
     clock::measure,
     ground::{Ground, metadata},
-    options::DecryptOptions,
+    options::{DecryptOptions, DecryptPart},
     scenario::sample_values,
 };
 
@@ -37,28 +38,50 @@ struct Form {
 /// If anything fails or a value comes out wrong.
 pub(crate) fn run(options: &DecryptOptions) -> Result<()> {
     let ground = Ground::prepare(&options.common)?;
+    let wanted = |part| options.part.is_none_or(|only| only == part);
+    let rows = if wanted(DecryptPart::Forms) {
+        measure_types(&ground, options)?
+    } else {
+        Vec::new()
+    };
+    if !rows.is_empty() && !options.common.json {
+        print(&ground, options, &rows);
+    }
+    let answers = if wanted(DecryptPart::Answers) {
+        Some(Answers::measure(&ground, options)?)
+    } else {
+        None
+    };
+    if options.common.json {
+        let report = json!({
+            "bench": "decrypt",
+            "parameters": ground.parameters().name(),
+            "insecure": !ground.parameters().is_secure(),
+            "noise_squashing": ground.keys.manifest().capabilities.noise_squashing,
+            "types": rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "answers": answers.as_ref().map(Answers::json),
+        });
+        println!("{}", serde_json::to_string(&report)?);
+    } else if let Some(answers) = &answers {
+        answers.print();
+    }
+    Ok(())
+}
+
+fn measure_types(ground: &Ground, options: &DecryptOptions) -> Result<Vec<Row>> {
     let values: Vec<(FheType, U256)> = FheType::ALL
         .into_iter()
         .filter_map(|ty| Some((ty, *sample_values(ty).first()?)))
         .collect();
     let list = ground.keys.encryptor()?.encrypt(&values, &metadata())?;
     let ciphertexts = ground.backend.expand_input(&list)?;
-    let mut rows = Vec::new();
-    for (ciphertext, (_, value)) in ciphertexts.iter().zip(values) {
-        rows.push(measure_type(&ground, options, ciphertext, value)?);
-    }
-    let squashing = ground.keys.manifest().capabilities.noise_squashing;
-    if options.common.json {
-        let report = json!({
-            "bench": "decrypt",
-            "parameters": ground.parameters().name(),
-            "insecure": !ground.parameters().is_secure(),
-            "noise_squashing": squashing,
-            "types": rows.iter().map(Row::json).collect::<Vec<_>>(),
-        });
-        println!("{}", serde_json::to_string(&report)?);
-        return Ok(());
-    }
+    let measured = ciphertexts.iter().zip(values);
+    measured
+        .map(|(ciphertext, (_, value))| measure_type(ground, options, ciphertext, value))
+        .collect()
+}
+
+fn print(ground: &Ground, options: &DecryptOptions, rows: &[Row]) {
     let parameters = ground.parameters();
     println!(
         "bench decrypt, parameters {parameters}{}; CPU ms of one value, decryption as mean of {}\n",
@@ -74,10 +97,9 @@ pub(crate) fn run(options: &DecryptOptions) -> Result<()> {
         "type", "form", "bytes", "write", "read", "decrypt"
     );
     rows.iter().for_each(Row::print);
-    if !squashing {
+    if !ground.keys.manifest().capabilities.noise_squashing {
         println!("\nThese keys have no noise squashing, which threshold decryption needs; it is not measured.");
     }
-    Ok(())
 }
 
 fn measure_type(ground: &Ground, options: &DecryptOptions, ciphertext: &Ciphertext, value: U256) -> Result<Row> {

@@ -26,8 +26,11 @@ pub(crate) enum BenchCommand {
     Op(OpOptions),
     /// Encrypted inputs: proving, verifying, expanding, for several lengths of list.
     Input(InputOptions),
-    /// Decryption: reading a stored ciphertext and decrypting it, for every type.
+    /// Decryption: reading a stored ciphertext and decrypting it, for every type; and how long a client of a whole stack waits, and for what.
+    #[command(long_about = DECRYPT_HELP)]
     Decrypt(DecryptOptions),
+    /// A whole stack under load: many decryptions at once and polls at a fixed rate. Fails if one is lost.
+    Gateway(super::gateway::GatewayOptions),
     /// Gas of transactions of confidential contracts, next to the same on the published host contracts.
     #[command(long_about = super::gas::HELP)]
     Gas(super::gas::GasOptions),
@@ -48,6 +51,13 @@ for transactions of mixed shapes. Everything that comes out is decrypted and com
 The rates of ingestion, latency and throughput are on plaintext (INSECURE keys of our own), so that they show what everything but encryption costs.
 
 Without options this takes about two minutes on two cores, most of them for real ciphertexts; --measure leaves parts out.";
+
+const DECRYPT_HELP: &str = "\
+Decryption: reading a stored ciphertext and decrypting it, for every type; and how long a client of a whole stack waits, and for what.
+
+The first part is CPU time of single steps. For the second part the stack of `cipherloom dev` is started in this process with its data in a temporary directory, \
+and computed values are asked for over HTTP, one request at a time: public ones and a user's, on the synchronous routes and as jobs. What a client waits is shown \
+next to where the KMS spends it, and to the bare decryption of the same ciphertexts.";
 
 /// Options that all benchmarks share.
 #[derive(Clone, Debug, Args)]
@@ -224,8 +234,25 @@ pub(crate) struct DecryptOptions {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) rounds: u16,
 
+    /// Measure only this part.
+    #[arg(long, value_enum, value_name = "PART")]
+    pub(crate) part: Option<DecryptPart>,
+
+    /// How many values the stack computes; each is asked for once in each series.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(super::answers::FEWEST_HANDLES..=1000))]
+    pub(crate) handles: u16,
+
     #[command(flatten)]
     pub(crate) common: CommonOptions,
+}
+
+/// A part of `decrypt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DecryptPart {
+    /// Writing, reading and decrypting stored forms.
+    Forms,
+    /// Answers of a whole stack.
+    Answers,
 }
 
 /// Which parameters to compute under.

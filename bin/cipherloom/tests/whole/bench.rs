@@ -193,7 +193,7 @@ fn inputs_and_decryptions_are_measured_and_checked() {
             assert!(number(list, &format!("/{side}/{figure}")) > 0.0, "{list}");
         }
     }
-    let report = json(&["decrypt", "--rounds", "3"]);
+    let report = json(&["decrypt", "--rounds", "3", "--part", "forms"]);
     assert_eq!(report["types"].as_array().unwrap().len(), 8);
     assert!(
         report["types"]
@@ -224,4 +224,50 @@ fn what_does_not_exist_is_refused_with_what_does() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && errors.contains(named), "{arguments:?}: {errors}");
     }
+}
+
+#[test]
+fn answers_of_a_whole_stack_are_taken_apart() {
+    let report = json(&["decrypt", "--part", "answers", "--handles", "8", "--rounds", "2"]);
+    let series = report["answers"]["series"].as_array().unwrap();
+    assert_eq!(series.len(), 8, "{report}");
+    for series in series {
+        assert_eq!(number(series, "/latency/count"), 8.0, "{series}");
+        let steps: f64 = series["kms_mean_ms"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|step| step.as_f64().unwrap())
+            .sum();
+        let (mean, outside) = (number(series, "/latency/mean_ms"), number(series, "/outside_mean_ms"));
+        assert!(number(series, "/kms_mean_ms/decryption") > 0.0 && number(series, "/kms_mean_ms/checks") > 0.0);
+        assert!(
+            (steps + outside - mean).abs() < 0.01 || outside == 0.0,
+            "the parts add up: {series}"
+        );
+        assert!(number(series, "/latency/p50_ms") <= number(series, "/latency/p99_ms"));
+    }
+    assert!(number(&report, "/answers/ratio_to_bare_decryption") > 1.0);
+    assert!((0.0..1.0).contains(&number(&report, "/answers/share_outside_decryption")));
+}
+
+#[test]
+fn a_stack_under_load_loses_nothing() {
+    let report = json(&[
+        "gateway",
+        "--concurrent",
+        "20",
+        "--polls-per-second",
+        "100",
+        "--seconds",
+        "2",
+        "--handles",
+        "8",
+    ]);
+    assert_eq!(number(&report, "/requests/lost") + number(&report, "/polls/lost"), 0.0);
+    assert_eq!(number(&report, "/requests/accepted"), number(&report, "/requests/answered"));
+    assert!(
+        number(&report, "/requests/answered") >= 20.0 && number(&report, "/polls/answered") > 0.0,
+        "{report}"
+    );
 }

@@ -8,6 +8,7 @@
 mod auction;
 mod ballot;
 mod bench;
+mod client;
 mod command_line;
 mod dapp;
 mod demo;
