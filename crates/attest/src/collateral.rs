@@ -56,6 +56,24 @@ impl Collateral {
         Ok(Self { fmspc, statements })
     }
 
+    /// Writes the collateral in the form that [`Self::from_json`] reads.
+    ///
+    /// # Errors
+    /// [`AttestError::Malformed`] if it is longer than what is read.
+    pub fn to_json(&self) -> Result<Vec<u8>, AttestError> {
+        let bytes = serde_json::to_vec_pretty(&self.statements).map_err(|error| AttestError::Malformed(format!("collateral: {error}")))?;
+        if bytes.len() > MAX_COLLATERAL_BYTES {
+            return Err(AttestError::Malformed(format!("the collateral has {} bytes", bytes.len())));
+        }
+        Ok(bytes)
+    }
+
+    /// Returns which family of platforms (FMSPC) it is for.
+    #[must_use]
+    pub const fn fmspc(&self) -> [u8; 6] {
+        self.fmspc
+    }
+
     pub(crate) const fn statements(&self) -> &QuoteCollateralV3 {
         &self.statements
     }
@@ -96,6 +114,12 @@ impl CollateralStore {
         Ok(store)
     }
 
+    /// Returns how many families of platforms there is collateral for.
+    #[must_use]
+    pub fn families(&self) -> usize {
+        self.by_family.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Adds collateral, in place of what there was for its family.
     pub fn insert(&self, collateral: Collateral) {
         // The map is only ever replaced entry by entry, so a panic elsewhere leaves it whole.
@@ -114,6 +138,6 @@ impl CollateralStore {
 }
 
 /// Reads the family of a quote's platform from the certificate inside.
-fn family(quote: &Quote) -> Result<[u8; 6], AttestError> {
+pub(crate) fn family(quote: &Quote) -> Result<[u8; 6], AttestError> {
     dcap_qvl::intel::quote_fmspc(quote).map_err(|error| AttestError::Malformed(format!("quote: {error:#}")))
 }

@@ -11,6 +11,9 @@ use crate::AttestError;
 /// The version of the policy's form.
 pub const POLICY_VERSION: u32 = 1;
 
+/// The longest policy that is read, in bytes of JSON.
+pub const MAX_POLICY_BYTES: usize = 256 << 10;
+
 /// Chains on which simulated evidence can be allowed: those whose accounts everybody knows.
 pub const DEVELOPMENT_CHAINS: [u64; 2] = [31337, 12345];
 
@@ -118,6 +121,22 @@ impl Policy {
         }
     }
 
+    /// Reads a policy and checks that it can be applied.
+    ///
+    /// # Errors
+    /// [`AttestError::InvalidPolicy`] if it is too long, not in its form, or fails [`Self::validate`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, AttestError> {
+        if bytes.len() > MAX_POLICY_BYTES {
+            return Err(AttestError::InvalidPolicy(format!(
+                "it has {} bytes; at most {MAX_POLICY_BYTES} are read",
+                bytes.len()
+            )));
+        }
+        let policy: Self = serde_json::from_slice(bytes).map_err(|error| AttestError::InvalidPolicy(error.to_string()))?;
+        policy.validate()?;
+        Ok(policy)
+    }
+
     /// Checks that the policy says something that can be applied. An empty policy is valid; it accepts nothing.
     ///
     /// # Errors
@@ -223,6 +242,31 @@ pub(crate) mod tests {
         assert!(read(r#"{"version":1,"imagess":[]}"#).is_err());
         assert!(read(r#"{"version":1,"tcb":{"statuses":["revoked"]}}"#).is_err());
         assert!(read("{}").is_err());
+    }
+
+    #[test]
+    fn policies_are_checked_when_they_are_read() {
+        let text = serde_json::to_vec(&policy(image())).unwrap();
+        assert_eq!(Policy::from_json(&text).unwrap(), policy(image()));
+        let broken = serde_json::to_vec(&policy(Image {
+            app_ids: vec![],
+            ..image()
+        }))
+        .unwrap();
+        for bytes in [broken, b"{}".to_vec(), vec![b' '; MAX_POLICY_BYTES + 1]] {
+            assert!(matches!(Policy::from_json(&bytes), Err(AttestError::InvalidPolicy(_))));
+        }
+    }
+
+    #[test]
+    fn the_documents_example_is_a_policy() {
+        let document = include_str!("../../../docs/attestation.md");
+        let (_, rest) = document.split_once("```json\n").unwrap();
+        let (example, _) = rest.split_once("```").unwrap();
+        let read = Policy::from_json(example.as_bytes()).unwrap();
+        assert_eq!(read.images[0].mr_td, image().mr_td);
+        assert_eq!(read.images[0].key_providers, image().key_providers);
+        assert!(read.tcb.min_evaluation == 17 && read.tcb.allow_smt && !read.allow_insecure_simulated);
     }
 
     #[test]

@@ -5,5 +5,6 @@
 
 mod agent;
 mod channels;
+mod fetched;
 mod recorded;
 mod simulated;
