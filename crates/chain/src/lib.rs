@@ -16,6 +16,7 @@
 mod account;
 pub mod acl_check;
 pub mod administration;
+pub mod committee;
 pub mod deployment;
 pub mod deployment_run;
 pub mod error;
@@ -46,6 +47,7 @@ mod websocket;
 pub mod witnessed;
 
 pub use acl_check::{AclCheck, AclSource, Finality};
+pub use committee::CommitteeOnChain;
 pub use deployment::{DeployEvent, deploy, deploy_steps};
 pub use deployment_run::{Deployers, DeploymentRun};
 pub use error::{ChainError, Fault};

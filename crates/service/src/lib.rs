@@ -10,8 +10,10 @@
 //! chain through endpoints of which a quorum must agree. Files with secrets are read whole, under a limit, and never shown.
 #![expect(clippy::print_stdout, reason = "reports are what commands print")]
 
+pub mod attested;
 pub mod chains;
 pub mod config_file;
+pub mod connections;
 pub mod coprocessor;
 pub mod database_url;
 pub mod endpoints;
