@@ -96,6 +96,31 @@ async fn a_new_certificate_is_used_for_new_connections() {
     assert!(connect(&stack, SECOND[0]).await.is_ok());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_hangup_has_the_certificate_read_at_once() {
+    // Until somebody listens, the signal would end this process.
+    let _heard = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let files = TlsConfig {
+        check_interval: Duration::from_secs(3600),
+        ..write(directory.path(), FIRST)
+    };
+    let stack = start(&files, Duration::from_secs(180)).await;
+    let mut old = connect(&stack, FIRST[0]).await.unwrap();
+    // There is a look at the start and then none for an hour: at least one of two changes is seen because of the signal alone.
+    for (new, former) in [(SECOND, FIRST), (FIRST, SECOND)] {
+        write(directory.path(), new);
+        while connect(&stack, new[0]).await.is_err() {
+            let process = std::process::id().to_string();
+            assert!(std::process::Command::new("kill").args(["-HUP", &process]).status().unwrap().success());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(connect(&stack, former[0]).await.is_err());
+    }
+    assert_eq!(old.get("/liveness").await.status, 200, "who is connected stays so");
+}
+
 #[tokio::test]
 async fn a_handshake_that_stalls_holds_nobody_up_and_is_cut_off() {
     let directory = tempfile::tempdir().unwrap();
