@@ -113,7 +113,13 @@ async fn a_hangup_has_the_certificate_read_at_once() {
         write(directory.path(), new);
         while connect(&stack, new[0]).await.is_err() {
             let process = std::process::id().to_string();
-            assert!(std::process::Command::new("kill").args(["-HUP", &process]).status().unwrap().success());
+            assert!(
+                std::process::Command::new("kill")
+                    .args(["-HUP", &process])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(connect(&stack, former[0]).await.is_err());
