@@ -50,6 +50,21 @@ pub struct AuditEntry {
     pub handles: Vec<Handle>,
     /// The Keccak hash of the request as JSON.
     pub request: B256,
+    /// With which share of the key, by a party of a committee; nothing where one node has the whole key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<ShareUsed>,
+}
+
+/// The share that a party of a committee used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShareUsed {
+    /// The KMS context.
+    pub context: B256,
+    /// The epoch of the share.
+    pub epoch: B256,
+    /// The number of the party.
+    pub party: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -239,6 +254,7 @@ mod tests {
             owners: Vec::new(),
             handles: vec![Handle::computed(B256::repeat_byte(2), 31337, FheType::Uint64)],
             request: B256::repeat_byte(3),
+            share: None,
         }
     }
 

@@ -6,11 +6,18 @@ use cipherloom_fhe::FheError;
 use cipherloom_primitives::{Address, B256, Handle, decryption::RequestError};
 use cipherloom_signcryption::SigncryptionError;
 
+use cipherloom_threshold::ThresholdError;
+
 use crate::{
     audit::AuditError,
+    budgets::BudgetExhausted,
+    committee::RefusedBundle,
     legacy::LegacyError,
     ports::{ChainViewError, SourceError},
 };
+
+/// The label of [`KmsError::MoreSharesNeeded`], which gateways act on and pass to nobody.
+pub const MORE_SHARES_NEEDED: &str = "more_shares_needed";
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +130,54 @@ pub enum KmsError {
     /// A request of the 0.6 generation is refused.
     #[error(transparent)]
     Legacy(#[from] LegacyError),
+    /// So much was decrypted lately that no more is, for now.
+    #[error(transparent)]
+    Budget(#[from] BudgetExhausted),
+    /// The node of a committee has no share yet, or none any more.
+    #[error("this node holds no share of the key; it awaits a ceremony")]
+    NoShare,
+    /// The chain has none of the epochs that this node holds shares of, or has destroyed them, so the shares must not be used.
+    #[error("the chain knows no epoch {epoch} of KMS context {context}, which this node holds a share of")]
+    EpochNotServed {
+        /// The context of the newest share that could be meant.
+        context: B256,
+        /// Its epoch.
+        epoch: B256,
+    },
+    /// The request is for a context that this node holds no share of.
+    #[error("this node holds no share for KMS context {requested}")]
+    ContextNotServed {
+        /// The context in the extra data.
+        requested: B256,
+    },
+    /// The chain names other nodes for the context than those the share was dealt to, or in another order.
+    #[error("the committee of this node's share is not the one that the chain has for KMS context {context}")]
+    CommitteeDiffers {
+        /// The context.
+        context: B256,
+    },
+    /// More bundles than a committee can send.
+    #[error("{found} bundles of shares came with the request; at most {most} are looked at")]
+    TooManyBundles {
+        /// How many came.
+        found: usize,
+        /// Two for each party.
+        most: usize,
+    },
+    /// The shares that came do not determine the values.
+    #[error("more shares are needed: {source}{}", left_out(.refused))]
+    MoreSharesNeeded {
+        /// What reconstruction says.
+        source: ThresholdError,
+        /// The bundles that did not count.
+        refused: Vec<RefusedBundle>,
+    },
+    /// The other parties' shares agree, and this node's own does not fit them. It signs nothing then: it is damaged, or too many others lie together.
+    #[error("the other parties' shares agree on values that this node's own share contradicts")]
+    OwnShareWrong,
+    /// Computing with shares failed.
+    #[error("threshold decryption failed: {0}")]
+    Threshold(ThresholdError),
     /// A task ended without a result.
     #[error("an internal task ended without a result")]
     Task,
@@ -146,11 +201,14 @@ impl KmsError {
             | Self::PermitSignature { .. }
             | Self::PermitInvalidated { .. }
             | Self::Context { .. }
-            | Self::Epoch { .. } => "validation_failed",
+            | Self::Epoch { .. }
+            | Self::TooManyBundles { .. } => "validation_failed",
             Self::NotPublic(_) | Self::NotAllowed { .. } | Self::NotDelegated { .. } => "not_allowed_on_host_acl",
             Self::NotReady(_) => "not_ready_for_decryption",
             Self::Legacy(error) => error.label(),
-            Self::Overloaded => "protocol_overload",
+            Self::Overloaded | Self::Budget(_) => "protocol_overload",
+            // Between a node and a gateway only: the gateway has others to ask.
+            Self::MoreSharesNeeded { .. } => MORE_SHARES_NEEDED,
             Self::Chain(_)
             | Self::Ciphertext {
                 source: SourceError::Unavailable(_),
@@ -162,6 +220,12 @@ impl KmsError {
             | Self::Decryption { .. }
             | Self::Sealing(_)
             | Self::Audit(_)
+            | Self::NoShare
+            | Self::EpochNotServed { .. }
+            | Self::ContextNotServed { .. }
+            | Self::CommitteeDiffers { .. }
+            | Self::OwnShareWrong
+            | Self::Threshold(_)
             | Self::Task
             | Self::SigningKey { .. } => "internal_server_error",
         }
@@ -176,6 +240,7 @@ impl KmsError {
             Self::PermitSignature { .. } => Some("signature"),
             Self::PermitInvalidated { .. } => Some("startTimestamp"),
             Self::Context { .. } | Self::Epoch { .. } => Some("extraData"),
+            Self::TooManyBundles { .. } => Some("bundles"),
             _ => None,
         }
     }
@@ -191,7 +256,28 @@ impl KmsError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.label(),
-            "not_ready_for_decryption" | "protocol_overload" | "gateway_not_reachable"
+            "not_ready_for_decryption" | "protocol_overload" | "gateway_not_reachable" | MORE_SHARES_NEEDED
         )
     }
+
+    /// Returns after how many seconds the same request may succeed, where that is known.
+    #[must_use]
+    pub const fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Budget(exhausted) => Some(exhausted.retry_after_seconds),
+            _ => None,
+        }
+    }
+}
+
+/// Says which bundles did not count, and why.
+fn left_out(refused: &[RefusedBundle]) -> String {
+    let reasons: Vec<String> = refused
+        .iter()
+        .map(|bundle| format!("bundle {}: {}", bundle.index, bundle.reason))
+        .collect();
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!(" (left out: {})", reasons.join("; "))
 }

@@ -297,6 +297,7 @@ impl LegacyKms {
             // The log knows handles of today; the one that the coprocessor keeps the value under is derived from the name alone.
             handles: vec![Handle::named(request.handle.as_slice(), shared.site.chain_id, ty)],
             request: request_digest(&request)?,
+            share: None,
         };
         let chain_id = shared.site.chain_id;
         self.blocking(move |shared| {

@@ -28,8 +28,12 @@
 //! malicious, and so may some of the RPC endpoints that the chain is read through; the operator of this process and its host are trusted. That is
 //! what "centralised" means, and why this form is for development and single operators.
 
+mod admission;
+pub mod alarms;
 pub mod audit;
+pub mod budgets;
 mod checks;
+pub mod committee;
 pub mod error;
 mod host_chain;
 pub mod legacy;
@@ -39,8 +43,14 @@ mod provenance;
 pub mod signing_key;
 pub mod timings;
 
+pub use alarms::{Alarm, Alarms, LogAlarms};
 pub use audit::{AuditError, AuditLog};
-pub use error::KmsError;
+pub use budgets::{BudgetExhausted, BudgetLimits, BudgetOf, Budgets, Rate};
+pub use committee::{
+    Bundle, CommitteeNode, CommitteeParts, Fault, HeldShares, PublicSignature, RefusedBundle, ShareRef, UserShare, party_address,
+    party_identity,
+};
+pub use error::{KmsError, MORE_SHARES_NEEDED};
 pub use legacy::{LegacyError, LegacyKms, LegacyKmsParts, LegacySite};
 pub use node::{KmsLimits, KmsNode, KmsParts};
 pub use ports::{

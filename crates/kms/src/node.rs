@@ -1,6 +1,6 @@
 //! A KMS node: requests in, signed answers out.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::ready, sync::Arc, time::Instant};
 
 use cipherloom_chain::AclEvidence;
 use cipherloom_fhe::Decrypt;
@@ -9,22 +9,23 @@ use cipherloom_primitives::{
     decryption::{PublicDecryptionAnswer, PublicDecryptionRequest, UserDecryptionRequest, UserDecryptionShare, abi_words},
     eip712::SigningDomains,
 };
-use cipherloom_signcryption::{AnswerContext, Randomness, UserPublicKey, seal, sign_digest};
-use futures_util::{StreamExt, TryStreamExt, future::try_join3, stream};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use cipherloom_signcryption::{AnswerContext, Randomness, seal, sign_digest};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Semaphore;
 
 use crate::{
-    audit::{AuditEntry, AuditLog, DecryptionKind},
-    checks::{check_context, check_permit_signature, check_public, check_readable, request_digest},
+    admission::Admission,
+    audit::{AuditEntry, AuditLog},
+    checks::check_context,
     error::KmsError,
-    ports::{CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedView, SignedCiphertext, SourceError},
+    ports::{CiphertextSource, Clock, CoprocessorSet, HostChainView, SignedCiphertext, SourceError},
     provenance,
     signing_key::NodeKey,
     timings::{Step, Timings},
 };
 
 /// How many ciphertexts are fetched at once for one request.
-const CONCURRENT_FETCHES: usize = 8;
+pub(crate) const CONCURRENT_FETCHES: usize = 8;
 
 /// How much a node does at once.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +70,7 @@ pub struct KmsParts {
 /// A centralised KMS node; see the crate's documentation for what it checks and in which order.
 pub struct KmsNode {
     shared: Arc<KmsParts>,
-    requests: Semaphore,
+    admission: Admission,
     decryptions: Arc<Semaphore>,
     timings: Arc<Timings>,
 }
@@ -78,11 +79,12 @@ impl KmsNode {
     /// Builds a node. Nothing is read yet.
     #[must_use]
     pub fn new(parts: KmsParts) -> Self {
-        let requests = Semaphore::new(parts.limits.requests.max(1));
         let decryptions = Arc::new(Semaphore::new(parts.limits.decryptions.max(1)));
+        let (chain, clock) = (Arc::clone(&parts.chain), Arc::clone(&parts.clock));
+        let admission = Admission::new(parts.domains, chain, clock, parts.signing_key.address(), parts.limits.requests);
         Self {
             shared: Arc::new(parts),
-            requests,
+            admission,
             decryptions,
             timings: Arc::default(),
         }
@@ -111,7 +113,7 @@ impl KmsNode {
     /// # Errors
     /// [`KmsError::NotRegistered`] if it is not, [`KmsError::Chain`] if the chain cannot be read.
     pub async fn check_registration(&self) -> Result<(), KmsError> {
-        let chain = self.pin(self.shared.clock.now_seconds(), None).await?;
+        let chain = self.admission.pin(self.shared.clock.now_seconds(), None).await?;
         check_context(&*chain, &[], self.address()).await
     }
 
@@ -134,32 +136,14 @@ impl KmsNode {
         request: PublicDecryptionRequest,
         evidence: Option<AclEvidence>,
     ) -> Result<PublicDecryptionAnswer, KmsError> {
-        let _turn = self.admit()?;
+        let _turn = self.admission.enter()?;
         let start = Instant::now();
-        let shared = &self.shared;
-        request.validate(shared.domains.host_chain_id)?;
-        let now = shared.clock.now_seconds();
-        let chain = self.pin(now, evidence).await?;
-        let questions = request.acl_questions();
-        let ((), facts, coprocessors) = try_join3(
-            check_context(&*chain, &request.extra_data, self.address()),
-            async { Ok(chain.acl(&questions).await?) },
-            async { Ok(chain.coprocessors().await?) },
-        )
-        .await?;
-        check_public(&request, &facts)?;
+        let admitted = self.admission.public(&request, evidence, |_| Box::pin(ready(Ok(())))).await?;
         let start = self.timings.lap(Step::Checks, start);
-        let ciphertexts = self.ciphertexts(&request.handles, &coprocessors).await?;
+        let ciphertexts = self.ciphertexts(&request.handles, &admitted.coprocessors).await?;
         self.timings.lap(Step::Ciphertexts, start);
 
-        let entry = AuditEntry {
-            time: now,
-            kind: DecryptionKind::Public,
-            requester: None,
-            owners: Vec::new(),
-            handles: request.handles.clone(),
-            request: request_digest(&request)?,
-        };
+        let entry = admitted.entry;
         self.decrypt(ciphertexts, entry, move |shared, values| {
             let values: Vec<U256> = values.into_iter().map(|(_, value)| value).collect();
             let result = abi_words(&values);
@@ -193,44 +177,14 @@ impl KmsNode {
         request: UserDecryptionRequest,
         evidence: Option<AclEvidence>,
     ) -> Result<UserDecryptionShare, KmsError> {
-        let _turn = self.admit()?;
+        let _turn = self.admission.enter()?;
         let start = Instant::now();
-        let shared = &self.shared;
-        let now = shared.clock.now_seconds();
-        request.validate(shared.domains.host_chain_id, now)?;
-        let public_key = UserPublicKey::from_blob(&request.public_key).map_err(KmsError::PublicKey)?;
-        let chain = self.pin(now, evidence).await?;
-        check_permit_signature(&*chain, &request, &shared.domains).await?;
-        let questions = request.acl_questions();
-        let ((), facts, coprocessors) = try_join3(
-            check_context(&*chain, &request.extra_data, self.address()),
-            async { Ok(chain.acl(&questions).await?) },
-            async { Ok(chain.coprocessors().await?) },
-        )
-        .await?;
-        // Where the block is old, a delegation may have ended since; where the chain's clock is ahead, it has ended there.
-        check_readable(&request, &facts, now.max(chain.block().timestamp))?;
-        let handles = request.handles();
+        let (admitted, public_key) = self.admission.user(&request, evidence, |_| Box::pin(ready(Ok(())))).await?;
         let start = self.timings.lap(Step::Checks, start);
-        let ciphertexts = self.ciphertexts(&handles, &coprocessors).await?;
+        let ciphertexts = self.ciphertexts(&admitted.entry.handles, &admitted.coprocessors).await?;
         self.timings.lap(Step::Ciphertexts, start);
 
-        let mut owners: Vec<Address> = request.values.iter().map(|value| value.owner).collect();
-        owners.retain(|owner| *owner != request.user);
-        owners.sort_unstable();
-        owners.dedup();
-        let entry = AuditEntry {
-            time: now,
-            kind: if owners.is_empty() {
-                DecryptionKind::User
-            } else {
-                DecryptionKind::Delegated
-            },
-            requester: Some(request.user),
-            owners,
-            handles,
-            request: request_digest(&request)?,
-        };
+        let entry = admitted.entry;
         self.decrypt(ciphertexts, entry, move |shared, values| {
             let context = AnswerContext {
                 domains: &shared.domains,
@@ -243,25 +197,14 @@ impl KmsNode {
         .await
     }
 
-    fn admit(&self) -> Result<SemaphorePermit<'_>, KmsError> {
-        self.requests.try_acquire().map_err(|_| KmsError::Overloaded)
-    }
-
-    async fn pin(&self, now: u64, evidence: Option<AclEvidence>) -> Result<Box<dyn PinnedView>, KmsError> {
-        Ok(self.shared.chain.pin(now, evidence).await?)
-    }
-
     /// Fetches the ciphertexts and checks where they come from.
     async fn ciphertexts(&self, handles: &[Handle], coprocessors: &CoprocessorSet) -> Result<Vec<SignedCiphertext>, KmsError> {
         let shared = &self.shared;
         stream::iter(handles.iter().copied())
             .map(|handle| async move {
-                let ciphertext = shared.ciphertexts.ciphertext(handle).await.map_err(|source| match source {
-                    // Unknown to the source, but the chain allows it: the source lags behind the chain.
-                    SourceError::NotReady | SourceError::Unknown => KmsError::NotReady(handle),
-                    source => KmsError::Ciphertext { handle, source },
-                })?;
-                provenance::check(&ciphertext, handle, shared.key_set_id, coprocessors).inspect_err(|error| {
+                let fetched = shared.ciphertexts.ciphertext(handle).await;
+                let ciphertext = fetched.map_err(|source| unavailable(handle, source))?;
+                provenance::check(&(&ciphertext).into(), handle, shared.key_set_id, coprocessors).inspect_err(|error| {
                     tracing::error!(%handle, %error, "refused a ciphertext; the coprocessor's storage may have been tampered with");
                 })?;
                 Ok(ciphertext)
@@ -309,5 +252,14 @@ impl KmsNode {
         let answer = tokio::task::spawn_blocking(work).await.map_err(|_| KmsError::Task)??;
         tracing::info!(?kind, ?requester, handles = count, "decrypted");
         Ok(answer)
+    }
+}
+
+/// Says why there is no ciphertext.
+pub(crate) fn unavailable(handle: Handle, source: SourceError) -> KmsError {
+    match source {
+        // Unknown to the source, but the chain allows it: the source lags behind the chain.
+        SourceError::NotReady | SourceError::Unknown => KmsError::NotReady(handle),
+        source => KmsError::Ciphertext { handle, source },
     }
 }
