@@ -73,7 +73,7 @@ impl Resharing {
     fn run(&mut self, mut meddle: impl FnMut(&mut Letter, &mut Seeded) -> bool) -> Vec<Result<Reshared, ThresholdError>> {
         let (plan, rng) = (&self.plan, &mut self.rng);
         let mut letters = VecDeque::new();
-        let mut old: Vec<OldMember<'_>> = self.old.iter().map(|share| OldMember::new(plan, share).unwrap()).collect();
+        let mut old: Vec<OldMember<_, _>> = self.old.iter().map(|share| OldMember::new(plan, share).unwrap()).collect();
         let mut new = Vec::new();
         let mut failures: Vec<Option<ThresholdError>> = Vec::new();
         for party in plan.to().committee.size().ids() {

@@ -1,5 +1,7 @@
 //! A member of the new committee, stage by stage.
 
+use std::ops::Deref;
+
 use rand_core::TryCryptoRng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -24,8 +26,10 @@ use crate::{
 /// One new party's side of a resharing.
 ///
 /// [`Self::receive`] takes messages in any order; those of later stages wait. A stage ends by itself when everybody has been heard, and by [`Self::close_stage`] when enough time has passed.
-pub struct NewMember<'a> {
-    plan: &'a Plan,
+///
+/// The plan is a reference, counted or not.
+pub struct NewMember<P> {
+    plan: P,
     party: PartyId,
     salt: [u8; 32],
     stage: Stage,
@@ -84,12 +88,12 @@ enum Stage {
     Failed,
 }
 
-impl<'a> NewMember<'a> {
+impl<P: Deref<Target = Plan>> NewMember<P> {
     /// Begins a resharing as party `party` of the new committee.
     ///
     /// # Errors
     /// [`ThresholdError::NoSuchParty`], or [`ThresholdError::Randomness`] if `rng` fails.
-    pub fn new<R: TryCryptoRng + ?Sized>(plan: &'a Plan, party: PartyId, rng: &mut R) -> Result<(Self, Vec<Outgoing>), ThresholdError> {
+    pub fn new<R: TryCryptoRng + ?Sized>(plan: P, party: PartyId, rng: &mut R) -> Result<(Self, Vec<Outgoing>), ThresholdError> {
         let (old, new) = (plan.from.committee.size(), plan.to.committee.size());
         let party = new.party(party.number().into())?;
         let mut salt = [0; 32];

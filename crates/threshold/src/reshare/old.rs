@@ -1,5 +1,7 @@
 //! A member of the old committee: it learns the mask of its shares and publishes them masked.
 
+use std::ops::Deref;
+
 use zeroize::Zeroizing;
 
 use crate::{
@@ -16,20 +18,22 @@ use crate::{
 };
 
 /// One old party's side of a resharing. It sends one message, after which it is done; its share stays valid until the new committee has finished.
-pub struct OldMember<'a> {
-    plan: &'a Plan,
-    share: &'a KeyShare,
+///
+/// Plan and share are references, counted or not.
+pub struct OldMember<P, S> {
+    plan: P,
+    share: S,
     masks: Vec<(PartyId, Zeroizing<Vec<Element>>)>,
     wrong: PartySet,
     sent: bool,
 }
 
-impl<'a> OldMember<'a> {
+impl<P: Deref<Target = Plan>, S: Deref<Target = KeyShare>> OldMember<P, S> {
     /// Begins a resharing of this share.
     ///
     /// # Errors
     /// [`ThresholdError::OtherScope`] if the plan is to replace other shares, [`ThresholdError::SecretKey`] if the dimensions differ.
-    pub fn new(plan: &'a Plan, share: &'a KeyShare) -> Result<Self, ThresholdError> {
+    pub fn new(plan: P, share: S) -> Result<Self, ThresholdError> {
         if *share.scope() != plan.from {
             return Err(ThresholdError::OtherScope("key, context, epoch or committee"));
         }
