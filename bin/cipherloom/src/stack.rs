@@ -17,7 +17,7 @@ use cipherloom_contracts::{Face, HostAddresses};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_fhe::{FheBackend, KeySet};
-use cipherloom_gateway::{Gateway, GatewayHandle, Services, services};
+use cipherloom_gateway::{Gateway, GatewayHandle, MoreMetrics, Services, services};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
 use cipherloom_node::DevAccount;
 use cipherloom_primitives::{B256, eip712::SigningDomains};
@@ -165,6 +165,10 @@ impl Stack {
         };
         let gateway_config = cipherloom_gateway::Config {
             bind: listen.gateway,
+            more_metrics: callbacks
+                .as_ref()
+                .map(RunningCallbacks::metrics)
+                .map(|metrics| MoreMetrics::new(move || metrics.render())),
             ..cipherloom_gateway::Config::new(chain.chain_id())
         };
         let gateway = Gateway::start(gateway_config, services).await.context("cannot start the gateway")?;

@@ -1,6 +1,6 @@
 //! What an operator can set, with defaults that suit a small deployment.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{addresses::AddressRange, clients::ClientConfig};
 
@@ -45,6 +45,29 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How long running requests may take to finish at shutdown.
     pub shutdown_grace: Duration,
+    /// What `/metrics` shows after the gateway's own metrics: those of other parts in the same process. The route is open to everybody who reaches the gateway.
+    pub more_metrics: Option<MoreMetrics>,
+}
+
+/// Writes metrics in Prometheus' text format, of parts that the gateway does not know.
+#[derive(Clone)]
+pub struct MoreMetrics(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl MoreMetrics {
+    /// Takes what writes them; it is called for each request and must not block.
+    pub fn new(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(render))
+    }
+
+    pub(crate) fn render(&self) -> String {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for MoreMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MoreMetrics")
+    }
 }
 
 /// How many jobs there may be, and for how long.
@@ -125,6 +148,7 @@ impl Config {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(5),
+            more_metrics: None,
         }
     }
 }

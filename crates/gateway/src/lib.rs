@@ -43,7 +43,7 @@ mod unified;
 pub use addresses::{AddressRange, InvalidAddressRange};
 pub use clients::{ApiKey, ApiKeyDigest, ClientConfig, Operation};
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, JobLimits, RateLimit, TlsConfig};
+pub use config::{Config, JobLimits, MoreMetrics, RateLimit, TlsConfig};
 pub use error::{GatewayError, Label};
 pub use server::{Gateway, GatewayHandle};
 pub use services::{ComputationProgress, FieldIssue, Progress, ServiceError, Services};

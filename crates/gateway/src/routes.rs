@@ -22,7 +22,7 @@ use crate::{
     access::Access,
     answers,
     body::{BodyLimits, BodyMemory},
-    config::Config,
+    config::{Config, MoreMetrics},
     connection::Peer,
     desk::{Accepted, Desk, Standing},
     error::{Label, Refusal, retry_after_header},
@@ -185,7 +185,8 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Arc<App>> {
         }),
         Endpoint::Metrics => get(async |State(app): Shared| {
             let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (content_type, app.metrics.render(app.desk.counts()))
+            let more = app.config.more_metrics.as_ref().map(MoreMetrics::render).unwrap_or_default();
+            (content_type, app.metrics.render(app.desk.counts()) + &more)
         }),
         Endpoint::OpenApi => get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)),
     }

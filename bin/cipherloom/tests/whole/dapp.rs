@@ -118,6 +118,10 @@ impl Stack {
         }
     }
 
+    pub(crate) fn gateway_url(&self) -> &str {
+        self.summary["gatewayUrl"].as_str().unwrap()
+    }
+
     pub(crate) fn rpc_url(&self) -> &str {
         self.summary["rpcUrl"].as_str().unwrap()
     }

@@ -68,6 +68,16 @@ async fn each_round_is_won_by_one_of_its_players() {
         };
         assert!([stack.address(ALICE), stack.address(BOB)].contains(&winner));
     }
+    let metrics = reqwest::get(format!("{}/metrics", stack.gateway_url()))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let well = metrics
+        .lines()
+        .find(|line| line.starts_with("cipherloom_callbacks_condition") && line.contains("\"well\""));
+    assert!(well.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
 }
 
 /// A stack that is killed and started again on a chain that goes on.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use cipherloom_gateway::{ApiKey, ClientConfig, Config, Operation, RateLimit};
+use cipherloom_gateway::{ApiKey, ClientConfig, Config, MoreMetrics, Operation, RateLimit};
 use serde_json::Value;
 
 use crate::{
@@ -188,4 +188,15 @@ async fn clients_behind_a_trusted_proxy_have_limits_of_their_own() {
     let wary = start(|config| config.rate_limit = limit).await;
     assert_eq!(post(&wary, &body, &[("x-forwarded-for", "203.0.113.1")]).await.status, 202);
     assert_eq!(post(&wary, &body, &[("x-forwarded-for", "203.0.113.2")]).await.status, 429);
+}
+
+#[tokio::test]
+async fn metrics_of_other_parts_follow_the_gateways_own() {
+    let stack = start(|config| config.more_metrics = Some(MoreMetrics::new(|| "another_part_total 7\n".to_owned()))).await;
+    assert_eq!(stack.metric("another_part_total").await, 7);
+    let text = String::from_utf8(stack.client().await.get("/metrics").await.body).unwrap();
+    assert!(
+        text.starts_with("# HELP cipherloom_gateway_") && text.ends_with("another_part_total 7\n"),
+        "{text}"
+    );
 }
