@@ -24,6 +24,9 @@ use crate::{data_dir, progress::KeyGenerationBar};
 pub(crate) enum KeysCommand {
     /// Generate a key set into a directory (ten seconds to a minute; a progress bar shows it).
     Generate(GenerateOptions),
+    /// Add to a key set what threshold decryption needs: keys that squash noise, and the secrets that a ceremony deals (a minute or two; a progress bar shows it).
+    #[command(long_about = SQUASHING_HELP)]
+    AddNoiseSquashing(AddSquashingOptions),
     /// Show what a key set is, how secure it is, what it can do, and which of its parts are here and are secret.
     #[command(visible_alias = "show")]
     Inspect(OneKeySet),
@@ -35,6 +38,15 @@ pub(crate) enum KeysCommand {
     /// Make a signing key for a coprocessor, in a file that only its owner can read, and print its address.
     SigningKey(SigningKeyOptions),
 }
+
+const SQUASHING_HELP: &str = "\
+Add to a key set what threshold decryption needs: keys that squash noise, and the secrets that a ceremony deals.
+
+The secret key has to be in the directory. Coprocessors get squashing_key.bin and squashed_packing_key.bin with the next `cipherloom keys export` or `cipherloom tenant set-keys`; with \
+production parameters these are 370 MB, and 1.8 GB in the memory of a coprocessor that squashes. squashing_secret.bin decrypts what was squashed: it stays with the secret key, and goes when \
+it was dealt to a committee. The key set keeps its id, and what was encrypted under it stays as it is.
+
+A key set whose secrets never touch a disk is made by `cipherloom kms ceremony`.";
 
 const EXPORT_HELP: &str = "\
 Copy a key set without its secret key, for coprocessors, clients or other programs.
@@ -56,6 +68,22 @@ pub(crate) struct GenerateOptions {
     /// Which parameters the keys have. What is called insecure hides nothing.
     #[arg(long, value_enum, value_name = "SET", default_value_t)]
     parameters: ParametersOption,
+
+    /// Make what threshold decryption needs too: keys that squash noise, and the secrets that a ceremony deals. Takes a minute or two longer.
+    #[arg(long)]
+    noise_squashing: bool,
+
+    /// Print one JSON object at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `keys add-noise-squashing`.
+#[derive(Debug, Args)]
+pub(crate) struct AddSquashingOptions {
+    /// The key set's directory, with its secret key.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
 
     /// Print one JSON object at the end.
     #[arg(long)]
@@ -153,6 +181,7 @@ pub(crate) struct SigningKeyOptions {
 pub(crate) fn run(command: KeysCommand) -> Result<()> {
     match command {
         KeysCommand::Generate(options) => generate(&options),
+        KeysCommand::AddNoiseSquashing(options) => add_noise_squashing(&options),
         KeysCommand::Inspect(options) => inspect::run(&options),
         KeysCommand::Verify(options) => verify::run(&options),
         KeysCommand::Export(options) => export::run(&options),
@@ -186,7 +215,16 @@ fn open(directory: &Path) -> Result<KeySet> {
 fn generate(options: &GenerateOptions) -> Result<()> {
     let (start, directory) = (Instant::now(), &options.directory);
     let parameters = ParameterSet::from(options.parameters);
+    anyhow::ensure!(
+        !options.noise_squashing || parameters.can_squash_noise(),
+        "keys of {parameters} cannot squash noise; leave out --noise-squashing, or choose other --parameters"
+    );
     let keys = KeySet::generate(directory, parameters, &KeyGenerationBar::new())?;
+    let keys = if options.noise_squashing {
+        keys.add_noise_squashing(&KeyGenerationBar::of_noise_squashing())?
+    } else {
+        keys
+    };
     let (id, seconds) = (keys.manifest().id, start.elapsed().as_secs_f64());
     if options.json {
         let description = json!({
@@ -194,6 +232,7 @@ fn generate(options: &GenerateOptions) -> Result<()> {
             "directory": directory,
             "parameters": parameters.name(),
             "isSecure": parameters.is_secure(),
+            "noiseSquashing": keys.has_noise_squashing(),
             "seconds": seconds,
         });
         println!("{description}");
@@ -204,10 +243,41 @@ fn generate(options: &GenerateOptions) -> Result<()> {
         "{} holds it; secret_key.bin decrypts everything, so keep it from others",
         directory.display()
     );
+    if options.noise_squashing {
+        println!("squashing_secret.bin decrypts what was squashed: deal it to a committee, and remove it then");
+    }
     println!("a copy for coprocessors: cipherloom keys export {} --to DIR", directory.display());
     if !parameters.is_secure() {
         println!("INSECURE: {parameters} hides nothing");
     }
+    Ok(())
+}
+
+fn add_noise_squashing(options: &AddSquashingOptions) -> Result<()> {
+    let (start, directory) = (Instant::now(), &options.directory);
+    let context = || format!("cannot add noise squashing to the keys in {}", directory.display());
+    let keys = open(directory)?;
+    anyhow::ensure!(
+        keys.has_secret_key(),
+        "{} has no secret key; keys that squash noise are made from it, so add them where it is",
+        directory.display()
+    );
+    let keys = keys
+        .add_noise_squashing(&KeyGenerationBar::of_noise_squashing())
+        .with_context(context)?;
+    let (id, seconds) = (keys.manifest().id, start.elapsed().as_secs_f64());
+    if options.json {
+        let description = json!({ "id": id.to_string(), "directory": directory, "noiseSquashing": true, "seconds": seconds });
+        println!("{description}");
+        return Ok(());
+    }
+    println!("key set {id} can squash noise; its keys for it were made in {seconds:.1} s");
+    println!("squashing_secret.bin decrypts what was squashed: deal it to a committee, and remove it then");
+    println!(
+        "coprocessors need the new keys: cipherloom keys export {} --to DIR, or cipherloom tenant set-keys NAME --keys {}",
+        directory.display(),
+        directory.display()
+    );
     Ok(())
 }
 

@@ -18,12 +18,16 @@ const LENGTH: u64 = 1000;
 /// How long a whole generation is expected to take on an ordinary core. Only the pace of the bar inside a stage depends on it.
 const EXPECTED: Duration = Duration::from_secs(15);
 
+/// How long the keys of noise squashing are expected to take.
+const EXPECTED_OF_SQUASHING: Duration = Duration::from_secs(60);
+
 /// Shows key generation on standard error: a bar on a terminal, a line per stage elsewhere.
 ///
 /// The longest stage is a single call that cannot say how far it is. The bar therefore moves by time inside a stage, ever slower, and never past
 /// the stage's share: it shows life, and it does not claim to be done before it is.
 pub(crate) struct KeyGenerationBar {
     bar: ProgressBar,
+    expected: Duration,
     stage: Mutex<Stage>,
 }
 
@@ -50,6 +54,15 @@ impl Stage {
 impl KeyGenerationBar {
     /// Makes a bar that appears with the first stage.
     pub(crate) fn new() -> Self {
+        Self::expecting(EXPECTED)
+    }
+
+    /// Makes a bar for the keys of noise squashing alone.
+    pub(crate) fn of_noise_squashing() -> Self {
+        Self::expecting(EXPECTED_OF_SQUASHING)
+    }
+
+    fn expecting(expected: Duration) -> Self {
         let bar = ProgressBar::new(LENGTH);
         let style = ProgressStyle::with_template("  generating keys  [{bar:32}] {percent:>3} %  {elapsed_precise}  {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -57,6 +70,7 @@ impl KeyGenerationBar {
         bar.set_style(style);
         Self {
             bar,
+            expected,
             stage: Mutex::default(),
         }
     }
@@ -73,11 +87,11 @@ impl GenerationProgress for KeyGenerationBar {
         stage.share = estimated_share;
         self.bar.set_message(name.to_owned());
         let (stop, stopped) = mpsc::channel::<()>();
-        let (bar, before, share) = (self.bar.clone(), stage.before, estimated_share);
+        let (bar, before, share, expected) = (self.bar.clone(), stage.before, estimated_share, self.expected);
         let mover = std::thread::spawn(move || {
             let start = Instant::now();
             while stopped.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
-                bar.set_position(position(before, share, start.elapsed()));
+                bar.set_position(position(before, share, expected, start.elapsed()));
             }
         });
         stage.mover = Some((stop, mover));
@@ -96,8 +110,8 @@ impl Drop for KeyGenerationBar {
 }
 
 /// Returns where the bar stands: the stages before, and a part of this stage that approaches its share but never reaches it.
-fn position(before: f32, share: f32, elapsed: Duration) -> u64 {
-    let expected = EXPECTED.as_secs_f32() * share.max(0.001);
+fn position(before: f32, share: f32, whole: Duration, elapsed: Duration) -> u64 {
+    let expected = whole.as_secs_f32() * share.max(0.001);
     let part = 1.0 - (-1.5 * elapsed.as_secs_f32() / expected).exp();
     let done = (before + share * part).clamp(0.0, 1.0);
     #[expect(
@@ -116,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_bar_moves_but_never_past_the_stage() {
-        let at = |seconds| position(0.2, 0.5, Duration::from_secs(seconds));
+        let at = |seconds| position(0.2, 0.5, EXPECTED, Duration::from_secs(seconds));
         assert_eq!(at(0), 200);
         assert!(at(5) > at(1));
         assert!(at(100_000) <= 700);

@@ -1,9 +1,11 @@
 //! The seam: what the rest of the system asks of encrypted computation.
 
+use std::sync::Arc;
+
 use cipherloom_primitives::{B256, FheType, TypedOperation, U256, input::InputMetadata};
 use serde::{Deserialize, Serialize};
 
-use crate::{blocks::BlockBackend, ciphertext::Ciphertext, error::FheError};
+use crate::{blocks::BlockBackend, ciphertext::Ciphertext, error::FheError, keys::EvaluationKeys};
 
 /// Which implementation is behind an [`FheBackend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +106,11 @@ pub trait FheBackend: Send + Sync + 'static {
     /// Returns the machinery of blocks, on which whole graphs of operations are computed at once, if this backend has one. Both backends of this
     /// crate do.
     fn blocks(&self) -> Option<&dyn BlockBackend> {
+        None
+    }
+
+    /// Returns the keys it computes with, if they are those of real encryption, for noise squashing, which needs them beside its own.
+    fn evaluation_keys(&self) -> Option<&Arc<EvaluationKeys>> {
         None
     }
 }

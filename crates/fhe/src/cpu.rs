@@ -31,7 +31,7 @@ use std::sync::Arc;
 use cipherloom_primitives::{B256, FheType, TypedOperation, input::InputMetadata};
 
 pub use self::direct::{DirectTfhe, DirectVariant};
-pub(crate) use self::pools::Pools;
+pub(crate) use self::pools::{Pools, THREADS as POOL_THREADS};
 #[cfg(feature = "gpu")]
 pub(crate) use self::trivial::{known as known_value, to_tfhe as tfhe_scalar};
 use crate::{
@@ -82,6 +82,10 @@ impl CpuBackend {
 impl FheBackend for CpuBackend {
     fn kind(&self) -> BackendKind {
         BackendKind::Cpu
+    }
+
+    fn evaluation_keys(&self) -> Option<&Arc<EvaluationKeys>> {
+        Some(&self.keys)
     }
 
     fn evaluate(&self, operation: &TypedOperation, inputs: &[&Ciphertext]) -> Result<Ciphertext, FheError> {

@@ -9,7 +9,7 @@
 
 mod operations;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cipherloom_primitives::{B256, FheType, TypedOperation, input::InputMetadata};
 use tfhe::{
@@ -25,7 +25,7 @@ use crate::{
     ciphertext::Ciphertext,
     cpu::CpuBackend,
     error::FheError,
-    keys::MAX_EVALUATION_KEY_BYTES,
+    keys::{EvaluationKeys, MAX_EVALUATION_KEY_BYTES},
     parameters::CpuParameters,
 };
 
@@ -67,6 +67,10 @@ impl GpuBackend {
 impl FheBackend for GpuBackend {
     fn kind(&self) -> BackendKind {
         BackendKind::Gpu
+    }
+
+    fn evaluation_keys(&self) -> Option<&Arc<EvaluationKeys>> {
+        self.cpu.evaluation_keys()
     }
 
     fn evaluate(&self, operation: &TypedOperation, inputs: &[&Ciphertext]) -> Result<Ciphertext, FheError> {

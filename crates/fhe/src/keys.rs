@@ -7,8 +7,10 @@
 //! | `crs.bin` | common reference string of the input proofs | clients, coprocessors |
 //! | `evaluation_key.bin` | what computations need, compressed | coprocessors |
 //! | `secret_key.bin` | what decryptions need; only its owner can read the file | the KMS alone |
+//! | `squashing_key.bin`, `squashed_packing_key.bin` | in sets with noise squashing: what it needs, compressed | coprocessors of threshold deployments |
+//! | `squashing_secret.bin` | what squashed values are decrypted with, in sets that were not made by a ceremony; only its owner can read the file | who deals it to a committee |
 //!
-//! A directory without `secret_key.bin` is a complete key set for a coprocessor. Directories appear whole or not at all:
+//! A directory without the secret files is a complete key set for a coprocessor. Directories appear whole or not at all:
 //! they are written under another name, synced, and renamed. `docs/keys.md` has sizes and times.
 
 mod bytes;
@@ -18,10 +20,11 @@ mod evaluation;
 mod export;
 mod generate;
 mod manifest;
+mod squashing;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use zeroize::Zeroizing;
@@ -35,7 +38,8 @@ pub use self::{
     evaluation::EvaluationKeys,
     export::{KeySetCopy, PartInDirectory},
     generate::GenerationProgress,
-    manifest::{Capabilities, KeySetId, Manifest, Part, Parts},
+    manifest::{Capabilities, KeySetId, Manifest, Part, Parts, SquashingParts},
+    squashing::SquashingKeyBytes,
 };
 use crate::{
     backend::{Decrypt, EncryptInputs, FheBackend},
@@ -43,6 +47,7 @@ use crate::{
     error::FheError,
     input::encryptor_for_key_set,
     parameters::ParameterSet,
+    squashing::NoiseSquasher,
 };
 
 /// An open key set.
@@ -56,6 +61,8 @@ pub struct KeySet {
     public_key: Arc<[u8]>,
     crs: Arc<[u8]>,
     evaluation: Mutex<Option<Arc<dyn FheBackend>>>,
+    /// The squasher, for as long as somebody uses it.
+    squasher: Mutex<Weak<NoiseSquasher>>,
 }
 
 impl KeySet {
@@ -124,10 +131,14 @@ impl KeySet {
     ) -> Result<Self, FheError> {
         place.remove_stale()?;
         place.check_free()?;
-        let material = generate::generate(parameters, progress)?;
+        let stages = generate::Stages::of_key_set(false, progress);
+        let material = generate::generate(parameters, &stages)?;
         let manifest = Manifest::describe(parameters, &material);
+        if parameters.cpu().is_some() {
+            stages.writing();
+        }
         place.write(&manifest, &material)?;
-        progress.finished();
+        stages.finished();
         Self::open(directory)
     }
 
@@ -138,6 +149,10 @@ impl KeySet {
     pub fn open(directory: &Path) -> Result<Self, FheError> {
         let set = Self::open_published_parts(directory)?;
         set.manifest.parts.evaluation_key.check_size(directory)?;
+        if let Some(squashing) = &set.manifest.parts.squashing {
+            squashing.key.check_size(directory)?;
+            squashing.packing_key.check_size(directory)?;
+        }
         Ok(set)
     }
 
@@ -147,14 +162,14 @@ impl KeySet {
         let public_key: Arc<[u8]> = manifest.parts.public_key.read(directory)?.as_slice().into();
         let crs: Arc<[u8]> = manifest.parts.crs.read(directory)?.as_slice().into();
         bytes::check_id(manifest.id, parameters, &public_key, &crs)?;
-        let evaluation = Mutex::new(None);
         Ok(Self {
             directory: directory.to_owned(),
             manifest,
             parameters,
             public_key,
             crs,
-            evaluation,
+            evaluation: Mutex::new(None),
+            squasher: Mutex::default(),
         })
     }
 

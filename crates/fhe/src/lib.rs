@@ -33,9 +33,11 @@ pub use error::FheError;
 #[cfg(feature = "gpu")]
 pub use gpu::GpuBackend;
 pub use input::{encryptor_for_key_set, encryptor_from_bytes, parameters_of_public_key};
-pub use keys::{EvaluationKeys, GenerationProgress, KeySet, KeySetBytes, KeySetCopy, KeySetId, Manifest, PartInDirectory};
+pub use keys::{
+    EvaluationKeys, GenerationProgress, KeySet, KeySetBytes, KeySetCopy, KeySetId, Manifest, PartInDirectory, SquashingKeyBytes,
+};
 pub use parameters::{ParameterDescription, ParameterSet};
-pub use squashing::{NoiseSquasher, SquashedValue, SquashingMaterial, SquashingSecrets};
+pub use squashing::{NoiseSquasher, SquashedInBatch, SquashedValue, SquashingBatch, SquashingMaterial, SquashingSecrets};
 pub use stored::form_of;
 #[cfg(feature = "insecure-toy-parameters")]
-pub use test_keys::{insecure_test_keys, production_test_keys};
+pub use test_keys::{insecure_test_keys, insecure_test_keys_with_squashing, production_test_keys};

@@ -132,6 +132,13 @@ impl ParameterSet {
         }
     }
 
+    /// Says whether key sets of these parameters can have noise squashing, which threshold decryption needs.
+    #[must_use]
+    pub fn can_squash_noise(self) -> bool {
+        let squashing = self.cpu().and_then(|cpu| cpu.squashing());
+        self.backend() == BackendKind::Cpu && squashing.is_some_and(|squashing| squashing.compression_parameters.is_some())
+    }
+
     /// Says whether the set gives any security.
     #[must_use]
     pub const fn is_secure(self) -> bool {

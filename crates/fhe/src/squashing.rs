@@ -6,11 +6,12 @@
 //!
 //! * [`SquashingMaterial`] is what a key set needs for it: two evaluation keys for coprocessors, and two [`SquashingSecrets`] to be shared among a committee. It is made from a key set with its secret key, and kept beside it, so key sets without it
 //!   stay as small as they are.
-//! * [`NoiseSquasher`] squashes, packs and unpacks.
+//! * [`NoiseSquasher`] squashes, packs and unpacks; a [`SquashingBatch`] does it for several values in small steps.
 //! * [`SquashedValue`] holds plain numbers; its layout is what the crate `cipherloom-threshold` takes.
 //!
 //! Decrypting squashed values needs no evaluation key, so that committees need none.
 
+mod batch;
 mod keys;
 mod list;
 
@@ -22,7 +23,10 @@ use tfhe::{
     shortint::{ciphertext::SquashedNoiseCiphertext, list_compression::NoiseSquashingCompressionKey},
 };
 
-pub use self::keys::{SquashingMaterial, SquashingSecrets};
+pub use self::{
+    batch::{SquashedInBatch, SquashingBatch},
+    keys::{SquashingMaterial, SquashingSecrets},
+};
 use crate::{
     ciphertext::{Ciphertext, Value},
     cpu::Pools,

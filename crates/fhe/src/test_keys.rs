@@ -22,6 +22,31 @@ pub fn insecure_test_keys() -> Result<Arc<KeySet>, FheError> {
     cached(&CACHE, ParameterSet::InsecureToy)
 }
 
+/// Returns a toy key set with noise squashing, whose secrets of squashed values are here too.
+///
+/// # Errors
+/// As [`KeySet::open_or_generate`] and [`KeySet::add_noise_squashing`].
+pub fn insecure_test_keys_with_squashing() -> Result<Arc<KeySet>, FheError> {
+    static CACHE: Mutex<Option<Arc<KeySet>>> = Mutex::new(None);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(keys) = &*cache {
+        return Ok(Arc::clone(keys));
+    }
+    let directory = directory().join(format!("{}-squashing-{GENERATION}", ParameterSet::InsecureToy.name()));
+    let keys = KeySet::open_or_generate(&directory, ParameterSet::InsecureToy, &())?;
+    let keys = match keys.has_noise_squashing() {
+        true => keys,
+        false => keys.add_noise_squashing(&()).or_else(|error| {
+            // Another process may have added it meanwhile.
+            let keys = KeySet::open(&directory)?;
+            if keys.has_noise_squashing() { Ok(keys) } else { Err(error) }
+        })?,
+    };
+    let keys = Arc::new(keys);
+    *cache = Some(Arc::clone(&keys));
+    Ok(keys)
+}
+
 /// Returns a key set of production parameters. The first test on a machine that asks for it waits a minute or two.
 ///
 /// # Errors

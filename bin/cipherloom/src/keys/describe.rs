@@ -36,6 +36,8 @@ fn found(keys: &KeySet, part: &PartInDirectory<'_>) -> FoundPart {
         sha3_256: part.part.sha3_256.clone(),
         secrecy: match part.role {
             "secret_key" => "SECRET: decrypts everything",
+            "squashing_secret" => "SECRET: decrypts everything that was squashed",
+            "squashing_key" | "squashed_packing_key" => "not secret; coprocessors need it for threshold decryption",
             "evaluation_key" => "not secret; coprocessors need it",
             _ => "public; clients need it",
         },

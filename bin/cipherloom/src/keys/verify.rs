@@ -21,7 +21,7 @@ use super::{OneKeySet, describe};
 use crate::database;
 
 /// The steps, in order, with what each shows. The names are part of the JSON.
-const STEPS: [(&str, &str); 8] = [
+const STEPS: [(&str, &str); 9] = [
     (
         "manifest",
         "the manifest, and that its id is of this public key and reference string",
@@ -33,6 +33,10 @@ const STEPS: [(&str, &str); 8] = [
     ("proof", "verifying the proof, and refusing it for another contract"),
     ("compute", "expanding, computing, re-randomising, packing and unpacking"),
     ("decrypt", "decrypting all of it with the secret key"),
+    (
+        "squash",
+        "squashing noise, and decrypting what came out if the secrets for it are here",
+    ),
 ];
 
 /// Runs all steps and prints what came out.
@@ -76,9 +80,9 @@ fn verify(directory: &Path, report: &mut Report) -> Result<String> {
     let sample = Sample::random()?;
     let list = report.step(3, || Ok(encryptor.encrypt(&sample.values(), &metadata(1))?))?;
     let parts = keys.parts();
-    let [_, _, evaluation_key, secret_key] = &parts;
-    if !evaluation_key.is_here {
-        (4..8).for_each(|step| report.skip(step, "the evaluation key is not here: this is a public copy"));
+    let is_here = |role: &str| parts.iter().any(|part| part.role == role && part.is_here);
+    if !is_here("evaluation_key") {
+        (4..9).for_each(|step| report.skip(step, "the evaluation key is not here: this is a public copy"));
         return Ok(keys.manifest().id.to_string());
     }
     let backend = report.step(4, || Ok(keys.evaluation()?))?;
@@ -91,13 +95,18 @@ fn verify(directory: &Path, report: &mut Report) -> Result<String> {
         Ok(())
     })?;
     let computed = report.step(6, || compute(&backend, &list))?;
-    if secret_key.is_here {
+    if is_here("secret_key") {
         report.step(7, || decrypt(&keys, &sample, &computed))?;
     } else {
         report.skip(
             7,
             "the secret key is not here: only its owner can see whether the evaluation key is of the same secret",
         );
+    }
+    if keys.has_noise_squashing() {
+        report.step(8, || squash(&keys, &sample, &backend, &computed, is_here("squashing_secret")))?;
+    } else {
+        report.skip(8, "the key set has no noise squashing, or the keys for it are not here");
     }
     Ok(keys.manifest().id.to_string())
 }
@@ -182,6 +191,25 @@ fn decrypt(keys: &KeySet, sample: &Sample, computed: &Computed) -> Result<()> {
         ensure!(
             value == sample.expected(),
             "the {form} result decrypts to a wrong value: the parts are not of one key set"
+        );
+    }
+    Ok(())
+}
+
+/// Squashes the packed result twice, which must give the same bytes, and decrypts them with the secrets of squashed values.
+fn squash(keys: &KeySet, sample: &Sample, backend: &Arc<dyn FheBackend>, computed: &Computed, has_secrets: bool) -> Result<()> {
+    let squasher = keys.noise_squasher()?;
+    let value = backend.unpack(FheType::Uint8, &computed.packed)?;
+    let list = squasher.squash_list(&[&value])?;
+    ensure!(
+        list == squasher.squash_list(&[&value])?,
+        "squashing the same value twice gives different bytes"
+    );
+    if has_secrets {
+        let decrypted = keys.squashing_secrets()?.decrypt_list(keys.parameters(), FheType::Uint8, &list)?;
+        ensure!(
+            decrypted == sample.expected(),
+            "the squashed result decrypts to a wrong value: the keys of noise squashing are not of this key set"
         );
     }
     Ok(())

@@ -149,8 +149,15 @@ pub(crate) fn read_keys(directory: &Path) -> Result<Keys> {
     let context = || format!("cannot use the keys in {}", directory.display());
     let key_set = KeySet::open(directory).with_context(context)?;
     key_set.evaluation().with_context(context)?;
+    for part in key_set
+        .parts()
+        .iter()
+        .filter(|part| part.role.starts_with("squash") && part.is_here)
+    {
+        key_set.check_digest(part).with_context(context)?;
+    }
     let manifest: &Manifest = key_set.manifest();
-    let read = [&manifest.parts.public_key, &manifest.parts.crs, &manifest.parts.evaluation_key].map(|part| {
+    let read = manifest.parts.not_secret().map(|(_, part)| {
         let bytes = std::fs::read(directory.join(&part.file)).with_context(|| format!("cannot read {}", part.file))?;
         let record = KeyPartRecord {
             name: part.file.clone(),
@@ -159,7 +166,7 @@ pub(crate) fn read_keys(directory: &Path) -> Result<Keys> {
         };
         Ok((record, bytes))
     });
-    let (parts, bytes) = read.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (parts, bytes) = read.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     Ok(Keys {
         record: KeySetRecord {
             id: B256::from(*manifest.id.as_bytes()),
@@ -190,7 +197,7 @@ pub(crate) async fn store_keys(tenants: &dyn Tenants, tenant: &Tenant, keys: Key
 fn plain_name(name: &str) -> Result<&str> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
-        (Some(std::path::Component::Normal(_)), None) if name != "secret_key.bin" => Ok(name),
+        (Some(std::path::Component::Normal(_)), None) if !matches!(name, "secret_key.bin" | "squashing_secret.bin") => Ok(name),
         _ => bail!("the database names a part {name:?}, which is no file of a public key set"),
     }
 }
@@ -232,7 +239,16 @@ mod tests {
     #[test]
     fn file_names_from_a_database_stay_in_the_directory() {
         assert!(plain_name("crs.bin").is_ok());
-        for wrong in ["../crs.bin", "/etc/passwd", "a/b", "", ".", "..", "secret_key.bin"] {
+        for wrong in [
+            "../crs.bin",
+            "/etc/passwd",
+            "a/b",
+            "",
+            ".",
+            "..",
+            "secret_key.bin",
+            "squashing_secret.bin",
+        ] {
             assert!(plain_name(wrong).is_err(), "{wrong}");
         }
     }

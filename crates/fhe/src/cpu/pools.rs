@@ -13,7 +13,7 @@ use std::{
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// The threads of every pool, on every machine. Results depend on it (see the module's documentation).
-const THREADS: usize = 3;
+pub(crate) const THREADS: usize = 3;
 
 /// As many pools as the machine has room for.
 pub(crate) struct Pools(Vec<Pool>);

@@ -94,7 +94,7 @@ fn gpu(_: &CpuParameters, _: KeySetId, _: KeySetBytes<'_>) -> Result<Arc<dyn Fhe
 
 impl Part {
     /// Checks bytes that are said to be this part.
-    fn check_bytes(&self, bytes: &[u8]) -> Result<(), FheError> {
+    pub(super) fn check_bytes(&self, bytes: &[u8]) -> Result<(), FheError> {
         if bytes.len() as u64 != self.size_bytes {
             return Err(FheError::key(
                 &self.file,

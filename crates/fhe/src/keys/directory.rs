@@ -101,6 +101,35 @@ impl Place {
         ])
     }
 
+    /// Adds files to a directory that is there, and its new manifest after them. Until the manifest is there, nobody looks at the others; what
+    /// a killed process left of them is written anew.
+    pub(super) fn add_files(&self, files: &[NewFile<'_>], manifest: &[u8]) -> Result<(), FheError> {
+        let manifest = NewFile {
+            name: manifest::FILE,
+            bytes: manifest,
+            readable: Readable::Everyone,
+        };
+        for file in files.iter().chain([&manifest]) {
+            let partial = self.target.join(format!(".{}.partial", file.name));
+            match fs::remove_file(&partial) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(&partial)(source)),
+                _ => {}
+            }
+            // All files are durable before the manifest names them.
+            if file.name == manifest::FILE {
+                sync_directory(&self.target)?;
+            }
+            let written = write_file(&partial, file.bytes, file.readable)
+                .and_then(|()| fs::rename(&partial, self.target.join(file.name)).map_err(at(&self.target)));
+            if written.is_err() {
+                // A secret that nobody will use should not stay; if this fails too, the next attempt removes it.
+                let _ = fs::remove_file(&partial);
+            }
+            written?;
+        }
+        sync_directory(&self.target)
+    }
+
     /// Writes a directory of these files, whole or not at all.
     pub(super) fn write_files(&self, files: &[NewFile<'_>]) -> Result<(), FheError> {
         let unique = u64::from_le_bytes(random_bytes()?);

@@ -55,21 +55,16 @@ impl KeySet {
         Self::open_published_parts(directory)
     }
 
-    /// Lists the parts and whether they are here.
+    /// Lists the parts and whether they are here, in the order of [`Parts::all`](super::Parts::all).
     #[must_use]
-    pub fn parts(&self) -> [PartInDirectory<'_>; 4] {
-        let parts = &self.manifest.parts;
-        [
-            ("public_key", &parts.public_key),
-            ("crs", &parts.crs),
-            ("evaluation_key", &parts.evaluation_key),
-            ("secret_key", &parts.secret_key),
-        ]
-        .map(|(role, part)| PartInDirectory {
+    pub fn parts(&self) -> Vec<PartInDirectory<'_>> {
+        let all = self.manifest.parts.all();
+        all.map(|(role, part)| PartInDirectory {
             role,
-            part,
             is_here: part.path(&self.directory).exists(),
+            part,
         })
+        .collect()
     }
 
     /// Reads a part whole and checks it against the manifest's size and digest.
@@ -108,14 +103,18 @@ impl KeySet {
 
     /// The files of this format, as they are.
     fn own_files(&self, with_evaluation: bool) -> Result<Vec<(String, Vec<u8>)>, FheError> {
-        let parts = &self.manifest.parts;
-        let mut files = vec![
-            (parts.public_key.file.clone(), self.public_key.to_vec()),
-            (parts.crs.file.clone(), self.crs.to_vec()),
-        ];
-        if with_evaluation {
-            let mut bytes: Zeroizing<Vec<u8>> = parts.evaluation_key.read(&self.directory)?;
-            files.push((parts.evaluation_key.file.clone(), std::mem::take(&mut *bytes)));
+        let mut files = Vec::new();
+        for (role, part) in self.manifest.parts.not_secret() {
+            let bytes = match role {
+                "public_key" => self.public_key.to_vec(),
+                "crs" => self.crs.to_vec(),
+                _ if with_evaluation => {
+                    let mut bytes: Zeroizing<Vec<u8>> = part.read(&self.directory)?;
+                    std::mem::take(&mut *bytes)
+                }
+                _ => continue,
+            };
+            files.push((part.file.clone(), bytes));
         }
         files.push((manifest::FILE.to_owned(), self.manifest.to_json()?));
         Ok(files)
@@ -180,7 +179,7 @@ mod tests {
         let public = KeySet::open_public(&target).unwrap();
         assert!(public.encryptor().is_ok());
         assert!(public.evaluation().is_err());
-        let here = public.parts().map(|part| (part.role, part.is_here));
+        let here: Vec<_> = public.parts().iter().map(|part| (part.role, part.is_here)).collect();
         assert_eq!(
             here,
             [

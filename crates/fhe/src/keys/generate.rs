@@ -47,18 +47,73 @@ const STAGES: [(&str, f32); 4] = [
     ("secret and evaluation key", 0.285),
     ("public key", 0.005),
     ("reference string for input proofs", 0.68),
-    ("writing", 0.03),
+    (WRITING, 0.03),
 ];
 
-/// Generates all parts.
-pub(super) fn generate(parameters: ParameterSet, progress: &dyn GenerationProgress) -> Result<Material, FheError> {
-    let begin = |index: usize| {
-        if let Some((name, share)) = STAGES.get(index) {
-            progress.stage(name, index, STAGES.len(), *share);
+/// The same for a key set with noise squashing.
+const STAGES_WITH_SQUASHING: [(&str, f32); 5] = [
+    ("secret and evaluation key", 0.09),
+    ("public key", 0.002),
+    ("reference string for input proofs", 0.21),
+    (SQUASHING, 0.67),
+    (WRITING, 0.028),
+];
+
+/// The same for noise squashing that is added to a key set.
+const STAGES_OF_SQUASHING: [(&str, f32); 2] = [(SQUASHING, 0.97), (WRITING, 0.03)];
+
+const SQUASHING: &str = "keys of noise squashing";
+const WRITING: &str = "writing";
+
+/// The stages of a generation, and who is told when one begins.
+pub(super) struct Stages<'a> {
+    stages: &'static [(&'static str, f32)],
+    progress: &'a dyn GenerationProgress,
+}
+
+impl<'a> Stages<'a> {
+    /// The stages of a key set.
+    pub(super) fn of_key_set(with_squashing: bool, progress: &'a dyn GenerationProgress) -> Self {
+        let stages: &[_] = if with_squashing { &STAGES_WITH_SQUASHING } else { &STAGES };
+        Self { stages, progress }
+    }
+
+    /// The stages of noise squashing alone.
+    pub(super) fn of_squashing(progress: &'a dyn GenerationProgress) -> Self {
+        Self {
+            stages: &STAGES_OF_SQUASHING,
+            progress,
         }
-    };
+    }
+
+    fn begin(&self, wanted: &str) {
+        let found = self.stages.iter().enumerate().find(|(_, (name, _))| *name == wanted);
+        if let Some((index, (name, share))) = found {
+            self.progress.stage(name, index, self.stages.len(), *share);
+        }
+    }
+
+    pub(super) fn squashing(&self) {
+        self.begin(SQUASHING);
+    }
+
+    pub(super) fn writing(&self) {
+        self.begin(WRITING);
+    }
+
+    pub(super) fn finished(&self) {
+        self.progress.finished();
+    }
+}
+
+/// Generates all parts but those of noise squashing.
+pub(super) fn generate(parameters: ParameterSet, stages: &Stages<'_>) -> Result<Material, FheError> {
     match parameters.cpu() {
-        Some(parameters) => generate_cpu(&parameters, begin),
+        Some(parameters) => generate_cpu(&parameters, |index| {
+            if let Some((name, _)) = STAGES.get(index) {
+                stages.begin(name);
+            }
+        }),
         None => ClearKey::generate(),
     }
 }
@@ -79,7 +134,7 @@ pub(super) fn insecure_generate_from_seed(parameters: ParameterSet, seed: u128) 
         let mut seeder = DeterministicSeeder::<DefaultRandomGenerator>::new(tfhe::Seed(seed));
         let engine = ShortintEngine::new_from_seeder(&mut seeder);
         ShortintEngine::with_thread_local_mut(|thread| *thread = engine);
-        generate(parameters, &())
+        generate(parameters, &Stages::of_key_set(false, &()))
     };
     std::thread::spawn(generate_here)
         .join()
@@ -110,7 +165,6 @@ fn generate_cpu(parameters: &CpuParameters, begin: impl Fn(usize)) -> Result<Mat
         write("CRS", &crs, parameters.max_crs_bytes())?
     };
 
-    begin(3);
     Ok(Material {
         public_key,
         crs,

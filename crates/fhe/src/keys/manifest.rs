@@ -19,7 +19,7 @@ pub(super) const FILE: &str = "manifest.json";
 const FORMAT: u32 = 2;
 const MAX_MANIFEST_BYTES: u64 = 1 << 16;
 /// The most bytes any part has; those that read a part have tighter limits.
-const MAX_PART_BYTES: u64 = 1 << 28;
+const MAX_PART_BYTES: u64 = 1 << 29;
 const ID_DOMAIN: &[u8] = b"cipherloom key set 1";
 
 /// Names a key set: a digest of its parameter set's name, its public key and its reference string.
@@ -60,7 +60,7 @@ pub struct Capabilities {
     pub re_randomization: bool,
     /// The packed form of ciphertexts.
     pub compression: bool,
-    /// Noise squashing, which threshold decryption needs.
+    /// Noise squashing, which threshold decryption needs. It has [parts](Parts::squashing) of its own.
     pub noise_squashing: bool,
 }
 
@@ -76,6 +76,22 @@ pub struct Parts {
     pub evaluation_key: Part,
     /// What decryptions need. The file may be absent.
     pub secret_key: Part,
+    /// What noise squashing needs, if the set can do it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub squashing: Option<SquashingParts>,
+}
+
+/// The files of noise squashing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SquashingParts {
+    /// Squashes, compressed.
+    pub key: Part,
+    /// Packs squashed values into lists, compressed.
+    pub packing_key: Part,
+    /// What squashed values are decrypted with, if it was ever written to a file. The file may be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Part>,
 }
 
 /// A file of a key set.
@@ -156,7 +172,23 @@ impl Manifest {
                 crs: Part::describe("crs.bin", &material.crs),
                 evaluation_key: Part::describe("evaluation_key.bin", &material.evaluation_key),
                 secret_key: Part::describe("secret_key.bin", &material.secret_key),
+                squashing: None,
             },
+        }
+    }
+
+    /// Describes the same set with noise squashing.
+    pub(super) fn with_squashing(&self, squashing: SquashingParts) -> Self {
+        Self {
+            capabilities: Capabilities {
+                noise_squashing: true,
+                ..self.capabilities
+            },
+            parts: Parts {
+                squashing: Some(squashing),
+                ..self.parts.clone()
+            },
+            ..self.clone()
         }
     }
 
@@ -194,9 +226,14 @@ impl Manifest {
             }
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(|e| FheError::key("manifest", e))?;
-        let parts = &manifest.parts;
-        for part in [&parts.public_key, &parts.crs, &parts.evaluation_key, &parts.secret_key] {
+        for (_, part) in manifest.parts.all() {
             part.check()?;
+        }
+        if manifest.capabilities.noise_squashing != manifest.parts.squashing.is_some() {
+            return Err(FheError::key(
+                "manifest",
+                "says something else about noise squashing than its list of parts does",
+            ));
         }
         Ok(manifest)
     }
@@ -219,8 +256,31 @@ impl Manifest {
     }
 }
 
+impl Parts {
+    /// Lists all parts with what manifests call them, those of noise squashing last.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Part)> {
+        let squashing = self.squashing.as_ref();
+        [
+            Some(("public_key", &self.public_key)),
+            Some(("crs", &self.crs)),
+            Some(("evaluation_key", &self.evaluation_key)),
+            Some(("secret_key", &self.secret_key)),
+            squashing.map(|parts| ("squashing_key", &parts.key)),
+            squashing.map(|parts| ("squashed_packing_key", &parts.packing_key)),
+            squashing.and_then(|parts| Some(("squashing_secret", parts.secret.as_ref()?))),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Lists the parts that coprocessors compute with and clients encrypt with: all but the secret ones.
+    pub fn not_secret(&self) -> impl Iterator<Item = (&'static str, &Part)> {
+        self.all().filter(|(role, _)| !matches!(*role, "secret_key" | "squashing_secret"))
+    }
+}
+
 impl Part {
-    fn describe(file: &str, bytes: &[u8]) -> Self {
+    pub(super) fn describe(file: &str, bytes: &[u8]) -> Self {
         Self {
             file: file.to_owned(),
             size_bytes: bytes.len() as u64,

@@ -5,6 +5,9 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
+mod batches;
+mod key_sets;
+
 use std::sync::{Arc, LazyLock};
 
 use cipherloom_fhe::{
@@ -46,13 +49,7 @@ static TOY: LazyLock<Fixture> = LazyLock::new(|| {
         .into_iter()
         .map(|ty| (ty, ty.truncate(U256::MAX / U256::from(7))))
         .collect();
-    let metadata = InputMetadata {
-        contract: Address::ZERO,
-        user: Address::ZERO,
-        acl: Address::ZERO,
-        chain_id: 31337,
-    };
-    let list = keys.encryptor().unwrap().encrypt(&values, &metadata).unwrap();
+    let list = keys.encryptor().unwrap().encrypt(&values, &metadata()).unwrap();
     let ciphertexts = CpuBackend::new(keys.evaluation_keys().unwrap()).expand_input(&list).unwrap();
     Fixture {
         keys,
@@ -63,6 +60,15 @@ static TOY: LazyLock<Fixture> = LazyLock::new(|| {
         ciphertexts,
     }
 });
+
+fn metadata() -> InputMetadata {
+    InputMetadata {
+        contract: Address::ZERO,
+        user: Address::ZERO,
+        acl: Address::ZERO,
+        chain_id: 31337,
+    }
+}
 
 fn to_committee(kind: KeyKind, squashed: SquashedValue) -> SquashedCiphertext {
     SquashedCiphertext::new(kind, ValueShape::new(squashed.bits).unwrap(), squashed.dimension, squashed.words).unwrap()
