@@ -9,6 +9,7 @@ mod ciphertexts;
 mod metrics;
 mod options;
 mod process;
+pub mod public;
 mod server;
 
 use std::{ffi::OsString, process::ExitCode};
