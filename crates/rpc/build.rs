@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "fhevm/operations.proto",
     "fhevm/coprocessor.proto",
     "fhevm/executor.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 9] = [
     "cipherloom/coprocessor.proto",
     "cipherloom/kms.proto",
     "cipherloom/committee.proto",
+    "cipherloom/ceremony.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -246,8 +246,9 @@ struct Carrier {
 
 /// Closing stages this often ends every resharing: it has nine stages.
 const MAX_ROUNDS: usize = 32;
-/// The most bytes delivered in one call.
+/// The most bytes delivered in one call, and the most letters.
 const BATCH_BYTES: usize = 16 << 20;
+const BATCH_LETTERS: usize = 256;
 
 impl Carrier {
     async fn reshare(&mut self, cards: &[Card], progress: &mut (impl FnMut(Step) + Send)) -> Result<Record, CeremonyError> {
@@ -371,7 +372,7 @@ fn batch(letters: &mut VecDeque<Letter>) -> Vec<Letter> {
     let mut bytes = 0;
     while let Some(letter) = letters.front() {
         bytes += letter.body.len();
-        if !taken.is_empty() && bytes > BATCH_BYTES {
+        if taken.len() == BATCH_LETTERS || (!taken.is_empty() && bytes > BATCH_BYTES) {
             break;
         }
         taken.extend(letters.pop_front());

@@ -11,7 +11,7 @@ use tonic::{
 use tonic_prost::ProstEncoder;
 
 use crate::{
-    cipherloom::{committee::v1 as committee, coprocessor::v1 as parts, executor::v1 as own, kms::v1 as kms},
+    cipherloom::{ceremony::v1 as ceremony, committee::v1 as committee, coprocessor::v1 as parts, executor::v1 as own, kms::v1 as kms},
     fhevm::{coprocessor, executor},
     wire::{Parts, check_parts},
 };
@@ -73,6 +73,17 @@ const PUBLIC_SIGNATURE: Parts = Parts {
     inside: &[(1, PUBLIC_DECRYPTION), (2, BUNDLE)],
 };
 
+/// The most letters of a resharing in one call.
+pub const MAX_LETTERS: usize = 512;
+/// The most documents of one kind in a call of a ceremony: cards of two of the largest committees, or pieces of a recovery key.
+pub const MAX_DOCUMENTS: usize = 64;
+const LETTER: Parts = Parts::flat(6);
+/// Nodes are not believed one by one, so what they answer has limits, too.
+const LETTERS_ANSWER: Parts = Parts {
+    fields: 2 * MAX_LETTERS + 1,
+    inside: &[(1, LETTER)],
+};
+
 /// A message that can be received, with its limits.
 pub trait Received: Message + Default + 'static {
     /// How many parts it may have, counted before they are allocated. Without limits, only the size of the message counts; that is for
@@ -127,6 +138,28 @@ received! {
     committee::PublicSharesResponse => Some(Parts { fields: 1, inside: &[(1, BUNDLE)] }),
     committee::PublicSignRequest => Some(PUBLIC_SIGNATURE),
     committee::PublicSignResponse => Some(Parts { fields: 4 * MAX_BUNDLES, inside: &[(4, FAULT), (5, Parts::flat(2))] }),
+    ceremony::DescribeRequest => Some(Parts::flat(0)),
+    ceremony::DescribeResponse => Some(Parts::flat(MAX_DOCUMENTS)),
+    ceremony::BeginRequest => Some(Parts::flat(2)),
+    ceremony::BeginResponse => Some(Parts::flat(1)),
+    ceremony::CardsRequest => Some(Parts::flat(MAX_DOCUMENTS + 1)),
+    ceremony::LettersResponse => Some(LETTERS_ANSWER),
+    ceremony::DealRequest => Some(Parts { fields: 3, inside: &[(3, LETTER)] }),
+    ceremony::DealResponse => Some(Parts::flat(1)),
+    ceremony::DeliverRequest => Some(Parts { fields: MAX_LETTERS + 1, inside: &[(2, LETTER)] }),
+    ceremony::CloseRequest => Some(Parts::flat(1)),
+    ceremony::AcceptRequest => Some(Parts::flat(1)),
+    ceremony::AcceptResponse => Some(Parts::flat(2)),
+    ceremony::ActivateRequest => Some(Parts::flat(1)),
+    ceremony::ActivateResponse => Some(Parts::flat(0)),
+    ceremony::AbortRequest => Some(Parts::flat(1)),
+    ceremony::AbortResponse => Some(Parts::flat(0)),
+    ceremony::BackupRequest => Some(Parts::flat(1)),
+    ceremony::BackupResponse => Some(Parts::flat(1)),
+    ceremony::BeginRecoveryRequest => Some(Parts::flat(1)),
+    ceremony::BeginRecoveryResponse => Some(Parts::flat(1)),
+    ceremony::RecoverRequest => Some(Parts::flat(MAX_DOCUMENTS)),
+    ceremony::RecoverResponse => Some(Parts::flat(1)),
 }
 
 /// Protobuf messages whose parts are counted before they are read.

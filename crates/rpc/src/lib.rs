@@ -93,6 +93,18 @@ pub mod cipherloom {
             tonic::include_proto!("cipherloom.committee.v1");
         }
     }
+    /// What drives the ceremonies of KMS nodes.
+    #[expect(
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated services silence lints in their own way"
+    )]
+    pub mod ceremony {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.ceremony.v1");
+        }
+    }
 }
 
 /// The encoded descriptors of all packages, for server reflection.
