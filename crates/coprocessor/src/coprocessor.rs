@@ -9,7 +9,7 @@ use cipherloom_primitives::{Address, B256};
 use cipherloom_store::Store;
 use tokio::sync::{Semaphore, broadcast, watch};
 
-use crate::{CoprocessorConfig, KeyedEngine, Progress, prepared::Prepared};
+use crate::{CoprocessorConfig, KeyedEngine, Progress, Squashing, SquashingKeys, prepared::Prepared};
 
 /// How many progress messages a slow listener may be behind before it misses some.
 const PROGRESS_BACKLOG: usize = 1024;
@@ -30,6 +30,7 @@ struct Inner {
     store: Arc<dyn Store>,
     signer: PrivateKeySigner,
     channels: Arc<Channels>,
+    squashing: Option<(Arc<Squashing>, SquashingKeys)>,
 }
 
 /// What stays the same when a tenant gets other keys: who listens, and how many proofs are here.
@@ -81,6 +82,22 @@ impl Coprocessor {
             store,
             signer,
             channels,
+            squashing: None,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the same coprocessor, which can squash noise for committees, with these keys; see [`Self::signed_squashed`]. Coprocessors of one process
+    /// share the squashing.
+    #[must_use]
+    pub fn with_squashing(self, squashing: Arc<Squashing>, keys: SquashingKeys) -> Self {
+        let inner = Inner {
+            config: self.inner.config.clone(),
+            engine: Arc::clone(&self.inner.engine),
+            store: Arc::clone(&self.inner.store),
+            signer: self.inner.signer.clone(),
+            channels: Arc::clone(&self.inner.channels),
+            squashing: Some((squashing, keys)),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -149,6 +166,10 @@ impl Coprocessor {
 
     pub(crate) fn signer(&self) -> &PrivateKeySigner {
         &self.inner.signer
+    }
+
+    pub(crate) fn squashing(&self) -> Option<&(Arc<Squashing>, SquashingKeys)> {
+        self.inner.squashing.as_ref()
     }
 
     pub(crate) fn checking(&self) -> Arc<Semaphore> {

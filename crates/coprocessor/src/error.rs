@@ -85,6 +85,25 @@ pub enum CoprocessorError {
         /// What went wrong.
         source: FheError,
     },
+    /// A ciphertext cannot be squashed: its key set has no keys for it, or they cannot be used.
+    #[error("key set {key_set} cannot squash noise, which threshold decryption needs: {reason}")]
+    NoSquashing {
+        /// The key set.
+        key_set: B256,
+        /// Why.
+        reason: String,
+    },
+    /// Too many ciphertexts wait to be squashed.
+    #[error("too many ciphertexts are waiting to be squashed; try again")]
+    SquashingBusy,
+    /// Squashing a ciphertext went wrong.
+    #[error("handle {handle} could not be squashed: {reason}")]
+    SquashingFailed {
+        /// The handle.
+        handle: Handle,
+        /// Why.
+        reason: String,
+    },
     /// The coprocessor's key could not sign.
     #[error("signing: {0}")]
     Signing(#[from] alloy::signers::Error),
@@ -123,6 +142,9 @@ impl CoprocessorError {
             | Self::KeysRefused { .. }
             | Self::Store(_)
             | Self::Ciphertext { .. }
+            | Self::NoSquashing { .. }
+            | Self::SquashingBusy
+            | Self::SquashingFailed { .. }
             | Self::Signing(_)
             | Self::Engine(_)
             | Self::ThreadLost => Fault::Coprocessor,
@@ -133,7 +155,7 @@ impl CoprocessorError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Busy | Self::NotComputed(_) | Self::UnknownHandle(_) | Self::ThreadLost => true,
+            Self::Busy | Self::SquashingBusy | Self::NotComputed(_) | Self::UnknownHandle(_) | Self::ThreadLost => true,
             Self::Store(error) => error.is_retryable(),
             _ => false,
         }

@@ -3,7 +3,8 @@
 //! **Roles.** Clients hand in input lists with zero-knowledge proofs ([`Coprocessor::admit_input`]). The recorder follows
 //! the chain into the store ([`Coprocessor::record`]). Workers lease recorded transactions and compute them
 //! ([`Coprocessor::work`]). KMS nodes and the gateway ask for results ([`Coprocessor::handle_status`],
-//! [`Coprocessor::wait_for`], [`Coprocessor::signed_ciphertext`]).
+//! [`Coprocessor::wait_for`], [`Coprocessor::signed_ciphertext`]); the nodes of a committee ask for what they can decrypt together
+//! ([`Coprocessor::signed_squashed`]).
 //!
 //! **Flow.** A transaction is the unit of work. Its computations form a graph; only handles that it granted to someone
 //! leave it, because no later transaction may use any other. The worker compiles what the transaction's outputs need to a program of
@@ -49,6 +50,7 @@ mod progress;
 mod recording;
 mod results;
 pub mod server;
+mod squashing;
 mod tenancy;
 mod turns;
 mod worker;
@@ -64,5 +66,6 @@ pub use keyed_engine::KeyedEngine;
 pub use machine::{Machine, MachineOptions};
 pub use progress::{Progress, StageTimes};
 pub use results::{HandleStatus, SignedCiphertext};
+pub use squashing::{SignedSquashed, Squashing, SquashingKeys, SquashingOptions, StoredKeys};
 pub use tenancy::{Tenancy, TenancyOptions, TenantKeys};
 pub use workers::{Workers, WorkersOptions, WorkersStatistics};

@@ -4,7 +4,7 @@
 //! that tests and several coprocessors in one process do not mix. The parts follow what an operator asks: what do callers ask for
 //! ([`RequestMetrics`]), what becomes of transactions ([`WorkMetrics`]), how far behind is each tenant ([`QueueMetrics`]),
 //! how far is the following of its chain ([`FollowingMetrics`]), what do caches serve
-//! ([`CacheMetrics`]), where does computing time go ([`FheMetrics`]), and what does the process take ([`ProcessMetrics`]).
+//! ([`CacheMetrics`]), where does computing time go ([`FheMetrics`]), what is squashed for committees ([`SquashingMetrics`]), and what does the process take ([`ProcessMetrics`]).
 //!
 //! The counters of the 0.6 generation keep their names, so that existing dashboards work; they have no labels. Labels of the others are bounded:
 //! tenants' names (an operator gives them, and [`Metrics::forget_tenant`] lets them go), operations, types, and words that are listed here.
@@ -16,6 +16,7 @@ mod following;
 mod process;
 mod queue;
 mod requests;
+mod squashing;
 mod work;
 
 use std::{fmt, sync::Arc};
@@ -32,6 +33,7 @@ pub use self::{
     process::ProcessMetrics,
     queue::{QueueMetrics, QueueReading},
     requests::{Method, RequestInProgress, RequestMetrics},
+    squashing::{SquashedFrom, SquashingMetrics, SquashingRefusal},
     work::{Outcome, Retry, Stage, WorkMetrics},
 };
 
@@ -77,6 +79,7 @@ struct Inner {
     following: FollowingMetrics,
     caches: CacheMetrics,
     fhe: FheMetrics,
+    squashing: SquashingMetrics,
     process: ProcessMetrics,
 }
 
@@ -92,6 +95,7 @@ impl Metrics {
             following: FollowingMetrics::new(&mut registrar),
             caches: CacheMetrics::new(&mut registrar),
             fhe: FheMetrics::new(&mut registrar),
+            squashing: SquashingMetrics::new(&mut registrar),
             process: ProcessMetrics::new(&mut registrar),
             registry: registrar.registry,
             descriptions: registrar.descriptions,
@@ -133,6 +137,12 @@ impl Metrics {
     #[must_use]
     pub fn fhe(&self) -> &FheMetrics {
         &self.inner.fhe
+    }
+
+    /// What noise squashing does.
+    #[must_use]
+    pub fn squashing(&self) -> &SquashingMetrics {
+        &self.inner.squashing
     }
 
     /// What the process takes, and how it is.

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Coprocessor, CoprocessorConfig, CoprocessorError, KeyedEngine, Machine,
+    Coprocessor, CoprocessorConfig, CoprocessorError, KeyedEngine, Machine, Squashing, SquashingKeys, StoredKeys,
     coprocessor::Channels,
     key_cache::KeyCache,
     metrics::{KeySetLoad, Metrics},
@@ -47,6 +47,8 @@ pub struct TenancyOptions {
     pub key_check_interval: Duration,
     /// Accepts key sets that hide nothing. **Insecure.**
     pub insecure_keys: bool,
+    /// What squashes noise for committees, if this process does.
+    pub squashing: Option<Arc<Squashing>>,
 }
 
 impl TenancyOptions {
@@ -60,6 +62,7 @@ impl TenancyOptions {
             key_cache_size: 32,
             key_check_interval: Duration::from_secs(10),
             insecure_keys: false,
+            squashing: None,
         }
     }
 }
@@ -289,13 +292,22 @@ impl Tenancy {
     fn assemble(&self, tenant: &Tenant, keys: &TenantKeys, engine: Arc<KeyedEngine>) -> Coprocessor {
         let config = self.inner.options.coprocessors.of_tenant(tenant, keys.hot_window);
         let channels = Arc::clone(&self.seat(tenant).channels);
-        Coprocessor::assemble(
+        let coprocessor = Coprocessor::assemble(
             config,
             engine,
             self.inner.database.store(tenant),
             self.inner.signer.clone(),
             channels,
-        )
+        );
+        let Some(squashing) = &self.inner.options.squashing else {
+            return coprocessor;
+        };
+        let stored = StoredKeys {
+            database: Arc::clone(&self.inner.database),
+            manifest: Arc::clone(&keys.manifest),
+            record: Arc::clone(&keys.record),
+        };
+        coprocessor.with_squashing(Arc::clone(squashing), SquashingKeys::Stored(stored))
     }
 
     /// Packs some of a tenant's old values until told to stop; see [`Coprocessor::cool_once`]. Says how many were listed. Its keys are read only if

@@ -123,6 +123,8 @@ received! {
     parts::WatchHandlesResponse => None,
     parts::GetSignedCiphertextRequest => Some(Parts::flat(1)),
     parts::GetSignedCiphertextResponse => None,
+    parts::GetSquashedCiphertextRequest => Some(Parts::flat(2)),
+    parts::GetSquashedCiphertextResponse => None,
     kms::DescribeRequest => Some(Parts::flat(0)),
     kms::DescribeResponse => None,
     kms::PublicDecryptRequest => Some(PUBLIC_DECRYPTION),

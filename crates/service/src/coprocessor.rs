@@ -8,7 +8,8 @@ use cipherloom_primitives::{Address, B256, Handle};
 use cipherloom_rpc::{
     cipherloom::coprocessor::v1::{
         AdmitInputRequest, AdmitInputResponse, DescribeRequest, DescribeResponse, GetKeyFileRequest, GetSignedCiphertextRequest,
-        HandleState, KeyFileKind, WatchHandlesRequest, coprocessor_client::CoprocessorClient, get_signed_ciphertext_response,
+        GetSquashedCiphertextRequest, HandleState, KeyFileKind, WatchHandlesRequest, coprocessor_client::CoprocessorClient,
+        get_signed_ciphertext_response, get_squashed_ciphertext_response,
     },
     codec::MAX_WATCHED_HANDLES,
 };
@@ -67,7 +68,7 @@ pub enum Fetched {
         handle: Handle,
         /// The id of the key set that it is encrypted under.
         key_set_id: B256,
-        /// The ciphertext in packed form.
+        /// The ciphertext in the form that was asked for.
         bytes: Vec<u8>,
         /// The coprocessors' signatures over it.
         attestations: Vec<Bytes>,
@@ -157,6 +158,29 @@ impl RemoteCoprocessor {
             }),
             Some(get_signed_ciphertext_response::Outcome::Missing(state)) => Ok(Fetched::Missing(state)),
             None => Err(Status::internal("an answer about a ciphertext says nothing")),
+        }
+    }
+
+    /// Fetches the noise-squashed form of a handle's ciphertext, which the coprocessor waits for at most this long. Attestations are those of the squashed
+    /// list.
+    ///
+    /// # Errors
+    /// The status of the call.
+    pub async fn squashed_ciphertext(&self, wanted: Handle, at_most: Duration) -> Result<Fetched, Status> {
+        let request = GetSquashedCiphertextRequest {
+            handle: handle(&wanted),
+            at_most_ms: u32::try_from(at_most.as_millis()).unwrap_or(u32::MAX),
+        };
+        let call = async |channel, request| client(channel).get_squashed_ciphertext(request).await;
+        match self.endpoints.call(request, at_most.saturating_add(MARGIN), call).await?.outcome {
+            Some(get_squashed_ciphertext_response::Outcome::Signed(signed)) => Ok(Fetched::Signed {
+                handle: read_handle(&signed.handle).map_err(|error| misread(&error))?,
+                key_set_id: read_hash(&signed.key_set_id).map_err(|error| misread(&error))?,
+                bytes: signed.content.into(),
+                attestations: signed.attestations,
+            }),
+            Some(get_squashed_ciphertext_response::Outcome::Missing(state)) => Ok(Fetched::Missing(state)),
+            None => Err(Status::internal("an answer about a squashed ciphertext says nothing")),
         }
     }
 }

@@ -39,6 +39,7 @@ mod postgres;
 pub mod publications;
 pub mod pushed;
 mod sqlite;
+pub mod squashed;
 pub mod tenants;
 
 use cipherloom_primitives::Handle;
@@ -70,6 +71,7 @@ pub use postgres::{Connections, MigrationState, MigrationStatus, PostgresConfig,
 pub use publications::{PublicationRequest, Publications, PublishedCiphertext};
 pub use pushed::{MAX_HANDLE_NAME_BYTES, NamedHandle, PushedWork};
 pub use sqlite::SqliteStore;
+pub use squashed::{ATTESTATION_BYTES, Squashed, SquashedList};
 pub use tenants::{ApiKey, ApiKeyDigest, KeyPartRecord, KeySetRecord, NewTenant, Tenant, TenantId, TenantLimits, Tenants};
 
 /// What a [`Store`] method returns.
@@ -78,7 +80,7 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 /// The memory of a coprocessor; see the module's documentation for the flow and the promises.
 ///
 /// Every method fails with [`StoreError::Database`] if the database does; other errors are listed per method.
-pub trait Store: Publications + Send + Sync + 'static {
+pub trait Store: Publications + Squashed + Send + Sync + 'static {
     /// Returns the newest recorded blocks of a chain, newest first, at most `limit`. The first is where following resumes.
     fn recent_blocks(&self, chain_id: u64, limit: u32) -> StoreFuture<'_, Vec<BlockRef>>;
 

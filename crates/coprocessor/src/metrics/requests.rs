@@ -32,10 +32,12 @@ pub enum Method {
     WatchHandles,
     /// `GetSignedCiphertext`.
     GetSignedCiphertext,
+    /// `GetSquashedCiphertext`.
+    GetSquashedCiphertext,
 }
 
 impl Method {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::AsyncCompute,
         Self::UploadInputs,
         Self::GetCiphertexts,
@@ -45,6 +47,7 @@ impl Method {
         Self::AdmitInput,
         Self::WatchHandles,
         Self::GetSignedCiphertext,
+        Self::GetSquashedCiphertext,
     ];
 
     /// Says whether the method is of the 0.6 generation, whose metrics keep their names.
@@ -68,6 +71,7 @@ impl Method {
             Self::AdmitInput => "admit_input",
             Self::WatchHandles => "watch_handles",
             Self::GetSignedCiphertext => "get_signed_ciphertext",
+            Self::GetSquashedCiphertext => "get_squashed_ciphertext",
         }
     }
 }
@@ -76,7 +80,7 @@ impl Method {
 #[derive(Clone)]
 pub struct RequestMetrics {
     /// Requests and failed requests of each method; those of the 0.6 generation under its names.
-    counts: [(IntCounter, IntCounter); 9],
+    counts: [(IntCounter, IntCounter); 10],
     seconds: HistogramVec,
     refused: IntCounterVec,
     in_progress: IntGaugeVec,
@@ -176,6 +180,7 @@ const fn rpc(method: Method) -> &'static str {
         Method::AdmitInput => "AdmitInput",
         Method::WatchHandles => "WatchHandles",
         Method::GetSignedCiphertext => "GetSignedCiphertext",
+        Method::GetSquashedCiphertext => "GetSquashedCiphertext",
     }
 }
 

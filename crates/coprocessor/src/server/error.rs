@@ -72,6 +72,8 @@ pub(super) enum RequestError {
     NoKeys,
     #[error("this tenant's keys cannot be used here; the server's log says why")]
     KeysRefused,
+    #[error("{0}")]
+    NoSquashing(String),
     #[error("others changed the same handles at the same time; try again")]
     Contended,
     #[error("the database is not available; try again")]
@@ -108,7 +110,7 @@ impl RequestError {
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Busy | Self::LargeAnswer { .. } | Self::Backlog { .. } => Code::ResourceExhausted,
             Self::NotFound { .. } => Code::NotFound,
-            Self::Followed | Self::NoKeys | Self::KeysRefused => Code::FailedPrecondition,
+            Self::Followed | Self::NoKeys | Self::KeysRefused | Self::NoSquashing(_) => Code::FailedPrecondition,
             Self::Contended => Code::Aborted,
             Self::Stopping | Self::Unavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
@@ -162,7 +164,10 @@ impl From<StoreError> for RequestError {
 impl From<CoprocessorError> for RequestError {
     fn from(error: CoprocessorError) -> Self {
         match error {
-            CoprocessorError::Busy => Self::Busy,
+            CoprocessorError::Busy | CoprocessorError::SquashingBusy => Self::Busy,
+            // What to do about it is the operator's, who sees it wherever it is asked for; it names no secret.
+            error @ CoprocessorError::NoSquashing { .. } => Self::NoSquashing(error.to_string()),
+            CoprocessorError::ThreadLost => Self::Stopping,
             CoprocessorError::NoKeys { .. } => Self::NoKeys,
             // Logged where it was found.
             CoprocessorError::KeysRefused { .. } => Self::KeysRefused,

@@ -14,12 +14,13 @@ use cipherloom_primitives::{
 use cipherloom_rpc::{
     cipherloom::coprocessor::v1::{
         AdmitInputRequest, AdmitInputResponse, AdmittedInput, DescribeRequest, DescribeResponse, GetKeyFileRequest, GetKeyFileResponse,
-        GetSignedCiphertextRequest, GetSignedCiphertextResponse, HandleProgress, HandleState, KeyFileKind, SignedCiphertext,
-        WatchHandlesRequest, WatchHandlesResponse, admit_input_response, coprocessor_server::Coprocessor as Parts,
-        get_signed_ciphertext_response,
+        GetSignedCiphertextRequest, GetSignedCiphertextResponse, GetSquashedCiphertextRequest, GetSquashedCiphertextResponse,
+        HandleProgress, HandleState, KeyFileKind, SignedCiphertext, SignedSquashedCiphertext, WatchHandlesRequest, WatchHandlesResponse,
+        admit_input_response, coprocessor_server::Coprocessor as Parts, get_signed_ciphertext_response, get_squashed_ciphertext_response,
     },
     codec::MAX_WATCHED_HANDLES,
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{authentication::Caller, domains, failure::PartFailure, service::Shared, watch};
@@ -78,6 +79,18 @@ impl Parts for PartsService {
             Ok(GetSignedCiphertextResponse { outcome: Some(outcome) })
         };
         Box::pin(self.shared.answer(Method::GetSignedCiphertext, request, one, work)).await
+    }
+
+    async fn get_squashed_ciphertext(
+        &self,
+        request: Request<GetSquashedCiphertextRequest>,
+    ) -> Result<Response<GetSquashedCiphertextResponse>, Status> {
+        let work = async |caller: &Caller, request: GetSquashedCiphertextRequest| {
+            let at_most = Duration::from_millis(request.at_most_ms.into()).min(LONGEST_WATCH);
+            let outcome = squashed(&self.shared, caller, handle(&request.handle)?, at_most).await?;
+            Ok(GetSquashedCiphertextResponse { outcome: Some(outcome) })
+        };
+        Box::pin(self.shared.answer(Method::GetSquashedCiphertext, request, one, work)).await
     }
 }
 
@@ -174,6 +187,38 @@ async fn ciphertext(shared: &Shared, caller: &Caller, handle: Handle) -> Result<
         content: signed.bytes.into(),
         attestations: vec![signed.signature.as_bytes().to_vec().into()],
     }))
+}
+
+/// Waits for a handle to be computed and squashed.
+async fn squashed(
+    shared: &Shared,
+    caller: &Caller,
+    handle: Handle,
+    at_most: Duration,
+) -> Result<get_squashed_ciphertext_response::Outcome, PartFailure> {
+    use get_squashed_ciphertext_response::Outcome;
+    let deadline = Instant::now() + at_most;
+    // Another process may compute it, whose changes only the store tells.
+    let states = watch::watch(caller, &shared.tenancy.options().coprocessors, &[handle], at_most).await?;
+    let found = states.into_iter().next().unwrap_or_default();
+    if found.progress() != HandleProgress::Computed {
+        return Ok(Outcome::Missing(found));
+    }
+    let coprocessor = shared.coprocessor(caller).await?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let missing = |status| Ok(Outcome::Missing(state(status)));
+    match coprocessor.signed_squashed(handle, left).await {
+        Ok(signed) => Ok(Outcome::Signed(SignedSquashedCiphertext {
+            handle: signed.handle.as_slice().to_vec().into(),
+            key_set_id: signed.key_set_id.to_vec().into(),
+            content: signed.bytes.into(),
+            attestations: vec![signed.signature.as_bytes().to_vec().into()],
+        })),
+        Err(CoprocessorError::NotComputed(_)) => missing(HandleStatus::Pending),
+        Err(CoprocessorError::UnknownHandle(_) | CoprocessorError::WrongChain { .. }) => missing(HandleStatus::Unknown),
+        Err(CoprocessorError::Failed { reason, .. }) => missing(HandleStatus::Failed(reason)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Counts a request that is about one thing.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cipherloom_fhe::{BackendKind, Block, BlockBackend, BootstrapJob, Ciphertext, FheBackend, FheError, VerifiedInput};
+use cipherloom_fhe::{BackendKind, Block, BlockBackend, BootstrapJob, Ciphertext, EvaluationKeys, FheBackend, FheError, VerifiedInput};
 use cipherloom_primitives::{B256, FheType, Operation, TypedOperation, input::InputMetadata};
 
 /// The clear backend under observation.
@@ -20,6 +20,8 @@ pub(crate) struct ObservedBackend {
     panic_on: Option<Operation>,
     /// Bootstraps, and verifications, from this one on wait until the gate opens.
     gate: Option<Gate>,
+    /// The same for values that are unpacked.
+    unpacking_gate: Option<Gate>,
 }
 
 struct Gate {
@@ -45,6 +47,7 @@ impl ObservedBackend {
             unpacked: AtomicUsize::new(0),
             panic_on: None,
             gate: None,
+            unpacking_gate: None,
         }
     }
 
@@ -58,26 +61,33 @@ impl ObservedBackend {
 
     /// Lets `calls` bootstraps or verifications pass and holds the following ones.
     pub(crate) fn gated_after(inner: Arc<dyn FheBackend>, calls: usize) -> Self {
-        let gate = Gate {
-            closed_from: calls,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        };
         Self {
-            gate: Some(gate),
+            gate: Some(Gate::closed_after(calls)),
             ..Self::new(inner)
         }
     }
 
+    /// Lets `values` values be unpacked and holds the following ones.
+    pub(crate) fn unpacking_only(inner: Arc<dyn FheBackend>, values: usize) -> Self {
+        Self {
+            unpacking_gate: Some(Gate::closed_after(values)),
+            ..Self::new(inner)
+        }
+    }
+
+    fn a_gate(&self) -> &Gate {
+        self.gate.as_ref().or(self.unpacking_gate.as_ref()).unwrap()
+    }
+
     pub(crate) fn open_gate(&self) {
-        let gate = self.gate.as_ref().unwrap();
+        let gate = self.a_gate();
         gate.state.lock().unwrap().open = true;
         gate.changed.notify_all();
     }
 
     /// Blocks until a call is held at the gate.
     pub(crate) fn wait_until_held(&self) {
-        let gate = self.gate.as_ref().unwrap();
+        let gate = self.a_gate();
         let state = gate.state.lock().unwrap();
         drop(gate.changed.wait_while(state, |state| state.waiting == 0).unwrap());
     }
@@ -92,15 +102,30 @@ impl ObservedBackend {
     }
 
     fn pass_gate(&self) {
-        let Some(gate) = &self.gate else { return };
-        let mut state = gate.state.lock().unwrap();
+        if let Some(gate) = &self.gate {
+            gate.pass();
+        }
+    }
+}
+
+impl Gate {
+    fn closed_after(calls: usize) -> Self {
+        Self {
+            closed_from: calls,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
         state.calls += 1;
-        if state.calls <= gate.closed_from {
+        if state.calls <= self.closed_from {
             return;
         }
         state.waiting += 1;
-        gate.changed.notify_all();
-        drop(gate.changed.wait_while(state, |state| !state.open).unwrap());
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.open).unwrap());
     }
 }
 
@@ -142,6 +167,9 @@ impl FheBackend for ObservedBackend {
     }
 
     fn unpack(&self, ty: FheType, bytes: &[u8]) -> Result<Ciphertext, FheError> {
+        if let Some(gate) = &self.unpacking_gate {
+            gate.pass();
+        }
         self.unpacked.fetch_add(1, Ordering::SeqCst);
         self.inner.unpack(ty, bytes)
     }
@@ -152,6 +180,10 @@ impl FheBackend for ObservedBackend {
 
     fn blocks(&self) -> Option<&dyn BlockBackend> {
         Some(self)
+    }
+
+    fn evaluation_keys(&self) -> Option<&Arc<EvaluationKeys>> {
+        self.inner.evaluation_keys()
     }
 }
 

@@ -6,7 +6,7 @@ use alloy::signers::local::PrivateKeySigner;
 use cipherloom_chain::{BlockEvents, GrantEvent, TransactionEvents};
 use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, HandleStatus, KeyedEngine, Machine};
 use cipherloom_engine::{Engine, Graph, PoolOptions};
-use cipherloom_fhe::{EncryptInputs, FheBackend, KeySet, ParameterSet, insecure_test_keys};
+use cipherloom_fhe::{EncryptInputs, FheBackend, KeySet, ParameterSet, insecure_test_keys, insecure_test_keys_with_squashing};
 use cipherloom_primitives::{
     Address, B256, Computation, FheType, Handle, Operand, Operation, TypedOperation, U256, eip712::SigningDomains, input::InputMetadata,
 };
@@ -53,6 +53,14 @@ impl Keys {
     pub(crate) fn toy() -> Self {
         Self {
             set: insecure_test_keys().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// The same with noise squashing.
+    pub(crate) fn squashing() -> Self {
+        Self {
+            set: insecure_test_keys_with_squashing().unwrap(),
             directory: tempfile::tempdir().unwrap(),
         }
     }

@@ -14,4 +14,5 @@ mod evaluation;
 mod fixture;
 mod mirror;
 mod recording;
+mod squashing;
 mod workers;

@@ -9,7 +9,7 @@ use std::{
 use alloy::signers::local::PrivateKeySigner;
 use bytes::Bytes;
 use cipherloom_coprocessor::{
-    Machine, Tenancy, TenancyOptions,
+    Machine, Squashing, SquashingOptions, Tenancy, TenancyOptions,
     server::{CoprocessorServer, ServerConfig, ServerHandle},
 };
 use cipherloom_fhe::{KeySet, ParameterSet, insecure_test_keys};
@@ -97,7 +97,7 @@ pub(crate) fn signer() -> PrivateKeySigner {
 pub(crate) async fn attach_keys(database: &dyn Database, tenant: &Tenant, keys: &KeySet) {
     let manifest = keys.manifest();
     let mut parts = Vec::new();
-    for part in [&manifest.parts.public_key, &manifest.parts.crs, &manifest.parts.evaluation_key] {
+    for (_, part) in manifest.parts.not_secret() {
         let bytes = std::fs::read(keys.directory().join(&part.file)).unwrap();
         let digest: B256 = part.sha3_256.parse().unwrap();
         database.put_key_part(digest, &bytes).await.unwrap();
@@ -145,6 +145,7 @@ impl Bench {
         let mut options = TenancyOptions::new(Machine::whole());
         options.insecure_keys = true;
         options.coprocessors.idle_poll = Duration::from_millis(20);
+        options.squashing = Some(Squashing::start(SquashingOptions::default(), options.coprocessors.metrics.clone()));
         let tenancy = Tenancy::new(Arc::clone(&database), signer(), options);
         let (tenant, key) = add_tenant(&*database, "shop", CHAIN).await;
         attach_keys(&*database, &tenant, &keys).await;

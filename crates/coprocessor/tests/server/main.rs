@@ -7,6 +7,7 @@ mod fixture;
 mod get_ciphertexts;
 mod lifecycle;
 mod schedule;
+mod squashed;
 mod tls;
 mod trivial;
 mod upload;

@@ -215,7 +215,7 @@ impl Running {
 pub(crate) async fn store_keys(tenants: &(impl Tenants + ?Sized), set: &KeySet) -> KeySetRecord {
     let manifest = set.manifest();
     let mut parts = Vec::new();
-    for part in [&manifest.parts.public_key, &manifest.parts.crs, &manifest.parts.evaluation_key] {
+    for (_, part) in manifest.parts.not_secret() {
         let bytes = std::fs::read(set.directory().join(&part.file)).unwrap();
         let digest: B256 = part.sha3_256.parse().unwrap();
         tenants.put_key_part(digest, &bytes).await.unwrap();

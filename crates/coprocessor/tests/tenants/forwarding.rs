@@ -9,8 +9,8 @@ use cipherloom_primitives::{B256, Handle};
 use cipherloom_store::{
     AdmittedInput, ApiKeyDigest, BlockRef, CallbackSite, Callbacks, CiphertextHead, CoolingRequest, Database, Finished, FollowClaim,
     FollowState, FollowedChain, Following, GatewayJobs, Grantee, HandleState, InputKey, Inspection, KeySetRecord, Lease, LeaseRequest,
-    LeasedTransaction, NamedHandle, NewTenant, PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Store,
-    StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
+    LeasedTransaction, NamedHandle, NewTenant, PublicationRequest, Publications, PublishedCiphertext, PushedWork, RecordedBlock, Squashed,
+    SquashedList, Store, StoreError, StoreFuture, StoredCiphertext, Tenant, TenantId, TenantLimits, Tenants, TransactionNumber,
 };
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
@@ -207,6 +207,14 @@ impl Publications for ForwardingStore {
         mark_published(published: &'a [PublishedCiphertext]) -> ();
         publish_again(chain_id: u64) -> u64;
         claim_publishing(chain_id: u64, owner: &'a str, now_ms: u64, until_ms: u64) -> bool;
+    }
+}
+
+impl Squashed for ForwardingStore {
+    forward! {
+        squashed(handle: Handle) -> Option<SquashedList>;
+        add_squashed(list: &'a SquashedList, now_ms: u64) -> bool;
+        forget_squashed(chain_id: u64, before_ms: u64, limit: u32) -> u64;
     }
 }
 

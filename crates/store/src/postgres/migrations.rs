@@ -38,6 +38,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "callbacks",
         sql: include_str!("0007_callbacks.sql"),
     },
+    Migration {
+        name: "squashed",
+        sql: include_str!("0008_squashed.sql"),
+    },
 ];
 
 /// The key of the advisory lock: the first bytes of "cipherloom migrations", read as a number.

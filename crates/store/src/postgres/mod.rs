@@ -27,6 +27,7 @@ mod names;
 mod publications;
 mod pushed;
 mod retry;
+mod squashed;
 mod tenants;
 mod withdrawn;
 

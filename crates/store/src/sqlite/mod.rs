@@ -16,6 +16,7 @@ mod inspection;
 mod leases;
 mod publications;
 mod pushed;
+mod squashed;
 mod tenants;
 mod withdrawn;
 
@@ -53,6 +54,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0007_following.sql"),
     include_str!("0008_gateway_jobs.sql"),
     include_str!("0009_callbacks.sql"),
+    include_str!("0010_squashed.sql"),
 ];
 
 /// Connections that read beside the one that writes.

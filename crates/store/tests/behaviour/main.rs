@@ -25,6 +25,7 @@ mod postgres;
 mod publications;
 mod pushed;
 mod sqlite_file;
+mod squashed;
 mod tenants;
 
 use std::sync::Arc;
@@ -147,6 +148,11 @@ macro_rules! suite {
             publications::a_ciphertext_with_other_bytes_is_not_marked,
             publications::what_was_published_is_listed_again_on_demand,
             publications::whoever_claims_publishing_has_it,
+            squashed::a_list_is_kept_with_its_ciphertext_and_replaced_by_a_later_one,
+            squashed::a_list_of_bytes_that_are_not_stored_is_not_kept,
+            squashed::a_withdrawn_block_takes_its_lists_with_it,
+            squashed::a_block_that_comes_back_has_its_lists_made_again,
+            squashed::old_lists_are_forgotten_oldest_first_and_may_be_stored_again,
         })*
     };
 }

@@ -92,7 +92,8 @@ async fn an_empty_database_is_refused_unless_it_may_be_migrated() {
             "mirror",
             "following",
             "gateway jobs",
-            "callbacks"
+            "callbacks",
+            "squashed"
         ]
     );
     PostgresDatabase::open_migrated(config).await.unwrap();
