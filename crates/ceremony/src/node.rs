@@ -32,7 +32,7 @@ use cipherloom_threshold::{EpochId, KeyId};
 
 use self::resharing::Resharing;
 use crate::{
-    Acceptance, Card, CeremonyError, Core, Held, Identity, Letter, Proposal, Record, Registration, Store,
+    Acceptance, Backup, Card, CeremonyError, Core, Held, Identity, Letter, Proposal, Record, RecoveryKey, Registration, Store,
     card::{self, CardSecrets, Places},
 };
 
@@ -248,15 +248,20 @@ impl Node {
         state.store.drop_pending()
     }
 
-    pub(crate) fn with_store<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
-        work(&mut self.lock().store)
+    /// Seals identity and share to the recovery key of this node's own configuration. `floor` is the chain's epoch.
+    ///
+    /// # Errors
+    /// [`CeremonyError::NoShare`], and those of [`Store::share`].
+    pub fn backup(&self, key: KeyId, floor: EpochId, recovery_key: &RecoveryKey) -> Result<Backup, CeremonyError> {
+        let (held, identity) = {
+            let state = self.lock();
+            (state.store.share(key, floor)?, Arc::clone(state.store.identity()))
+        };
+        let held = held.ok_or(CeremonyError::NoShare(B256::from(key.0)))?;
+        Backup::make(&identity, &held.share, &held.record, recovery_key)
     }
 
-    pub(crate) fn attestor(&self) -> &dyn Attestor {
-        &*self.attestor
-    }
-
-    pub(crate) fn believes(&self, card: &Card, statement: &Statement) -> Result<(), CeremonyError> {
+    fn believes(&self, card: &Card, statement: &Statement) -> Result<(), CeremonyError> {
         card.check_evidence(statement, &self.verifier, (self.clock)()).map(|_| ())
     }
 

@@ -5,6 +5,7 @@
 //! ledger.sealed                   for each key: the highest epoch, and which file has its share
 //! share-SESSION.sealed            a share; pending until the ledger says that it is in use
 //! record-SESSION.json             the public record of a share that was activated
+//! recovery.sealed                 while another node's backup is being restored: the key that pieces are sealed to
 //! ```
 //!
 //! **Activation** is one atomic write of the ledger: before it the old share counts, after it the new one. Files that the ledger does not name are erased afterwards, and at the next start if that was
@@ -24,12 +25,14 @@ use std::{
 use alloy_primitives::B256;
 use cipherloom_attest::{Attestor, SealingKey, sealing};
 use cipherloom_threshold::{EpochId, KeyId, KeyShare};
+use crypto_box::SecretKey;
+use zeroize::Zeroizing;
 
 use self::{
     files::{Directory, erase, read, read_if_there, write},
     ledger::{Active, Ledger},
 };
-use crate::{CeremonyError, Identity, Record, record::MAX_RECORD_BYTES};
+use crate::{Backup, CeremonyError, Identity, Record, RecoveryCard, SealedPiece, record::MAX_RECORD_BYTES, recovery::Opening};
 
 /// The longest sealed file, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -194,17 +197,54 @@ impl Store {
         self.commit(record, None)
     }
 
-    /// Replaces the identity by one that came out of a backup. Only a node that holds nothing does that.
-    pub(crate) fn adopt(&mut self, identity: Identity) -> Result<(), CeremonyError> {
-        if !self.ledger.entries.is_empty() {
-            return Err(CeremonyError::Refused(
-                "this node has held shares; only an empty one recovers another's",
-            ));
-        }
+    /// Begins to take the place of a node that was lost: makes the card that its custodians seal their pieces to. `floor` is the chain's epoch.
+    ///
+    /// # Errors
+    /// [`CeremonyError::OldEpoch`] and others if the backup is not fit, [`CeremonyError::Refused`] if this directory has held shares.
+    pub async fn begin_recovery(&mut self, backup: &Backup, floor: B256, attestor: &dyn Attestor) -> Result<RecoveryCard, CeremonyError> {
+        backup.check(floor)?;
+        self.check_empty()?;
+        let (card, opening) = RecoveryCard::make(backup, attestor).await?;
+        let content = Zeroizing::new([opening.session.0, opening.box_key.to_bytes()].concat());
+        let sealed = sealing::seal(&self.keys.identity, "recovery", 0, &content)?;
+        write(&self.directory.path("recovery.sealed"), &sealed)?;
+        Ok(card)
+    }
+
+    /// Takes the place of a node that was lost, with the pieces that its custodians sealed.
+    ///
+    /// # Errors
+    /// [`CeremonyError::NoSession`] if no recovery was begun, [`CeremonyError::Pieces`] if the pieces do not open the backup, and those of [`Self::begin_recovery`].
+    pub fn finish_recovery(&mut self, backup: &Backup, floor: B256, pieces: &[SealedPiece]) -> Result<(), CeremonyError> {
+        backup.check(floor)?;
+        self.check_empty()?;
+        let path = self.directory.path("recovery.sealed");
+        let sealed = read_if_there(&path, MAX_FILE_BYTES)?.ok_or(CeremonyError::NoSession)?;
+        let (_, content) = sealing::open(&self.keys.identity, "recovery", 0, &sealed)?;
+        let (Some(session), Some(box_key)) = (content.first_chunk::<32>(), content.last_chunk::<32>()) else {
+            return Err(CeremonyError::NoSession);
+        };
+        let opening = Opening {
+            session: B256::from(*session),
+            box_key: SecretKey::from_bytes(*box_key),
+        };
+        let (identity, share) = backup.open(pieces, &opening)?;
+        // The identity comes first: what is interrupted after it is done again with the same pieces.
         let sealed = sealing::seal(&self.keys.identity, "identity", 0, &identity.to_bytes())?;
         write(&self.directory.path("identity.sealed"), &sealed)?;
         self.identity = Arc::new(identity);
-        Ok(())
+        self.put_pending(backup.record.core.session()?, &share)?;
+        self.activate(&backup.record)?;
+        erase(&path)
+    }
+
+    fn check_empty(&self) -> Result<(), CeremonyError> {
+        match self.ledger.entries.is_empty() {
+            true => Ok(()),
+            false => Err(CeremonyError::Refused(
+                "this directory has held shares; only an empty one takes another node's place",
+            )),
+        }
     }
 
     fn check_later(&self, record: &Record) -> Result<(), CeremonyError> {

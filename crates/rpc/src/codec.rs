@@ -75,7 +75,7 @@ const PUBLIC_SIGNATURE: Parts = Parts {
 
 /// The most letters of a resharing in one call.
 pub const MAX_LETTERS: usize = 512;
-/// The most documents of one kind in a call of a ceremony: cards of two of the largest committees, or pieces of a recovery key.
+/// The most documents of one kind in a call of a ceremony: cards of two of the largest committees.
 pub const MAX_DOCUMENTS: usize = 64;
 const LETTER: Parts = Parts::flat(6);
 /// Nodes are not believed one by one, so what they answer has limits, too.
@@ -158,10 +158,6 @@ received! {
     ceremony::AbortResponse => Some(Parts::flat(0)),
     ceremony::BackupRequest => Some(Parts::flat(1)),
     ceremony::BackupResponse => Some(Parts::flat(1)),
-    ceremony::BeginRecoveryRequest => Some(Parts::flat(1)),
-    ceremony::BeginRecoveryResponse => Some(Parts::flat(1)),
-    ceremony::RecoverRequest => Some(Parts::flat(MAX_DOCUMENTS)),
-    ceremony::RecoverResponse => Some(Parts::flat(1)),
 }
 
 /// Protobuf messages whose parts are counted before they are read.

@@ -7,5 +7,6 @@
 
 mod committee;
 mod dealing;
+mod recovery;
 mod resharing;
 mod storage;
