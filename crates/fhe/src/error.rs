@@ -26,6 +26,9 @@ pub enum FheError {
         /// What was given.
         found: Vec<FheType>,
     },
+    /// A text is no key set id.
+    #[error("a key set id is 64 hexadecimal digits")]
+    KeySetId,
     /// A ciphertext of one backend was given to another.
     #[error("the ciphertext belongs to another backend")]
     ForeignCiphertext,

@@ -145,10 +145,16 @@ impl Serialize for KeySetId {
 
 impl<'de> Deserialize<'de> for KeySetId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        unhex(&text)
-            .map(Self)
-            .ok_or_else(|| serde::de::Error::custom("a key set id is 64 hexadecimal digits"))
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Reads 64 hexadecimal digits, as they are written.
+impl std::str::FromStr for KeySetId {
+    type Err = FheError;
+
+    fn from_str(text: &str) -> Result<Self, FheError> {
+        unhex(text).map(Self).ok_or(FheError::KeySetId)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cipherloom_fhe::{FheError, GenerationProgress, KeySet, ParameterSet, insecure_test_keys};
+use cipherloom_fhe::{FheError, GenerationProgress, KeySet, KeySetId, ParameterSet, insecure_test_keys};
 use cipherloom_primitives::FheType;
 use tempfile::TempDir;
 
@@ -271,4 +271,22 @@ fn generation_reports_every_stage_in_order() {
 fn the_evaluation_key_is_read_once() {
     let keys = &TOY.keys;
     assert!(Arc::ptr_eq(&keys.evaluation().unwrap(), &keys.evaluation().unwrap()));
+}
+
+#[test]
+fn ids_are_read_as_they_are_written_and_nothing_else_is() {
+    let id = KeySetId::of(ParameterSet::InsecureClear, b"public key", b"reference string");
+    let text = id.to_string();
+    assert_eq!(text.parse::<KeySetId>().unwrap(), id);
+    assert_eq!(text.to_uppercase().parse::<KeySetId>().unwrap(), id);
+    for wrong in [
+        "",
+        &text[1..],
+        &format!("{text}0"),
+        &format!("0x{text}"),
+        &text.replace(&text[..1], "g"),
+        &format!(" {}", &text[1..]),
+    ] {
+        assert!(matches!(wrong.parse::<KeySetId>(), Err(FheError::KeySetId)), "{wrong:?}");
+    }
 }
