@@ -160,7 +160,7 @@ async fn check_chain(chain: &Chain, signer: Option<&PrivateKeySigner>, keys: Opt
 }
 
 /// A node starts without a coprocessor, and answers once it is there.
-async fn check_coprocessor(chain: &Chain, keys: Option<&KeySet>, examination: &mut Examination) {
+pub(crate) async fn check_coprocessor(chain: &Chain, keys: Option<&KeySet>, examination: &mut Examination) {
     let at = format!("chain {}, the coprocessor at {}", chain.id, chain.coprocessor_at);
     let described = match chain.coprocessor.describe().await {
         Ok(described) => described,

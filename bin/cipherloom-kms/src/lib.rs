@@ -8,13 +8,15 @@ mod check;
 mod ciphertexts;
 mod metrics;
 mod options;
+pub mod party;
 mod process;
 pub mod public;
 mod server;
+pub mod squashed;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use cipherloom_service::{
     chains,
     config_file::Schema,
@@ -27,22 +29,32 @@ use cipherloom_service::{
 use cipherloom_telemetry::{Service, Telemetry};
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use self::options::NodeOptions;
+pub use self::options::{CENTRALISED, NodeOptions};
+use self::party::PartyOptions;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum KmsCommand {
-    /// Serve decryptions as a node that holds the whole secret key.
+    /// Serve decryptions as a node: as one party of a committee, or with the whole secret key.
     #[command(long_about = NODE_HELP)]
     Node(Box<NodeOptions>),
 }
 
 const NODE_HELP: &str = "\
-Serve decryptions as a node that holds the whole secret key.
+Serve decryptions as a node: as one party of a committee, or with the whole secret key.
 
-CENTRALISED: this one process holds the whole secret key. Whoever controls the process or its machine can decrypt everything; nobody else can, gateways \
-and coprocessors included. The node checks every request by itself: the signature, the window, the access list on the chain, and that the ciphertext is \
-the coprocessor's.
+The node checks every request by itself: the signature, the window, the access list on the chain, and that the ciphertext is the coprocessor's. It trusts \
+neither gateways nor coprocessors.
+
+PARTY: with --party-dir the node is one party of a committee and holds a share of the secret key, sealed to its hardware. No party can decrypt alone. It \
+starts with nothing and prints the address that it signs with; once all parties' addresses are registered on the chain, `cipherloom kms ceremony` deals \
+their shares. It talks to gateways, dealers and other parties only after both ends proved what they run.
+
+  cipherloom kms node --party-dir /var/lib/cipherloom/party --policy policy.json --collateral /var/lib/cipherloom/collateral \\
+      --rpc-url https://rpc.example --rpc-url https://other.example --rpc-quorum 2 --deployment deployment-1.json \\
+      --coprocessor-url http://10.0.0.5:50051 --coprocessor-api-key-file tenant.key
+
+CENTRALISED: with --keys this one process holds the whole secret key. Whoever controls the process or its machine can decrypt everything.
 
   cipherloom keys generate /var/lib/cipherloom/keys
   cipherloom keys signing-key kms.key
@@ -50,8 +62,8 @@ the coprocessor's.
       --rpc-url https://rpc.example --deployment deployment-1.json \\
       --coprocessor-url http://10.0.0.5:50051 --coprocessor-api-key-file tenant.key
 
-The address of the signing key is registered on each chain as the KMS's. Every option can stand in a file instead, under its name: see --config. \
-docs/deployment.md tells how the parts of a deployment are run as processes.";
+Every option can stand in a file instead, under its name: see --config, and deploy/kms.toml and deploy/kms-threshold.toml. docs/deployment.md tells how \
+the parts of a deployment are run as processes, docs/kms-threshold.md about committees.";
 
 /// The options as a command of their own, which describes the config file.
 #[derive(Parser)]
@@ -127,9 +139,10 @@ pub fn run(command: &KmsCommand) -> Result<()> {
     }
     options.check_together()?;
     runtime::run(options.tokio_threads, async {
-        match options.check {
-            true => examine(options).await,
-            false => Box::pin(process::run(options)).await,
+        match (options.check, options.is_party()) {
+            (true, _) => examine(options).await,
+            (false, true) => Box::pin(party::run(options)).await,
+            (false, false) => Box::pin(process::run(options)).await,
         }
     })
 }
@@ -150,20 +163,59 @@ pub async fn look(options: &NodeOptions, report: &mut Report) {
         report.fail("options", format!("{error:#}"), "`cipherloom kms node --help` tells about each");
         return;
     }
-    let (examination, _) = Box::pin(check::look(options)).await;
+    let examination = match options.is_party() {
+        true => party::look(options).await,
+        false => Box::pin(check::look(options)).await.0,
+    };
     report.append(examination.report);
 }
 
 impl NodeOptions {
     /// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
     pub fn check_together(&self) -> Result<()> {
+        chains::all(&self.chain, &self.chains)?;
+        match self.is_party() {
+            true => self.check_party(),
+            false => self.check_centralised(),
+        }
+    }
+
+    fn check_party(&self) -> Result<()> {
+        ensure!(
+            self.keys.is_none(),
+            "--keys and --party-dir: a node holds the whole key or a share of it; name one of them"
+        );
+        let others = [
+            ("--tls-certificate", self.tls_certificate.is_some()),
+            ("--tls-private-key", self.tls_private_key.is_some()),
+            ("--insecure-plaintext", self.insecure_plaintext),
+            ("--access-token-file", self.access_token_file.is_some()),
+        ];
+        if let Some((option, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+            bail!("{option} is for a centralised node; connections to a party are encrypted to what both ends proved");
+        }
+        Ok(())
+    }
+
+    fn check_centralised(&self) -> Result<()> {
         ensure!(
             self.keys.is_some(),
-            "no keys: name the directory of the key set, secret key included, with --keys"
+            "no keys: name the directory of the key set, secret key included, with --keys; or be a party of a committee with --party-dir"
         );
         ensure!(
             self.audit_dir.is_some(),
             "no audit log: name a directory for it with --audit-dir; every decryption is written down there before its answer leaves"
+        );
+        let PartyOptions {
+            policy,
+            collateral,
+            dstack_socket,
+            insecure_simulated_attestation,
+            ..
+        } = &self.party;
+        ensure!(
+            policy.is_none() && collateral.is_none() && dstack_socket.is_none() && !insecure_simulated_attestation,
+            "attestation is for a party of a committee: --party-dir is missing"
         );
         ensure!(
             self.tls_certificate.is_some() == self.tls_private_key.is_some(),
@@ -175,6 +227,6 @@ impl NodeOptions {
              --insecure-plaintext if the network between gateway and KMS is yours alone",
             self.server_addr
         );
-        chains::all(&self.chain, &self.chains).map(|_| ())
+        Ok(())
     }
 }

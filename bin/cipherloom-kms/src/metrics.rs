@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use cipherloom_service::connections::ConnectionCounts;
+
 /// The format of what is written.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -40,6 +42,20 @@ impl Metrics {
         let (count, seconds) = answered.entry((what, outcome.to_owned())).or_default();
         *count += 1;
         *seconds += took.as_secs_f64();
+    }
+
+    /// Writes them in Prometheus' text format, with the connections of the port.
+    pub(crate) fn write_with_connections(&self, connections: ConnectionCounts) -> Vec<u8> {
+        let mut page = String::from_utf8(self.write()).unwrap_or_default();
+        page += "# HELP kms_connections Connections that are open now.\n# TYPE kms_connections gauge\n";
+        written(writeln!(page, "kms_connections{{kind=\"plain\"}} {}", connections.open));
+        page += "# HELP kms_connections_refused_total Connections that were closed because there were too many.\n# TYPE kms_connections_refused_total counter\n";
+        written(writeln!(
+            page,
+            "kms_connections_refused_total{{reason=\"too_many_plain\"}} {}",
+            connections.refused
+        ));
+        page.into_bytes()
     }
 
     /// Writes them in Prometheus' text format.

@@ -7,26 +7,36 @@ use cipherloom_chain::{AclSource, Finality};
 use cipherloom_service::{
     chains::{self, ChainOptions},
     config_file::ConfigFile,
+    connections::ConnectionLimits,
     settings::Settings,
 };
 use clap::{Args, value_parser};
+
+use crate::party::PartyOptions;
+
+/// Where options of a centralised node stand in help texts.
+pub const CENTRALISED: &str = "Centralised, with the whole secret key";
 
 /// Options of `kms node`.
 #[derive(Clone, Args)]
 pub struct NodeOptions {
     /// The directory of the key set, secret key included, as `cipherloom keys generate` makes it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = CENTRALISED)]
     pub keys: Option<PathBuf>,
 
+    /// Options of a party of a committee.
+    #[command(flatten)]
+    pub party: PartyOptions,
+
     /// The key that answers are signed with: 64 hexadecimal digits, with or without 0x. Its address is registered on each chain
-    #[arg(long, value_name = "FILE", default_value = "./kms.key")]
+    #[arg(long, value_name = "FILE", default_value = "./kms.key", help_heading = CENTRALISED)]
     pub signing_key_file: PathBuf,
 
-    /// Where decryptions are written down, a file per chain. An answer without its record never leaves
+    /// Where decryptions are written down, a file per chain. An answer without its record never leaves [default for a party: PARTY-DIR/audit]
     #[arg(long, value_name = "DIR")]
     pub audit_dir: Option<PathBuf>,
 
-    /// Where gateways call. Port 0 picks a free one, which is printed
+    /// Where gateways call; those of a party, with evidence. Port 0 picks a free one, which is printed
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50061")]
     pub server_addr: SocketAddr,
 
@@ -35,19 +45,19 @@ pub struct NodeOptions {
     pub metrics_addr: SocketAddr,
 
     /// Serve over TLS with the certificate chain in this PEM file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CENTRALISED)]
     pub tls_certificate: Option<PathBuf>,
 
     /// The certificate's private key, a PEM file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CENTRALISED)]
     pub tls_private_key: Option<PathBuf>,
 
     /// INSECURE: let other machines connect without encryption
-    #[arg(long)]
+    #[arg(long, help_heading = CENTRALISED)]
     pub insecure_plaintext: bool,
 
     /// Answer only who sends the token in this file. The node trusts nobody either way; strangers are turned away earlier
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CENTRALISED)]
     pub access_token_file: Option<PathBuf>,
 
     /// The chain that options name.
@@ -73,6 +83,14 @@ pub struct NodeOptions {
     /// How old the block may be that counts, by its own time [default: any age]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..=604_800), help_heading = "Rights")]
     pub maximum_block_age_seconds: Option<u32>,
+
+    /// How many connections there may be; more are closed
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = value_parser!(u16).range(1..))]
+    pub maximum_connections: u16,
+
+    /// How many of them may come from one address
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u16).range(1..))]
+    pub maximum_connections_per_address: u16,
 
     /// How many requests are answered at a time, for each chain; more are refused
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u16).range(1..=4096))]
@@ -131,6 +149,20 @@ impl NodeOptions {
     pub fn take_tables(&mut self, file: Option<&ConfigFile>) -> Result<()> {
         self.chains = chains::of_file(file)?;
         Ok(())
+    }
+
+    /// Says whether the node is one party of a committee.
+    #[must_use]
+    pub const fn is_party(&self) -> bool {
+        self.party.party_dir.is_some()
+    }
+
+    /// Tells how many connections there may be.
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: self.maximum_connections.into(),
+            per_address: self.maximum_connections_per_address.into(),
+        }
     }
 }
 

@@ -10,13 +10,18 @@ use cipherloom_rpc::{
     FILE_DESCRIPTOR_SET,
     cipherloom::kms::v1::kms_server::{self, KmsServer},
 };
-use cipherloom_service::{chains::Chain, endpoints, examination, signals::Signals};
+use cipherloom_service::{
+    chains::Chain,
+    connections::{LimitedIncoming, Places},
+    endpoints, examination,
+    signals::Signals,
+};
 use cipherloom_telemetry::{Check, Checks, Health, MonitoringServer};
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use zeroize::Zeroizing;
 
 use super::{
@@ -28,15 +33,15 @@ use super::{
 };
 
 /// How long a connection may say nothing before it is asked whether it is there.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long a request may take.
-const REQUEST: Duration = Duration::from_secs(120);
+pub(crate) const REQUEST: Duration = Duration::from_secs(120);
 /// How many calls one connection may have open.
-const MAX_STREAMS: u32 = 512;
+pub(crate) const MAX_STREAMS: u32 = 512;
 /// How many of them are answered at a time; others wait.
-const MAX_CONCURRENT: usize = 256;
+pub(crate) const MAX_CONCURRENT: usize = 256;
 /// How large the headers of a request may be.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
+pub(crate) const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// Serves until told to stop.
 ///
@@ -65,9 +70,11 @@ pub(crate) async fn run(options: &NodeOptions) -> Result<()> {
         metrics: metrics.clone(),
         stopped: CancellationToken::new(),
     });
+    let places = Places::new(options.connection_limits());
+    let counted = Arc::clone(&places);
     let served = cipherloom_telemetry::Metrics {
         content_type: CONTENT_TYPE,
-        read: Arc::new(move || metrics.write()),
+        read: Arc::new(move || metrics.write_with_connections(counted.counts())),
     };
     let health = Arc::new(NodeHealth {
         chains: parts.chains,
@@ -79,7 +86,7 @@ pub(crate) async fn run(options: &NodeOptions) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", options.server_addr))?;
     let address = listener.local_addr()?;
     let router = router(options, &shared).await?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = LimitedIncoming::new(listener, Arc::clone(&places));
     let mut server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     announce(options, &shared, address, monitoring.address());
 
@@ -140,7 +147,7 @@ fn nodes(options: &NodeOptions, parts: &Parts) -> Result<HashMap<u64, KmsNode>> 
 }
 
 /// Tells how the chains are read.
-fn witness_options(options: &NodeOptions) -> WitnessOptions {
+pub(crate) fn witness_options(options: &NodeOptions) -> WitnessOptions {
     WitnessOptions {
         check: AclCheck {
             by: options.acl_check,

@@ -3,10 +3,14 @@
 //! A request is for one chain, which its first handle names; the node of that chain answers it, and refuses handles of others. Nothing is taken from a
 //! gateway on trust.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use cipherloom_kms::{KmsError, KmsNode};
+use cipherloom_kms::{KmsError, KmsNode, MORE_SHARES_NEEDED};
 use cipherloom_primitives::{B256, Handle, decryption::RequestError};
 use cipherloom_rpc::{
     cipherloom::kms::v1::{
@@ -142,18 +146,19 @@ impl Shared {
 }
 
 /// A message is not of the form that the interface describes.
-fn malformed(error: &anyhow::Error) -> (Code, Failure) {
+pub(crate) fn malformed(error: &anyhow::Error) -> (Code, Failure) {
     (Code::InvalidArgument, Failure::new("request_error", &format!("{error:#}")))
 }
 
 /// Says why a request is refused, with the protocol's label.
-fn refused(error: &KmsError) -> (Code, Failure) {
+pub(crate) fn refused(error: &KmsError) -> (Code, Failure) {
     let code = match error.label() {
         "validation_failed" | "request_error" => Code::InvalidArgument,
         "not_allowed_on_host_acl" => Code::PermissionDenied,
         "not_ready_for_decryption" => Code::FailedPrecondition,
         "protocol_overload" => Code::ResourceExhausted,
         "gateway_not_reachable" => Code::Unavailable,
+        MORE_SHARES_NEEDED => Code::FailedPrecondition,
         _ => Code::Internal,
     };
     if code == Code::Internal {
@@ -163,6 +168,10 @@ fn refused(error: &KmsError) -> (Code, Failure) {
     let failure = Failure::new(error.label(), &message);
     let failure = match error.field() {
         Some(field) => failure.with_issue(field, &message),
+        None => failure,
+    };
+    let failure = match error.retry_after_seconds() {
+        Some(seconds) => failure.retry_after(Duration::from_secs(seconds)),
         None => failure,
     };
     (code, failure)

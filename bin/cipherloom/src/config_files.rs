@@ -134,17 +134,19 @@ fn the_example_has_every_option_with_its_default() {
     }
 }
 
-/// The examples for the other processes, with what describes them.
-fn examples() -> [(&'static str, Schema); 2] {
+/// The examples for the other processes, with what describes them and the heading of options that are for another form of the process.
+fn examples() -> [(&'static str, Schema, &'static str); 3] {
+    use cipherloom_kms_node::{CENTRALISED, party, schema};
     [
-        (include_str!("../../../deploy/kms.toml"), cipherloom_kms_node::schema()),
-        (include_str!("../../../deploy/gateway.toml"), crate::gateway::schema()),
+        (include_str!("../../../deploy/kms.toml"), schema(), party::HEADING),
+        (include_str!("../../../deploy/kms-threshold.toml"), schema(), CENTRALISED),
+        (include_str!("../../../deploy/gateway.toml"), crate::gateway::schema(), ""),
     ]
 }
 
 #[test]
 fn the_examples_of_kms_and_gateway_have_every_option_and_a_chain() {
-    for (example, schema) in examples() {
+    for (example, schema, other_form) in examples() {
         let given = ConfigFile::parse(example, &schema).unwrap();
         assert_eq!(given.tables("chain").count(), 1);
         let of_a_table = |id: &str| {
@@ -155,6 +157,10 @@ fn the_examples_of_kms_and_gateway_have_every_option_and_a_chain() {
         let (options, _) = example.split_once("\n# Each host chain").unwrap();
         for argument in configurable(&schema.command) {
             let name = argument.get_long().unwrap();
+            if argument.get_help_heading() == Some(other_form) {
+                assert!(!given.has(argument.get_id().as_str()), "{name} is for another form of the process");
+                continue;
+            }
             let line = options
                 .lines()
                 .map(|line| line.trim_start_matches("# "))

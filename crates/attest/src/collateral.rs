@@ -91,8 +91,17 @@ impl CollateralStore {
     /// # Errors
     /// [`AttestError::Malformed`] naming the file that cannot be read.
     pub fn read_directory(directory: &Path) -> Result<Self, AttestError> {
-        let unreadable = |path: &Path, problem: String| AttestError::Malformed(format!("{}: {problem}", path.display()));
         let store = Self::default();
+        store.read_again(directory)?;
+        Ok(store)
+    }
+
+    /// Reads every `*.json` file of a directory in place of what there was for the same families.
+    ///
+    /// # Errors
+    /// As [`Self::read_directory`]; what was read before the file in question counts.
+    pub fn read_again(&self, directory: &Path) -> Result<(), AttestError> {
+        let unreadable = |path: &Path, problem: String| AttestError::Malformed(format!("{}: {problem}", path.display()));
         let entries = std::fs::read_dir(directory).map_err(|error| unreadable(directory, error.to_string()))?;
         for entry in entries {
             let path = entry.map_err(|error| unreadable(directory, error.to_string()))?.path();
@@ -109,9 +118,9 @@ impl CollateralStore {
                 ));
             }
             let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, error.to_string()))?;
-            store.insert(Collateral::from_json(&bytes).map_err(|error| unreadable(&path, error.to_string()))?);
+            self.insert(Collateral::from_json(&bytes).map_err(|error| unreadable(&path, error.to_string()))?);
         }
-        Ok(store)
+        Ok(())
     }
 
     /// Returns how many families of platforms there is collateral for.

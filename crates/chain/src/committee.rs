@@ -65,6 +65,20 @@ impl HostChain {
         })
     }
 
+    /// Returns the addresses that the nodes of a context sign with, in the order in which they were registered; nothing if there is no such context, or it
+    /// was destroyed.
+    ///
+    /// # Errors
+    /// As [`Self::is_allowed_for_decryption`].
+    pub async fn kms_signers_of(&self, context: B256) -> Result<Option<Vec<Address>>, ChainError> {
+        let (contract, id) = (self.addresses().protocol_config, context.into());
+        if !self.read(contract, ProtocolConfig::isValidKmsContextCall { contextId: id }).await? {
+            return Ok(None);
+        }
+        let signers = self.read(contract, ProtocolConfig::getKmsSignersForContextCall { contextId: id });
+        signers.await.map(Some)
+    }
+
     /// Says whether an epoch exists, and neither it nor its context was destroyed.
     ///
     /// # Errors

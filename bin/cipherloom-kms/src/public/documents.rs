@@ -243,7 +243,6 @@ fn digest_of(parts: &[&[u8]]) -> B256 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

@@ -1,0 +1,41 @@
+//! What a party of a committee can be told.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, value_parser};
+
+/// Where these options stand in help texts.
+pub const HEADING: &str = "As a party of a committee";
+
+/// Options of a node that is one party of a committee.
+#[derive(Clone, Args)]
+pub struct PartyOptions {
+    /// Be one party of a committee, and keep in this directory what is sealed to the hardware: the signing key, made at the first start, and shares of
+    /// the secret key
+    #[arg(long, value_name = "DIR", help_heading = HEADING)]
+    pub party_dir: Option<PathBuf>,
+
+    /// Where anybody may check the node: /attestation, /manifest, /status and /audit/head. Port 0 picks a free one, which is printed
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50062", help_heading = HEADING)]
+    pub public_addr: SocketAddr,
+
+    /// The policy: which software on which hardware is believed, a JSON file that all parties agree on
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub policy: Option<PathBuf>,
+
+    /// The manufacturer's statements about platforms, *.json in a directory. They are read again every few minutes
+    #[arg(long, value_name = "DIR", help_heading = HEADING)]
+    pub collateral: Option<PathBuf>,
+
+    /// The socket of dstack's guest agent [default: where releases of dstack put it]
+    #[arg(long, value_name = "SOCKET", help_heading = HEADING)]
+    pub dstack_socket: Option<PathBuf>,
+
+    /// INSECURE: prove nothing, and believe others who prove nothing; only on chains for development, and in builds for it
+    #[arg(long, help_heading = HEADING)]
+    pub insecure_simulated_attestation: bool,
+
+    /// How many connections of other machines may be in the handshake at a time; more are closed
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096), help_heading = HEADING)]
+    pub maximum_handshakes: u16,
+}
