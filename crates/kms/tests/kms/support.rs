@@ -78,7 +78,7 @@ impl ChainState {
 }
 
 #[derive(Clone)]
-struct FakeChain(Arc<Mutex<ChainState>>);
+pub(crate) struct FakeChain(pub(crate) Arc<Mutex<ChainState>>);
 
 impl FakeChain {
     fn read<T: Send + 'static>(&self, read: impl FnOnce(&ChainState) -> T) -> BoxFuture<'static, Result<T, ChainViewError>> {
@@ -150,7 +150,7 @@ impl CiphertextSource for FakeSource {
     }
 }
 
-struct FixedClock;
+pub(crate) struct FixedClock;
 
 impl Clock for FixedClock {
     fn now_seconds(&self) -> u64 {
@@ -176,7 +176,7 @@ pub(crate) struct World {
     pub(crate) user: SigningKey,
     pub(crate) user_keys: UserKeypair,
     pub(crate) directory: tempfile::TempDir,
-    coprocessor: SigningKey,
+    pub(crate) coprocessor: SigningKey,
     keys: Arc<KeySet>,
 }
 
