@@ -2,10 +2,11 @@
 
 mod check;
 mod clients;
+mod kms;
 mod options;
 mod process;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use cipherloom_service::{
     chains,
     config_file::Schema,
@@ -28,6 +29,12 @@ everything by themselves, and serves the public key. It can withhold answers, an
   cipherloom gateway --rpc-url https://rpc.example --deployment deployment-1.json \\
       --coprocessor-url http://10.0.0.5:50051 --coprocessor-api-key-file tenant.key \\
       --kms-url http://10.0.0.6:50061 --jobs-database-url sqlite:/var/lib/cipherloom/gateway.sqlite --key-cache /var/lib/cipherloom/key-cache
+
+The KMS is one node that has the whole key, or a committee whose nodes have a share each: instead of --kms-url, --kms-node for each of them, over \
+connections whose both ends prove by attestation what runs there.
+
+  … --kms-node 1=10.0.0.11:50061 --kms-node 2=10.0.1.11:50061 --kms-node 3=10.0.2.11:50061 --kms-node 4=10.0.3.11:50061 \\
+      --kms-policy policy.json --kms-collateral collateral/
 
 Before it serves it checks that all parts belong together: chain ids, contracts, registered signers, and that coprocessor and KMS have the same keys. Parts that \
 do not answer are waited for. With --check it does only that, and says what to do about each finding.
@@ -117,7 +124,7 @@ pub(crate) async fn look(options: &GatewayOptions, report: &mut Report) {
 impl GatewayOptions {
     /// Refuses options that do not go together. Those of a config file count, so that the command line's own rules would not do.
     pub(crate) fn check_together(&self) -> Result<()> {
-        ensure!(!self.kms_url.is_empty(), "no KMS: name an endpoint of it with --kms-url");
+        self.check_kms()?;
         ensure!(
             self.tls_certificate.is_some() == self.tls_private_key.is_some(),
             "--tls-certificate and --tls-private-key belong together: give both, or none for connections without encryption"
@@ -139,5 +146,27 @@ impl GatewayOptions {
         );
         clients::configured(&self.clients)?;
         chains::all(&self.chain, &self.chains).map(|_| ())
+    }
+
+    /// Refuses a KMS that is none or both kinds at once.
+    fn check_kms(&self) -> Result<()> {
+        let attestation = &self.attestation;
+        let attests = attestation.kms_policy.is_some()
+            || attestation.kms_collateral.is_some()
+            || attestation.dstack_socket.is_some()
+            || attestation.insecure_simulated_attestation;
+        match (self.kms_url.is_empty(), self.kms_node.is_empty()) {
+            (true, true) => bail!("no KMS: name an endpoint of it with --kms-url, or the nodes of a committee with --kms-node"),
+            (false, false) => bail!("--kms-url is for a KMS of one node and --kms-node for a committee: give one of them"),
+            (false, true) => ensure!(
+                !attests,
+                "--kms-policy, --kms-collateral, --dstack-socket and --insecure-simulated-attestation are for a committee: name its nodes with --kms-node"
+            ),
+            (true, false) => ensure!(
+                self.kms_access_token_file.is_none() && self.kms_ca.is_none(),
+                "--kms-access-token-file and --kms-ca are for a KMS of one node: those of a committee prove by attestation what they are"
+            ),
+        }
+        Ok(())
     }
 }

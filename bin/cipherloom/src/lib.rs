@@ -9,6 +9,7 @@ mod bench;
 mod callbacks;
 mod ciphertext;
 mod cli;
+mod committee;
 mod computations;
 #[cfg(test)]
 mod config_files;
@@ -35,6 +36,7 @@ mod progress;
 mod remote;
 mod sdk_config;
 mod shell;
+mod squashed;
 mod stack;
 mod symbolic_chain;
 mod tenant;

@@ -145,7 +145,7 @@ impl Stack {
             .await
             .context("the KMS is not the one registered on the chain")?;
         let decryption: Arc<dyn services::Decryption> = Arc::new(ServedDecryption {
-            kms: Arc::clone(&kms),
+            kms: Arc::clone(&kms) as _,
             coprocessor: coprocessor.clone(),
         });
         let callbacks = Box::pin(relayer::start(&chain, &options.chain, &store, &decryption, &stop)).await?;

@@ -95,10 +95,52 @@ fn admission_error(error: &CoprocessorError) -> ServiceError {
     }
 }
 
-/// The gateway's decryption: a KMS node, asked once the coprocessor has the ciphertexts.
+/// The KMS as a gateway asks it: one node that has the whole key, or a committee.
+pub(crate) trait Kms: Send + Sync {
+    /// Has values decrypted that were made public, with storage proofs or none.
+    fn public_decrypt<'a>(
+        &'a self,
+        request: &'a PublicDecryptionRequest,
+        proofs: bytes::Bytes,
+    ) -> BoxFuture<'a, Result<PublicDecryptionAnswer, ServiceError>>;
+
+    /// Has values decrypted to a user's key, with storage proofs or none: one answer per node.
+    fn user_decrypt<'a>(
+        &'a self,
+        request: &'a UserDecryptionRequest,
+        proofs: bytes::Bytes,
+    ) -> BoxFuture<'a, Result<Vec<UserDecryptionShare>, ServiceError>>;
+}
+
+/// A node in this process reads the chain by calls, and needs no proofs.
+impl Kms for KmsNode {
+    fn public_decrypt<'a>(
+        &'a self,
+        request: &'a PublicDecryptionRequest,
+        _: bytes::Bytes,
+    ) -> BoxFuture<'a, Result<PublicDecryptionAnswer, ServiceError>> {
+        Box::pin(async move {
+            let answer = Self::public_decrypt(self, request.clone()).await;
+            answer.map_err(|error| decryption_error(&error))
+        })
+    }
+
+    fn user_decrypt<'a>(
+        &'a self,
+        request: &'a UserDecryptionRequest,
+        _: bytes::Bytes,
+    ) -> BoxFuture<'a, Result<Vec<UserDecryptionShare>, ServiceError>> {
+        Box::pin(async move {
+            let share = Self::user_decrypt(self, request.clone()).await;
+            Ok(vec![share.map_err(|error| decryption_error(&error))?])
+        })
+    }
+}
+
+/// The gateway's decryption: a KMS, asked once the coprocessor has the ciphertexts.
 pub(crate) struct ServedDecryption {
-    /// The KMS node.
-    pub(crate) kms: Arc<KmsNode>,
+    /// The KMS.
+    pub(crate) kms: Arc<dyn Kms>,
     /// Where ciphertexts come from.
     pub(crate) coprocessor: Coprocessor,
 }
@@ -107,7 +149,7 @@ impl Decryption for ServedDecryption {
     fn public_decrypt(&self, request: PublicDecryptionRequest) -> BoxFuture<'static, Result<PublicDecryptionAnswer, ServiceError>> {
         let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
         Box::pin(async move {
-            let ask = || async { kms.public_decrypt(request.clone()).await.map_err(|error| decryption_error(&error)) };
+            let ask = || kms.public_decrypt(&request, bytes::Bytes::new());
             retry_while_computing(ask, || wait_for_all(&coprocessor, &request.handles)).await
         })
     }
@@ -116,9 +158,8 @@ impl Decryption for ServedDecryption {
         let (kms, coprocessor) = (Arc::clone(&self.kms), self.coprocessor.clone());
         Box::pin(async move {
             let handles = request.handles();
-            let ask = || async { kms.user_decrypt(request.clone()).await.map_err(|error| decryption_error(&error)) };
-            let share = retry_while_computing(ask, || wait_for_all(&coprocessor, &handles)).await?;
-            Ok(vec![share])
+            let ask = || kms.user_decrypt(&request, bytes::Bytes::new());
+            retry_while_computing(ask, || wait_for_all(&coprocessor, &handles)).await
         })
     }
 }

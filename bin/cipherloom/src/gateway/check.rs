@@ -1,34 +1,30 @@
 //! What has to be so before a gateway serves: that all parts are there and belong together.
 
-use std::sync::Arc;
-
 use alloy::primitives::{Address, U256};
 use anyhow::{Context, Result};
 use cipherloom_chain::SignerSetOnChain;
 use cipherloom_fhe::KeySet;
+use cipherloom_primitives::B256;
 use cipherloom_service::{
     chains::{self, Chain},
     coprocessor,
-    endpoints::{Place, is_unanswered, with_causes},
+    endpoints::{is_unanswered, with_causes},
     examination::Examination,
 };
 use tonic::Code;
 
-use super::options::GatewayOptions;
-use crate::remote::{
-    keys::PublicKeys,
-    kms::{self, RemoteKms},
-};
+use super::{kms::GatewayKms, options::GatewayOptions};
+use crate::remote::keys::PublicKeys;
 
 const CHAIN: &str = "chain";
 const COPROCESSOR: &str = "coprocessor";
-const KMS: &str = "KMS";
+pub(super) const KMS: &str = "KMS";
 const KEYS: &str = "keys";
 
 /// What a gateway is made of.
 pub(super) struct Parts {
     pub(super) chains: Vec<Chain>,
-    pub(super) kms: Arc<RemoteKms>,
+    pub(super) kms: GatewayKms,
     pub(super) keys: PublicKeys,
 }
 
@@ -49,15 +45,23 @@ pub(super) async fn look(options: &GatewayOptions) -> (Examination, Option<Parts
             Err(trouble) => examination.trouble(CHAIN, &trouble, "check the options of the chain, and that its node runs"),
         }
     }
-    let kms = match kms(options) {
-        Ok(kms) => Arc::new(kms),
-        Err(error) => {
-            examination.wrong(KMS, format!("{error:#}"), "check the options of the KMS");
+    let chains: Vec<&Chain> = opened.iter().map(|(chain, _)| chain).collect();
+    if chains.is_empty() {
+        return (examination, None);
+    }
+    let kms = match Box::pin(GatewayKms::open(options, &chains)).await {
+        Ok(kms) => kms,
+        Err(trouble) => {
+            examination.trouble(
+                KMS,
+                &trouble,
+                "check the options of the KMS, and what `cipherloom contracts status` says of its nodes",
+            );
             return (examination, None);
         }
     };
-    let described = check_kms(options, &kms, &opened, &mut examination).await;
-    let keys = keys(options, &opened, described.as_ref(), &mut examination).await;
+    let of_kms = Box::pin(kms.check(options, &chains, &mut examination)).await;
+    let keys = keys(options, &opened, of_kms, &mut examination).await;
     let complete = opened.len() == all.len();
     let parts = keys.filter(|_| complete).map(|keys| Parts {
         chains: opened.into_iter().map(|(chain, _)| chain).collect(),
@@ -65,15 +69,6 @@ pub(super) async fn look(options: &GatewayOptions) -> (Examination, Option<Parts
         keys,
     });
     (examination, parts)
-}
-
-fn kms(options: &GatewayOptions) -> Result<RemoteKms> {
-    RemoteKms::new(&Place {
-        part: kms::PART,
-        urls: &options.kms_url,
-        ca: options.kms_ca.as_deref(),
-        key: options.kms_access_token_file.as_ref(),
-    })
 }
 
 /// Looks at a chain and at the coprocessor that works for it.
@@ -139,7 +134,7 @@ async fn check_chain(chain: &Chain, examination: &mut Examination) -> Option<cop
 }
 
 /// Makes sure that a chain accepts what a part signs, alone.
-fn check_signer(area: &'static str, chain: u64, signer: Address, registered: &SignerSetOnChain, examination: &mut Examination) {
+pub(super) fn check_signer(area: &'static str, chain: u64, signer: Address, registered: &SignerSetOnChain, examination: &mut Examination) {
     examination.expect(
         area,
         registered.signers.contains(&signer),
@@ -170,66 +165,13 @@ fn check_signer(area: &'static str, chain: u64, signer: Address, registered: &Si
     );
 }
 
-async fn check_kms(
-    options: &GatewayOptions,
-    kms: &RemoteKms,
-    chains: &[(Chain, Option<coprocessor::Described>)],
-    examination: &mut Examination,
-) -> Option<kms::Described> {
-    let at = options.kms_url.join(", ");
-    let described = match kms.describe().await {
-        Ok(described) => described,
-        Err(status) if is_unanswered(&status) => {
-            examination.not_yet(
-                KMS,
-                format!("{at} does not answer: {}", with_causes(&status)),
-                "start it, or correct its URL",
-            );
-            return None;
-        }
-        Err(status) => {
-            examination.wrong(
-                KMS,
-                format!("{at}: {}", status.message()),
-                "check the access token, and that a KMS listens there",
-            );
-            return None;
-        }
-    };
-    let kind = if described.centralised {
-        "CENTRALISED: one process holds the whole secret key"
-    } else {
-        "a node of several"
-    };
-    examination.ok(KMS, format!("{at} answers, version {}, {kind}", described.version));
-    for (chain, _) in chains {
-        examination.expect(
-            KMS,
-            described.chain_ids.contains(&chain.id),
-            format!("answers for chain {}", chain.id),
-            || {
-                (
-                    format!("{at} does not answer for chain {}, but for {:?}", chain.id, described.chain_ids),
-                    "add the chain to its config file".to_owned(),
-                )
-            },
-        );
-        // Unreadable chains were told of before.
-        if let Ok(registered) = chain.host.kms_signers().await {
-            check_signer(KMS, chain.id, described.signer, &registered, examination);
-        }
-    }
-    Some(described)
-}
-
 /// Finds the public files, and compares whose they are.
 async fn keys(
     options: &GatewayOptions,
     chains: &[(Chain, Option<coprocessor::Described>)],
-    kms: Option<&kms::Described>,
+    of_kms: Option<B256>,
     examination: &mut Examination,
 ) -> Option<PublicKeys> {
-    let of_kms = kms.map(|kms| kms.key_set_id);
     for (chain, described) in chains {
         if let (Some(described), Some(of_kms)) = (described, of_kms) {
             examination.expect(

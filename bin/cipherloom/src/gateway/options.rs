@@ -14,7 +14,10 @@ use cipherloom_service::{
 use clap::{Args, value_parser};
 
 use super::clients::{self, ClientOptions};
-use crate::callbacks::CallbacksSection;
+use crate::{
+    callbacks::CallbacksSection,
+    committee::{AttestationOptions, HEADING, NodePlace},
+};
 
 /// Options of `gateway`.
 #[derive(Clone, Args)]
@@ -54,7 +57,7 @@ pub(crate) struct GatewayOptions {
     #[arg(skip)]
     pub(crate) chains: Vec<ChainOptions>,
 
-    /// An endpoint of the KMS. Given several times: others to ask while one does not answer
+    /// An endpoint of the KMS, where one node has the whole key. Given several times: others to ask while one does not answer
     #[arg(long, value_name = "URL", help_heading = "The KMS")]
     pub(crate) kms_url: Vec<String>,
 
@@ -73,6 +76,13 @@ pub(crate) struct GatewayOptions {
     /// At which block rights are proven: latest, safe, finalized, or a number of blocks below the newest; as the KMS has it
     #[arg(long, value_name = "BLOCK", default_value = "latest", value_parser = Finality::from_str, help_heading = "The KMS")]
     pub(crate) finality: Finality,
+
+    /// A node of the committee, `NUMBER=HOST:PORT`: its place among the signers registered on chain, from 1, and its attested port. Given for each node
+    #[arg(long, value_name = "NODE", value_parser = NodePlace::from_str, help_heading = HEADING)]
+    pub(crate) kms_node: Vec<NodePlace>,
+
+    #[command(flatten)]
+    pub(crate) attestation: AttestationOptions,
 
     #[command(flatten)]
     pub(crate) callbacks: CallbacksSection,

@@ -15,15 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     check::{self, Parts},
     clients,
+    kms::GatewayKms,
     options::GatewayOptions,
 };
 use crate::{
     callbacks::{self, CallbackChain, RunningCallbacks},
+    committee::ConnectedCommittee,
     remote::{
         awaited::{Awaited, RemoteProgress},
         decryption::{Prover, RemoteDecryption, RemoteInputs},
         keys::{CurrentKeys, PublicKeys},
-        kms::RemoteKms,
     },
 };
 
@@ -63,7 +64,7 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
         .await
         .context("cannot start the gateway")?;
     let health = Arc::new(GatewayHealth {
-        kms: Arc::clone(&parts.kms),
+        kms: parts.kms.clone(),
         coprocessors: parts
             .chains
             .iter()
@@ -74,18 +75,22 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     });
     let served = cipherloom_telemetry::Metrics {
         content_type: "text/plain; version=0.0.4; charset=utf-8",
-        read: with_callbacks(gateway.metrics(), callbacks.as_ref()),
+        read: with_others(gateway.metrics(), callbacks.as_ref(), parts.kms.committee()),
     };
     let monitoring = MonitoringServer::start(options.metrics_addr, served, health).await?;
     let renewal = options.keys.is_none().then(|| {
         let renewal = KeyRenewal {
             keys,
             coprocessors: parts.chains.iter().map(|chain| Arc::clone(&chain.coprocessor)).collect(),
-            kms: Arc::clone(&parts.kms),
+            kms: parts.kms.clone(),
             cache: options.key_cache.clone(),
         };
         let stop = stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(renewal.run()).await })
+    });
+    let following = parts.kms.committee().map(|committee| {
+        let (committee, stop) = (Arc::clone(committee), stop.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(committee.follow()).await })
     });
     announce(options, &parts, gateway.address(), monitoring.address());
 
@@ -101,6 +106,9 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     }
     if let Some(renewal) = renewal {
         let _ = renewal.await;
+    }
+    if let Some(following) = following {
+        let _ = following.await;
     }
     if let Some(callbacks) = callbacks {
         callbacks.finished().await;
@@ -137,7 +145,7 @@ fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, dat
                 .collect(),
         }),
         decryption: Arc::new(RemoteDecryption {
-            kms: Arc::clone(&parts.kms),
+            kms: parts.kms.asked(),
             awaited: chains()
                 .map(|chain| (chain.id, Arc::new(Awaited::at(Arc::clone(&chain.coprocessor)))))
                 .collect(),
@@ -185,15 +193,19 @@ fn callbacks(
     callbacks::start(&config, &key, chains.collect(), &services.decryption, stop).map(Some)
 }
 
-/// Writes the metrics of callbacks after the gateway's.
-fn with_callbacks(
+/// Writes the metrics of callbacks and of the committee's nodes after the gateway's.
+fn with_others(
     gateway: impl Fn() -> Vec<u8> + Send + Sync + 'static,
     callbacks: Option<&RunningCallbacks>,
+    committee: Option<&Arc<ConnectedCommittee>>,
 ) -> Arc<dyn Fn() -> Vec<u8> + Send + Sync> {
-    match callbacks.map(RunningCallbacks::metrics) {
-        None => Arc::new(gateway),
-        Some(metrics) => Arc::new(move || [gateway(), metrics.render().into_bytes()].concat()),
-    }
+    let callbacks = callbacks.map(RunningCallbacks::metrics);
+    let committee = committee.map(Arc::clone);
+    Arc::new(move || {
+        let callbacks = callbacks.as_ref().map(|callbacks| callbacks.render()).unwrap_or_default();
+        let nodes = committee.as_ref().map(|committee| committee.render()).unwrap_or_default();
+        [gateway(), callbacks.into_bytes(), nodes.into_bytes()].concat()
+    })
 }
 
 /// Tells the gateway what it may do.
@@ -256,7 +268,7 @@ fn announce(options: &GatewayOptions, parts: &Parts, address: std::net::SocketAd
 struct KeyRenewal {
     keys: Arc<CurrentKeys>,
     coprocessors: Vec<Arc<RemoteCoprocessor>>,
-    kms: Arc<RemoteKms>,
+    kms: GatewayKms,
     cache: Option<std::path::PathBuf>,
 }
 
@@ -268,13 +280,13 @@ impl KeyRenewal {
             let Some(described) = self.changed().await else { continue };
             let id = described.key_set_id;
             // What the KMS cannot decrypt must not be encrypted.
-            match self.kms.describe().await {
-                Ok(kms) if kms.key_set_id == id => {}
-                Ok(kms) => {
+            match self.kms.key_set_id().await {
+                Ok(of_kms) if of_kms == id => {}
+                Ok(of_kms) => {
                     if told.replace(id) != Some(id) {
                         tracing::error!(
                             coprocessor = %hex::encode(id),
-                            kms = %hex::encode(kms.key_set_id),
+                            kms = %hex::encode(of_kms),
                             "a coprocessor has another key set than the KMS; clients are given the former one until both have the same"
                         );
                     }
@@ -311,7 +323,7 @@ impl KeyRenewal {
 
 /// Whether the gateway should get requests: while its parts answer.
 struct GatewayHealth {
-    kms: Arc<RemoteKms>,
+    kms: GatewayKms,
     coprocessors: Vec<(u64, Arc<RemoteCoprocessor>)>,
     database: Option<Arc<dyn Database>>,
     stop: CancellationToken,
@@ -328,9 +340,9 @@ impl Health for GatewayHealth {
                 false => Check::passed("accepting", "yes"),
                 true => Check::failed("accepting", "the process was told to stop"),
             }];
-            checks.push(match self.kms.describe().await {
+            checks.push(match self.kms.key_set_id().await {
                 Ok(_) => Check::passed("kms", "it answers"),
-                Err(status) => told("kms", "it does not answer; see the log", status.message()),
+                Err(reason) => told("kms", "it does not answer, or too few of its nodes do; see the log", &reason),
             });
             for (chain, coprocessor) in &self.coprocessors {
                 checks.push(match coprocessor.describe().await {

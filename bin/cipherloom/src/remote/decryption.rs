@@ -21,9 +21,8 @@ use futures_util::future::BoxFuture;
 use super::{
     awaited::Awaited,
     coprocessor::{self},
-    kms::RemoteKms,
 };
-use crate::wiring::{WAIT, retry_while_computing};
+use crate::wiring::{Kms, WAIT, retry_while_computing};
 
 /// The gateway's admission of inputs.
 pub(crate) struct RemoteInputs {
@@ -44,7 +43,7 @@ impl InputAdmission for RemoteInputs {
 /// The gateway's decryption: a KMS, asked again once a coprocessor has the ciphertexts.
 pub(crate) struct RemoteDecryption {
     /// The KMS.
-    pub(crate) kms: Arc<RemoteKms>,
+    pub(crate) kms: Arc<dyn Kms>,
     /// What is waited for on each chain.
     pub(crate) awaited: HashMap<u64, Arc<Awaited>>,
     /// What proves rights on each chain, if the KMS is to get proofs.

@@ -14,9 +14,11 @@ use cipherloom_service::{
     endpoints::{Endpoints, Place},
     messages::{public_request, read_address, read_hash, read_public_answer, read_share, user_request},
 };
+use futures_util::future::BoxFuture;
 use tonic::{Status, transport::Channel};
 
 use super::failure::service_error;
+use crate::wiring::Kms;
 
 /// What people call the part.
 pub(crate) const PART: &str = "KMS";
@@ -73,37 +75,35 @@ impl RemoteKms {
         })
     }
 
-    /// Has values decrypted that were made public, with storage proofs or none.
-    ///
-    /// # Errors
-    /// The node's, and `gateway_not_reachable` if none answers.
-    pub(crate) async fn public_decrypt(
-        &self,
-        request: &PublicDecryptionRequest,
-        proofs: Bytes,
-    ) -> Result<PublicDecryptionAnswer, ServiceError> {
-        let call = async |channel, request| client(channel).public_decrypt(request).await;
-        let answer = self.endpoints.call(public_request(request, proofs), DECRYPTION, call).await;
-        answer.map(read_public_answer).map_err(|status| self.failed(&status))
-    }
-
-    /// Has values decrypted to a user's key, with storage proofs or none.
-    ///
-    /// # Errors
-    /// The node's, and `gateway_not_reachable` if none answers.
-    pub(crate) async fn user_decrypt(
-        &self,
-        request: &UserDecryptionRequest,
-        proofs: Bytes,
-    ) -> Result<Vec<UserDecryptionShare>, ServiceError> {
-        let call = async |channel, request| client(channel).user_decrypt(request).await;
-        let answer = self.endpoints.call(user_request(request, proofs), DECRYPTION, call).await;
-        let answer = answer.map_err(|status| self.failed(&status))?;
-        Ok(answer.shares.into_iter().map(read_share).collect())
-    }
-
     fn failed(&self, status: &Status) -> ServiceError {
         service_error(self.endpoints.part(), status)
+    }
+}
+
+impl Kms for RemoteKms {
+    fn public_decrypt<'a>(
+        &'a self,
+        request: &'a PublicDecryptionRequest,
+        proofs: Bytes,
+    ) -> BoxFuture<'a, Result<PublicDecryptionAnswer, ServiceError>> {
+        Box::pin(async move {
+            let call = async |channel, request| client(channel).public_decrypt(request).await;
+            let answer = self.endpoints.call(public_request(request, proofs), DECRYPTION, call).await;
+            answer.map(read_public_answer).map_err(|status| self.failed(&status))
+        })
+    }
+
+    fn user_decrypt<'a>(
+        &'a self,
+        request: &'a UserDecryptionRequest,
+        proofs: Bytes,
+    ) -> BoxFuture<'a, Result<Vec<UserDecryptionShare>, ServiceError>> {
+        Box::pin(async move {
+            let call = async |channel, request| client(channel).user_decrypt(request).await;
+            let answer = self.endpoints.call(user_request(request, proofs), DECRYPTION, call).await;
+            let answer = answer.map_err(|status| self.failed(&status))?;
+            Ok(answer.shares.into_iter().map(read_share).collect())
+        })
     }
 }
 

@@ -1,0 +1,137 @@
+//! What a process that calls nodes proves of itself, and what it believes of them.
+
+use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+
+use anyhow::{Context, Result, bail, ensure};
+use cipherloom_attest::{
+    Attestor, CollateralStore, DstackAttestor, Policy, Role, Statement, Verifier,
+    ra_tls::{Endpoint, Expected},
+};
+use cipherloom_chain::CommitteeOnChain;
+use cipherloom_kms::{Clock as _, SystemClock};
+use cipherloom_primitives::Address;
+use clap::Args;
+
+/// Where these options stand in help texts.
+pub(crate) const HEADING: &str = "A committee of KMS nodes, instead of --kms-url";
+
+/// The longest policy that is read, in bytes.
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// How a caller of nodes proves what it is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AttestationOptions {
+    /// The policy: which software on which hardware is believed to be a node, the JSON file that all nodes agree on
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub(crate) kms_policy: Option<std::path::PathBuf>,
+
+    /// The manufacturer's statements about platforms, *.json in a directory
+    #[arg(long, value_name = "DIR", help_heading = HEADING)]
+    pub(crate) kms_collateral: Option<std::path::PathBuf>,
+
+    /// The socket of dstack's guest agent, with which this process proves what it is [default: where releases of dstack put it]
+    #[arg(long, value_name = "SOCKET", help_heading = HEADING)]
+    pub(crate) dstack_socket: Option<std::path::PathBuf>,
+
+    /// INSECURE: prove nothing, and believe nodes that prove nothing; only on chains for development, and in builds for it
+    #[arg(long, help_heading = HEADING)]
+    pub(crate) insecure_simulated_attestation: bool,
+}
+
+/// What a process proves with, and what it believes.
+#[derive(Clone)]
+pub(crate) struct Attestation {
+    /// Makes its evidence.
+    pub(crate) attestor: Arc<dyn Attestor>,
+    /// What it accepts of others.
+    pub(crate) verifier: Verifier,
+}
+
+impl Attestation {
+    /// Takes what the options name.
+    ///
+    /// # Errors
+    /// If there is no guest agent, or policy or collateral cannot be used.
+    pub(crate) fn of_options(options: &AttestationOptions) -> Result<Self> {
+        let simulated = options.insecure_simulated_attestation;
+        let policy = match &options.kms_policy {
+            Some(path) => read_policy(path)?,
+            None if simulated => Policy::insecure_simulated_only(),
+            None => bail!(
+                "no policy: name the file with --kms-policy that lists the software whose evidence counts; without one no node could be believed"
+            ),
+        };
+        ensure!(
+            simulated || !policy.allow_insecure_simulated,
+            "the policy allows simulated evidence, and this process proves itself by real hardware: take `allow-insecure-simulated` out of it"
+        );
+        let collateral = match &options.kms_collateral {
+            Some(directory) => CollateralStore::read_directory(directory)
+                .with_context(|| format!("cannot use the collateral in {}", directory.display()))?,
+            None => CollateralStore::default(),
+        };
+        let attestor: Arc<dyn Attestor> = match (simulated, &options.dstack_socket) {
+            (true, _) => insecure_attestor("cipherloom-gateway")?,
+            (false, Some(socket)) => Arc::new(DstackAttestor::new(socket)),
+            (false, None) => Arc::new(DstackAttestor::find()?),
+        };
+        Ok(Self {
+            attestor,
+            verifier: Verifier::new(policy, Arc::new(collateral))?,
+        })
+    }
+
+    /// Proves and believes nothing: for processes that run a committee for development.
+    ///
+    /// # Errors
+    /// If this build has no simulated attestation.
+    pub(crate) fn insecure_simulated(application: &str) -> Result<Self> {
+        Ok(Self {
+            attestor: insecure_attestor(application)?,
+            verifier: Verifier::new(Policy::insecure_simulated_only(), Arc::new(CollateralStore::default()))?,
+        })
+    }
+
+    /// Makes the end of connections to the nodes of a committee that a gateway has.
+    ///
+    /// # Errors
+    /// If the hardware gives no evidence.
+    pub(crate) async fn gateway_endpoint(&self, committee: &CommitteeOnChain) -> Result<Arc<Endpoint>> {
+        let statement = Statement {
+            role: Role::Gateway,
+            chain_id: committee.chain_id,
+            context: committee.context_id,
+            party: 0,
+            signer: Address::ZERO,
+        };
+        let expected = Expected {
+            chain_id: committee.chain_id,
+            context: committee.context_id,
+            roles: vec![Role::KmsNode],
+            members: committee.members(),
+            party: None,
+        };
+        let clock = Arc::new(|| SystemClock.now_seconds());
+        let endpoint = Endpoint::new(statement, Arc::clone(&self.attestor), self.verifier.clone(), expected, clock);
+        Ok(Arc::new(Box::pin(endpoint).await.context("cannot prove what runs here")?))
+    }
+}
+
+#[cfg(feature = "insecure-development")]
+fn insecure_attestor(application: &str) -> Result<Arc<dyn Attestor>> {
+    tracing::warn!("INSECURE: attestation is simulated; it proves nothing");
+    Ok(Arc::new(cipherloom_attest::simulated::InsecureSimulatedAttestor::new(application)?))
+}
+
+#[cfg(not(feature = "insecure-development"))]
+fn insecure_attestor(_: &str) -> Result<Arc<dyn Attestor>> {
+    bail!("this build has no simulated attestation: it is for production")
+}
+
+fn read_policy(path: &Path) -> Result<Policy> {
+    let cannot_use = || format!("cannot use the policy {}", path.display());
+    let mut text = Vec::new();
+    let file = File::open(path).with_context(cannot_use)?;
+    file.take(MAX_POLICY_BYTES + 1).read_to_end(&mut text).with_context(cannot_use)?;
+    Policy::from_json(&text).with_context(cannot_use)
+}
