@@ -178,11 +178,12 @@ impl Decryptable {
         let start = Instant::now();
         let answer = self.ask(route, "user-decrypt", &body).await?;
         let took = start.elapsed();
-        let shares = match route {
-            Route::Synchronous => &answer["response"],
-            Route::Jobs => &answer["result"]["result"],
-        };
-        ensure!(shares.as_array().is_some_and(|shares| shares.len() == 1), "no share in {answer}");
+        let shares = answer.pointer(match route {
+            Route::Synchronous => "/response",
+            Route::Jobs => "/result/result",
+        });
+        let count = shares.and_then(Value::as_array).map(Vec::len);
+        ensure!(count == Some(1), "no share in {answer}");
         Ok(took)
     }
 
@@ -284,7 +285,7 @@ pub(crate) fn public_body(values: &[(Handle, u64)], extra_data: &[u8]) -> Value 
 /// # Errors
 /// If it has none.
 pub(crate) fn job_id(answer: &Value) -> Result<String> {
-    let id = answer["result"]["jobId"].as_str();
+    let id = answer.pointer("/result/jobId").and_then(Value::as_str);
     Ok(id.with_context(|| format!("no job id in {answer}"))?.to_owned())
 }
 
@@ -293,16 +294,14 @@ pub(crate) fn job_id(answer: &Value) -> Result<String> {
 /// # Errors
 /// If it has others.
 pub(crate) fn check_public(route: Route, answer: &Value, values: &[(Handle, u64)]) -> Result<()> {
-    let found = match route {
-        Route::Synchronous => &answer["response"][0]["decrypted_value"],
-        Route::Jobs => &answer["result"]["decryptedValue"],
-    };
+    let found = answer.pointer(match route {
+        Route::Synchronous => "/response/0/decrypted_value",
+        Route::Jobs => "/result/decryptedValue",
+    });
+    let found = found.and_then(Value::as_str).unwrap_or_default();
     let words: Vec<U256> = values.iter().map(|(_, value)| U256::from(*value)).collect();
     let expected = hex::encode(abi_words(&words));
-    ensure!(
-        found.as_str().map(|text| text.trim_start_matches("0x")) == Some(&expected),
-        "{found} instead of {expected}"
-    );
+    ensure!(found.trim_start_matches("0x") == expected, "{found} instead of {expected}");
     Ok(())
 }
 
