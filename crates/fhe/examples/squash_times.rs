@@ -1,12 +1,12 @@
 //! Measures noise squashing, and lets a committee of four, of which one lies, decrypt what comes out: `cargo run --release -p cipherloom-fhe --example squash_times -- production DIRECTORY`. It uses the key set of the directory,
-//! or generates one there. Noise is given in bits; threshold decryption assumes that it is below 70.
+//! or generates one there. Times are those of the clock and of all threads' processors together, which other programs on the machine disturb less. Noise is given in bits; threshold decryption assumes that it is below 70.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::{path::Path, time::Instant};
 
 use cipherloom_fhe::{CpuBackend, FheBackend, FheError, KeySet, NoiseSquasher, ParameterSet, SquashedValue, SquashingMaterial};
-use cipherloom_primitives::{Address, FheType, U256, input::InputMetadata};
+use cipherloom_primitives::{Address, FheType, Operand, Operation, TypedOperation, U256, input::InputMetadata};
 use cipherloom_threshold::{
     Committee, ContextId, Contribution, EpochId, KeyId, KeyKind, Scope, SecretKeys, SquashedCiphertext, ValueShape, deal, reconstruct,
 };
@@ -45,7 +45,8 @@ fn main() -> Result<(), Failure> {
         chain_id: 1,
     };
     let list = keys.encryptor()?.encrypt(&plaintexts, &metadata)?;
-    let ciphertexts = CpuBackend::new(keys.evaluation_keys()?).expand_input(&list)?;
+    let backend = CpuBackend::new(keys.evaluation_keys()?);
+    let ciphertexts = backend.expand_input(&list)?;
     let scope = Scope {
         key: KeyId(*keys.manifest().id.as_bytes()),
         context: ContextId([1; 32]),
@@ -58,14 +59,35 @@ fn main() -> Result<(), Failure> {
     };
     let shares = deal(&scope, secrets, &mut UnwrapErr(SysRng))?.shares;
 
+    let add = TypedOperation::Binary {
+        operation: Operation::Add,
+        ty: FheType::Uint64,
+        rhs: Operand::Encrypted,
+    };
+    let number = ciphertexts.first().ok_or("nothing was expanded")?;
+    let (_, addition) = measure("add two euint64, to compare with", || backend.evaluate(&add, &[number, number]))?;
+
     let mut squashed = Vec::new();
     for (ciphertext, (ty, _)) in ciphertexts.iter().zip(&plaintexts) {
-        let value = time(&format!("squash {ty}"), || squasher.squash(ciphertext))?;
+        let (value, cpu) = measure(&format!("squash {ty}"), || squasher.squash(ciphertext))?;
+        println!("                            {:.1} additions' processor time", cpu / addition);
         squashed.push((KeyKind::Squashed, material.secrets.squashed(), value));
     }
     let all: Vec<_> = ciphertexts.iter().collect();
     let packed = time("squash both and pack them", || squasher.squash_list(&all))?;
     println!("               list {} bytes", packed.len());
+    for (count, what) in [(1, "one bit"), (3, "three bits together")] {
+        let bits = vec![ciphertexts.last().ok_or("nothing was expanded")?; count];
+        measure(&format!("squash {what} as a batch, and pack a list for each"), || {
+            let mut batch = squasher.batch(&bits);
+            while !batch.is_over() {
+                if let Some(done) = batch.step() {
+                    done.list?;
+                }
+            }
+            Ok(())
+        })?;
+    }
     let types = plaintexts.map(|(ty, _)| ty);
     let unpacked = time("unpack them", || SquashedValue::from_list(parameters, &types, &packed))?;
     squashed.extend(
@@ -118,8 +140,23 @@ fn noise_bits(secret: &[u128], value: &SquashedValue) -> u32 {
 }
 
 fn time<T>(what: &str, work: impl FnOnce() -> Result<T, FheError>) -> Result<T, FheError> {
-    let start = Instant::now();
+    measure(what, work).map(|(result, _)| result)
+}
+
+/// Prints how long something takes, and returns its processor time with the result.
+fn measure<T>(what: &str, work: impl FnOnce() -> Result<T, FheError>) -> Result<(T, f64), FheError> {
+    let (start, cpu) = (Instant::now(), cpu_seconds());
     let result = work()?;
-    println!("{:11.3} s  {what}", start.elapsed().as_secs_f64());
-    Ok(result)
+    let cpu = cpu_seconds() - cpu;
+    println!("{:11.3} s {cpu:9.2} s CPU  {what}", start.elapsed().as_secs_f64());
+    Ok((result, cpu))
+}
+
+/// Returns the processor time that this process took, in hundredths of seconds as the system counts them; 0 where it does not tell.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the program's name, which may hold anything: user and system time are the 12th and 13th field.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = |place| fields.split_whitespace().nth(place).and_then(|field| field.parse::<f64>().ok());
+    (ticks(11).unwrap_or_default() + ticks(12).unwrap_or_default()) / 100.0
 }

@@ -164,6 +164,32 @@ pub(crate) struct CoprocessorOptions {
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = value_parser!(u32).range(0..=1_048_576), help_heading = "Options of ours")]
     pub(crate) ciphertext_cache_mib: u32,
 
+    /// How many batches of values are squashed at the same time for committees, each on up to three threads [default: a sixth of the FHE threads, at least 1]
+    ///
+    /// Squashing takes seconds for each 64 bits; what is left of the processors computes meanwhile.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024), help_heading = "Options of ours")]
+    pub(crate) squashing_concurrency: Option<u16>,
+
+    /// How many values that wait are squashed together
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u16).range(1..=256), help_heading = "Options of ours")]
+    pub(crate) squashing_batch: u16,
+
+    /// How many values may wait to be squashed; more are refused until there is room
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(1..=65_536), help_heading = "Options of ours")]
+    pub(crate) squashing_waiting: u32,
+
+    /// Memory for squashed values that are likely to be asked for again, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = value_parser!(u32).range(0..=1_048_576), help_heading = "Options of ours")]
+    pub(crate) squashing_memory_mib: u32,
+
+    /// How long squashed values are kept in the database; those asked for later are made again
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = value_parser!(u32).range(1..=36_500), help_heading = "Options of ours")]
+    pub(crate) squashing_keep_days: u32,
+
+    /// After how long without use the keys of noise squashing are let go, which take 1.8 GB for each key set
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = value_parser!(u32).range(1..=525_600), help_heading = "Options of ours")]
+    pub(crate) squashing_release_keys_minutes: u32,
+
     /// Serve the API over TLS with the certificate chain in this PEM file
     #[arg(long, value_name = "FILE", help_heading = "Options of ours")]
     pub(crate) tls_certificate: Option<PathBuf>,

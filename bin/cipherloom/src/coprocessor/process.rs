@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration}
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result};
 use cipherloom_coprocessor::{
-    Followers, Tenancy, Workers,
+    Followers, Squashing, Tenancy, TenancyOptions, Workers,
     metrics::{METRICS_CONTENT_TYPE, Metrics},
     mirror::Publishing,
     server::{CoprocessorServer, ServerHandle, TlsIdentity},
@@ -37,6 +37,8 @@ pub(super) struct Process {
     samples: JoinHandle<()>,
     /// The task that publishes to the mirror.
     publishing: Option<JoinHandle<()>>,
+    /// What squashes for committees.
+    squashing: Option<Arc<Squashing>>,
     monitoring: MonitoringServer,
     health: Arc<ProcessHealth>,
     stop: CancellationToken,
@@ -91,10 +93,17 @@ impl Process {
             }
             None => None,
         };
+        // Only servers are asked for squashed values.
+        let squashing = options
+            .run_server
+            .then(|| Squashing::start(setup::squashing_options(options, summary.fhe_threads), metrics.clone()));
         let tenancy = Tenancy::new(
             Arc::clone(&database),
             signer,
-            setup::tenancy_options(options, &summary.worker, summary.fhe_threads, &metrics),
+            TenancyOptions {
+                squashing: squashing.clone(),
+                ..setup::tenancy_options(options, &summary.worker, summary.fhe_threads, &metrics)
+            },
         );
         let health = ProcessHealth::new(tenancy.clone(), metrics.clone(), options.run_server);
         // Health is served from the beginning: keys take a while to be read.
@@ -154,6 +163,7 @@ impl Process {
             followers,
             samples,
             publishing,
+            squashing,
             monitoring,
             health,
             stop,
@@ -222,6 +232,9 @@ impl Process {
         let _ = self.samples.await;
         if let Some(publishing) = self.publishing {
             let _ = publishing.await;
+        }
+        if let Some(squashing) = self.squashing {
+            squashing.shutdown().await;
         }
         self.monitoring.shutdown().await;
         tracing::info!("stopped");

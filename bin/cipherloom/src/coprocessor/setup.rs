@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use cipherloom_coprocessor::{
-    CoprocessorConfig, FollowersOptions, Machine, MachineOptions, TenancyOptions, WorkersOptions,
+    CoprocessorConfig, FollowersOptions, Machine, MachineOptions, SquashingOptions, TenancyOptions, WorkersOptions,
     metrics::Metrics,
     server::{ServerConfig, ServerLimits, TlsIdentity},
 };
@@ -70,6 +70,19 @@ pub(super) fn tenancy_options(options: &CoprocessorOptions, worker: &str, thread
         key_cache_size: options.tenant_key_cache_size.into(),
         insecure_keys: options.insecure_keys,
         ..defaults
+    }
+}
+
+/// Tells how much of the process squashing may take.
+pub(super) fn squashing_options(options: &CoprocessorOptions, threads: NonZeroUsize) -> SquashingOptions {
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    SquashingOptions {
+        concurrent: options.squashing_concurrency.map_or((threads.get() / 6).max(1), usize::from),
+        batch: options.squashing_batch.into(),
+        waiting: number(options.squashing_waiting),
+        memory_bytes: number(options.squashing_memory_mib).saturating_mul(1 << 20),
+        keep: Duration::from_hours(24).saturating_mul(options.squashing_keep_days),
+        release_keys_after: Duration::from_mins(options.squashing_release_keys_minutes.into()),
     }
 }
 

@@ -21,3 +21,4 @@ mod paused;
 mod real_keys;
 mod scale;
 mod separated;
+mod squashed;

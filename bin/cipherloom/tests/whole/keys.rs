@@ -79,7 +79,8 @@ fn a_key_set_is_generated_inspected_and_verified() {
 
     let verified = json(&["keys", "verify", path(&keys)]);
     assert_eq!((verified["ok"].as_bool(), &verified["id"]), (Some(true), &made["id"]));
-    assert_eq!(outcomes(&verified), ["ok"; 8]);
+    assert_eq!(outcomes(&verified)[..8], ["ok"; 8]);
+    assert_eq!(outcomes(&verified)[8..], ["skipped"], "it cannot squash");
     let for_people = process::run(&["keys", "verify", path(&keys)]);
     assert!(text(&for_people.stdout).contains("every part that is here"));
     assert!(text(&for_people.stderr).contains("decrypting all of it"));
@@ -101,12 +102,15 @@ fn copies_have_no_secret_and_are_verified_as_far_as_that_goes() {
     assert_eq!(files(&export(&plain, &["--tfhe-files"])), ["pks", "pp", "sks"]);
 
     let verified = json(&["keys", "verify", path(&worker)]);
-    assert_eq!(outcomes(&verified), ["ok", "ok", "ok", "ok", "ok", "ok", "ok", "skipped"]);
+    assert_eq!(
+        outcomes(&verified),
+        ["ok", "ok", "ok", "ok", "ok", "ok", "ok", "skipped", "skipped"]
+    );
     assert!(verified["steps"][7]["reason"].as_str().unwrap().contains("only its owner"));
     let verified = json(&["keys", "verify", path(&public)]);
     assert_eq!(
         outcomes(&verified),
-        ["ok", "ok", "ok", "ok", "skipped", "skipped", "skipped", "skipped"]
+        ["ok", "ok", "ok", "ok", "skipped", "skipped", "skipped", "skipped", "skipped"]
     );
     assert_eq!(json(&["keys", "inspect", path(&public)])["parts"][2]["present"], false);
     // Plain files are recognised, and no file is ever overwritten.
@@ -116,6 +120,74 @@ fn copies_have_no_secret_and_are_verified_as_far_as_that_goes() {
             .1
             .contains("not empty")
     );
+}
+
+#[test]
+fn a_key_set_is_given_noise_squashing_at_once_or_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let [at_once, later, worker] = ["at-once", "later", "worker"].map(|name| directory.path().join(name));
+    let made = json(&[
+        "keys",
+        "generate",
+        path(&at_once),
+        "--parameters",
+        "insecure-toy",
+        "--noise-squashing",
+    ]);
+    assert_eq!(made["noiseSquashing"], true);
+    copy_of_test_keys(&later);
+    let added = json(&["keys", "add-noise-squashing", path(&later)]);
+    assert_eq!(added["id"], insecure_test_keys().unwrap().manifest().id.to_string());
+    for keys in [&at_once, &later] {
+        let inspected = json(&["keys", "inspect", path(keys)]);
+        assert_eq!(inspected["capabilities"]["noise_squashing"], true);
+        let parts: Vec<&str> = inspected["parts"].as_array().unwrap()[4..]
+            .iter()
+            .map(|part| part["part"].as_str().unwrap())
+            .collect();
+        assert_eq!(parts, ["squashing_key", "squashed_packing_key", "squashing_secret"]);
+        assert!(inspected["parts"][6]["secrecy"].as_str().unwrap().starts_with("SECRET"));
+        assert_eq!(outcomes(&json(&["keys", "verify", path(keys)])), ["ok"; 9]);
+    }
+    // A copy can squash, and cannot read what it squashed.
+    let copied = json(&["keys", "export", path(&later), "--to", path(&worker)]);
+    let files: Vec<String> = serde_json::from_value(copied["files"].clone()).unwrap();
+    assert_eq!(
+        files,
+        [
+            "crs.bin",
+            "evaluation_key.bin",
+            "manifest.json",
+            "public_key.bin",
+            "squashed_packing_key.bin",
+            "squashing_key.bin"
+        ]
+    );
+    assert_eq!(outcomes(&json(&["keys", "verify", path(&worker)]))[7..], ["skipped", "ok"]);
+
+    assert!(failure(&["keys", "add-noise-squashing", path(&later)]).1.contains("already"));
+    assert!(failure(&["keys", "add-noise-squashing", path(&worker)]).1.contains("no secret key"));
+    let clear = directory.path().join("clear");
+    let refused = failure(&[
+        "keys",
+        "generate",
+        path(&clear),
+        "--parameters",
+        "insecure-clear",
+        "--noise-squashing",
+    ]);
+    assert!(refused.1.contains("cannot squash noise"), "{}", refused.1);
+    assert!(!clear.exists());
+    // Keys of one set do not squash what is encrypted under another one.
+    for file in ["squashing_key.bin", "squashed_packing_key.bin", "squashing_secret.bin"] {
+        fs::copy(at_once.join(file), later.join(file)).unwrap();
+    }
+    let manifest = |directory: &Path| -> Value { serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap() };
+    let mut mixed = manifest(&later);
+    mixed["parts"]["squashing"] = manifest(&at_once)["parts"]["squashing"].clone();
+    fs::write(later.join("manifest.json"), mixed.to_string()).unwrap();
+    let (_, error) = failure(&["keys", "verify", path(&later)]);
+    assert!(error.contains("is not right"), "{error}");
 }
 
 #[test]

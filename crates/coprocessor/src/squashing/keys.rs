@@ -152,19 +152,28 @@ impl KeyShelf {
     /// Lets go of keys that were not used for this long.
     pub(super) fn release(&self, unused: Duration) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever reads keys or is about to has the place too.
-        places.retain(|_, place| Arc::strong_count(place) > 1 || place.last_used().is_none_or(|used| used.elapsed() < unused));
+        // Whoever reads keys or is about to has the place too, and whoever squashes has the squasher.
+        places.retain(|_, place| {
+            Arc::strong_count(place) > 1 || place.is_squashing() || place.last_used().is_none_or(|used| used.elapsed() < unused)
+        });
     }
 
     /// Counts the keys in memory.
     pub(super) fn held(&self) -> usize {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_held = |place: &&Arc<Place>| place.squasher.try_lock().is_ok_and(|squasher| squasher.is_some());
+        places.values().filter(is_held).count()
     }
 }
 
 impl Place {
     fn touch(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_squashing(&self) -> bool {
+        let used = |squasher: &Arc<NoiseSquasher>| Arc::strong_count(squasher) > 1;
+        self.squasher.try_lock().map_or(true, |held| held.as_ref().is_some_and(used))
     }
 
     fn last_used(&self) -> Option<Instant> {
