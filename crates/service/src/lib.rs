@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, reason = "reports are what commands print")]
 
 pub mod attested;
+pub mod ceremony;
 pub mod chains;
 pub mod config_file;
 pub mod connections;
