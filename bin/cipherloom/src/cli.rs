@@ -42,9 +42,9 @@ pub(crate) enum Command {
     /// Serve the HTTP interface that client SDKs talk to, for the chains of a deployment.
     #[command(long_about = crate::gateway::HELP)]
     Gateway(Box<crate::gateway::GatewayOptions>),
-    /// Run the key-management system as processes of its own.
+    /// Run the key-management system as processes of its own, and check it from outside.
     #[command(subcommand)]
-    Kms(cipherloom_kms_node::KmsCommand),
+    Kms(crate::kms_command::KmsCommand),
     /// Precompute, deploy, verify, upgrade and administer the host contracts of a chain.
     #[command(subcommand, visible_alias = "contract", long_about = crate::contracts::HELP)]
     Contracts(crate::contracts::ContractsCommand),

@@ -10,6 +10,7 @@ mod callbacks;
 mod ciphertext;
 mod cli;
 mod committee;
+mod committee_audit;
 mod computations;
 #[cfg(test)]
 mod config_files;
@@ -28,6 +29,7 @@ mod executor;
 mod gateway;
 mod graph;
 mod keys;
+mod kms_command;
 mod legacy;
 mod line;
 mod narrator;
@@ -48,7 +50,10 @@ use std::{ffi::OsString, process::ExitCode};
 use cipherloom_kms_node as kms;
 use cipherloom_service::line::exit_code;
 
-use crate::cli::{Arguments, Command};
+use crate::{
+    cli::{Arguments, Command},
+    kms_command::KmsCommand,
+};
 
 /// Runs the binary `cipherloom`: reads the command line and does what it says.
 #[must_use]
@@ -74,7 +79,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let telemetry = match &command {
         Command::Coprocessor(options) => coprocessor::start_logging(options, log)?,
         Command::Gateway(options) => gateway::start_logging(options, log)?,
-        Command::Kms(command) => kms::start_logging(command, log)?,
+        Command::Kms(KmsCommand::Process(command)) => kms::start_logging(command, log)?,
         _ => log.start(None)?,
     };
     let result = run_command(command);
@@ -90,7 +95,8 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Executor(options) => executor::run(&options),
         Command::Coprocessor(options) => coprocessor::run(&options),
         Command::Gateway(options) => gateway::run(&options),
-        Command::Kms(command) => kms::run(&command),
+        Command::Kms(KmsCommand::Process(command)) => kms::run(&command),
+        Command::Kms(KmsCommand::Audit(command)) => in_runtime(async move { committee_audit::run(&command).await }),
         Command::Keys(command) => keys::run(command),
         Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
         Command::Db(command) => in_runtime(db::run(command)),

@@ -13,6 +13,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use crate::{
     cli::{self, Arguments},
     coprocessor, gateway,
+    kms_command::KmsCommand,
 };
 
 /// Reads the command line of the binary `cipherloom`. Usage errors, `--help` and `--version` end the process.
@@ -27,7 +28,7 @@ pub(crate) fn cipherloom(line: &[OsString]) -> Result<Arguments> {
         // It looks at what these options would use.
         cli::Command::Doctor(options) => (&["doctor"], &options.coprocessor.config, coprocessor::line::schema()),
         cli::Command::Gateway(options) => (&["gateway"], &options.config, gateway::schema()),
-        cli::Command::Kms(kms::KmsCommand::Node(options)) => (&["kms", "node"], &options.config, kms::schema()),
+        cli::Command::Kms(KmsCommand::Process(kms::KmsCommand::Node(options))) => (&["kms", "node"], &options.config, kms::schema()),
         _ => return Ok(arguments),
     };
     let file = read(config.as_deref(), &schema)?;
@@ -43,7 +44,7 @@ pub(crate) fn cipherloom(line: &[OsString]) -> Result<Arguments> {
             options.settings = settings();
             options.take_tables(file.as_ref())?;
         }
-        cli::Command::Kms(kms::KmsCommand::Node(options)) => {
+        cli::Command::Kms(KmsCommand::Process(kms::KmsCommand::Node(options))) => {
             options.settings = settings();
             options.take_tables(file.as_ref())?;
         }
@@ -69,7 +70,7 @@ pub(crate) fn gateway_of_file(path: &Path) -> Result<Box<gateway::GatewayOptions
 /// If the file cannot be used.
 pub(crate) fn kms_node_of_file(path: &Path) -> Result<Box<kms::NodeOptions>> {
     match of_file(&["kms", "node"], path)? {
-        cli::Command::Kms(kms::KmsCommand::Node(options)) => Ok(options),
+        cli::Command::Kms(KmsCommand::Process(kms::KmsCommand::Node(options))) => Ok(options),
         _ => bail!("the command line of a KMS node was read as another one"),
     }
 }
