@@ -211,11 +211,16 @@ impl NodeOptions {
             collateral,
             dstack_socket,
             insecure_simulated_attestation,
+            recovery_key,
             ..
         } = &self.party;
         ensure!(
-            policy.is_none() && collateral.is_none() && dstack_socket.is_none() && !insecure_simulated_attestation,
-            "attestation is for a party of a committee: --party-dir is missing"
+            policy.is_none()
+                && collateral.is_none()
+                && dstack_socket.is_none()
+                && !insecure_simulated_attestation
+                && recovery_key.is_none(),
+            "attestation and recovery are for a party of a committee: --party-dir is missing"
         );
         ensure!(
             self.tls_certificate.is_some() == self.tls_private_key.is_some(),

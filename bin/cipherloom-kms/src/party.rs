@@ -30,6 +30,7 @@
 //! storage proofs, as for a centralised node.
 
 mod attestation;
+mod ceremony;
 mod check;
 pub mod messages;
 mod metrics;
@@ -47,13 +48,13 @@ use std::{
     time::Duration,
 };
 
-use cipherloom_ceremony::{Node, Record, Store};
+use cipherloom_ceremony::{Node, Record, RecoveryKey, Store};
 use cipherloom_chain::{CommitteeOnChain, HostChain};
 use cipherloom_fhe::ParameterSet;
 use cipherloom_kms::{AuditLog, BudgetLimits, CommitteeNode, HeldShares, HostChainView, KmsLimits, SquashedSource};
 use cipherloom_primitives::{Address, B256, eip712::SigningDomains};
 use cipherloom_service::attested::{AttestedLimits, AttestedPort};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::metrics::PartyMetrics;
@@ -91,6 +92,8 @@ pub struct PartyConfig {
     pub connections: AttestedLimits,
     /// How often the chain is asked about the committee.
     pub poll: Duration,
+    /// To whom backups are sealed; none are made without.
+    pub recovery_key: Option<RecoveryKey>,
 }
 
 /// A chain that a party answers for.
@@ -152,6 +155,9 @@ struct Party {
     state: watch::Sender<PartyState>,
     /// What the shares in use were checked against, by their epoch.
     records: Mutex<BTreeMap<B256, Arc<Record>>>,
+    recovery_key: Option<RecoveryKey>,
+    /// Told when the chain is to be looked at before its time.
+    woken: Notify,
     /// Held while the chain is looked at, so that what follows from it happens in order.
     looking: tokio::sync::Mutex<()>,
     /// For which context, members and party the port is open.

@@ -31,6 +31,10 @@ pub struct PartyOptions {
     #[arg(long, value_name = "SOCKET", help_heading = HEADING)]
     pub dstack_socket: Option<PathBuf>,
 
+    /// The public half of the key that backups of the share are sealed to, as `cipherloom kms recovery-key` makes it [default: no backups]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub recovery_key: Option<PathBuf>,
+
     /// INSECURE: prove nothing, and believe others who prove nothing; only on chains for development, and in builds for it
     #[arg(long, help_heading = HEADING)]
     pub insecure_simulated_attestation: bool,

@@ -1,16 +1,17 @@
 //! A party as a process: started when all it needs is there, announced, and ended when it is told to.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use cipherloom_attest::CollateralStore;
+use cipherloom_ceremony::RecoveryKey;
 use cipherloom_kms::{BudgetLimits, KmsLimits, SquashedSource};
 use cipherloom_service::{
     attested::AttestedLimits,
     chains::{Chain, ChainOptions},
     connections::ConnectionLimits,
     coprocessor::{PART, RemoteCoprocessor},
-    endpoints::Place,
+    endpoints::{self, Place},
     examination::{self, Examination},
     signals::Signals,
 };
@@ -103,7 +104,14 @@ async fn config(options: &NodeOptions, parts: Parts) -> Result<PartyConfig> {
             },
         },
         poll: POLL,
+        recovery_key: options.party.recovery_key.as_deref().map(recovery_key).transpose()?,
     })
+}
+
+/// Reads to whom backups are sealed.
+fn recovery_key(path: &Path) -> Result<RecoveryKey> {
+    let key = endpoints::read(path)?;
+    RecoveryKey::from_json(&key).with_context(|| format!("cannot use the recovery key {}", path.display()))
 }
 
 /// Where the squashed ciphertexts of a chain come from. As many coprocessors as the chain wants attestations of are asked; if it wants one, endpoints are

@@ -14,10 +14,17 @@ use cipherloom_ceremony::Node;
 use cipherloom_kms::{AuditLog, Budgets, Clock as _, CommitteeNode, CommitteeParts, HeldShares, NodeKey, SystemClock};
 use cipherloom_primitives::{Address, B256};
 use cipherloom_rpc::{FILE_DESCRIPTOR_SET, cipherloom::committee::v1::committee_server::CommitteeServer};
-use cipherloom_service::attested::{AttestedIncoming, AttestedPort, LIFETIME, LIFETIME_GRACE};
+use cipherloom_service::{
+    attested::{AttestedIncoming, AttestedPort, LIFETIME, LIFETIME_GRACE},
+    ceremony::CeremonyService,
+};
 use cipherloom_telemetry::{Check, Checks, Health, MonitoringServer};
 use futures_util::future::BoxFuture;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use zeroize::Zeroizing;
@@ -122,6 +129,17 @@ impl RunningParty {
         self.party.state.subscribe()
     }
 
+    /// Returns the party's side of ceremonies, for a dealer in the same process.
+    #[must_use]
+    pub fn ceremony(&self) -> &Node {
+        &self.party.ceremony
+    }
+
+    /// Has the chain and the stored shares looked at now.
+    pub fn wake(&self) {
+        self.party.woken.notify_one();
+    }
+
     /// Waits until the party ends by itself, which is a failure.
     ///
     /// # Errors
@@ -187,6 +205,7 @@ fn assemble(config: PartyConfig) -> Result<(Arc<Party>, PrivateKeySigner)> {
         limits,
         budgets,
         connections,
+        recovery_key,
         ..
     } = config;
     let bytes = Zeroizing::new(<[u8; 32]>::from(store.identity().signing_key().to_bytes()));
@@ -242,6 +261,8 @@ fn assemble(config: PartyConfig) -> Result<(Arc<Party>, PrivateKeySigner)> {
         port: AttestedPort::new(connections),
         state: watch::Sender::new(PartyState::unread()),
         records: Mutex::new(BTreeMap::new()),
+        recovery_key,
+        woken: Notify::new(),
         looking: tokio::sync::Mutex::new(()),
         opened: tokio::sync::Mutex::new(None),
         metrics,
@@ -270,6 +291,7 @@ fn router(party: &Arc<Party>) -> Result<tonic::transport::server::Router> {
         .max_connection_age(LIFETIME)
         .max_connection_age_grace(LIFETIME_GRACE)
         .add_service(committee)
+        .add_service(CeremonyService::server(Arc::clone(party) as _))
         .add_service(reflection))
 }
 

@@ -32,6 +32,7 @@ impl Party {
             }
             tokio::select! {
                 () = tokio::time::sleep(poll) => {}
+                () = self.woken.notified() => {}
                 () = self.stop.cancelled() => return,
             }
         }
