@@ -66,6 +66,6 @@ pub use keyed_engine::KeyedEngine;
 pub use machine::{Machine, MachineOptions};
 pub use progress::{Progress, StageTimes};
 pub use results::{HandleStatus, SignedCiphertext};
-pub use squashing::{SignedSquashed, Squashing, SquashingKeys, SquashingOptions, StoredKeys};
+pub use squashing::{SignedSquashed, Squashing, SquashingAhead, SquashingKeys, SquashingOptions, StoredKeys};
 pub use tenancy::{Tenancy, TenancyOptions, TenantKeys};
 pub use workers::{Workers, WorkersOptions, WorkersStatistics};

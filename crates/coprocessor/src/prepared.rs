@@ -169,7 +169,10 @@ impl Coprocessor {
                     waiting.join_next().await;
                 }
                 let coprocessor = self.clone();
-                waiting.spawn(async move { coprocessor.prepare_one(handle).await });
+                waiting.spawn(async move {
+                    coprocessor.prepare_one(handle).await;
+                    coprocessor.squash_public(handle).await;
+                });
             }
             while waiting.join_next().await.is_some() {}
         };

@@ -6,7 +6,8 @@
 //!
 //! **Flow.** A handle's list is looked for in memory, then in the store, and else squashed of the ciphertext's packed form, which is the one that all
 //! coprocessors have. Whoever asks for a handle that is being squashed waits for the same result. The list is signed, stored with its signature, and kept in memory.
-//! Nobody has to wait to the end: the work goes on, and who asks again finds it done.
+//! Nobody has to wait to the end: the work goes on, and who asks again finds it done. What is made public will be asked for; an operator may have it squashed
+//! as soon as it is computed ([`SquashingAhead`]).
 //!
 //! **Same bytes everywhere.** A list is a function of the packed ciphertext and the keys of noise squashing, so that coprocessors of several operators sign
 //! the same bytes and their attestations add up.
@@ -19,6 +20,7 @@
 //!
 //! **Keys** of noise squashing are large. They are read when a value is first squashed and let go after a while without any.
 
+mod ahead;
 mod dispatch;
 mod keys;
 mod memory;
@@ -43,6 +45,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::ahead::SquashingAhead;
 pub use self::keys::{SquashingKeys, StoredKeys};
 use self::{
     dispatch::{Dispatcher, Job},
@@ -69,6 +72,8 @@ pub struct SquashingOptions {
     pub keep: Duration,
     /// After how long without use the keys are let go.
     pub release_keys_after: Duration,
+    /// Squashes values as soon as they are computed and anybody may have them decrypted, before somebody asks.
+    pub public_ahead: bool,
 }
 
 impl Default for SquashingOptions {
@@ -82,6 +87,7 @@ impl Default for SquashingOptions {
             memory_bytes: 64 << 20,
             keep: Duration::from_hours(30 * 24),
             release_keys_after: Duration::from_mins(10),
+            public_ahead: false,
         }
     }
 }

@@ -101,6 +101,12 @@ impl TenantKeys {
         self.part(database, &self.manifest.parts.crs).await
     }
 
+    /// Says whether the key set has keys that squash noise.
+    #[must_use]
+    pub fn can_squash_noise(&self) -> bool {
+        self.manifest.parts.squashing.is_some()
+    }
+
     async fn part(&self, database: &dyn Database, part: &Part) -> Result<Option<Arc<[u8]>>, CoprocessorError> {
         match self.record.parts.iter().find(|record| record.name == part.file) {
             Some(record) => Ok(database.key_part(record.digest).await?),

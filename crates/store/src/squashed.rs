@@ -69,6 +69,10 @@ pub trait Squashed: Send + Sync + 'static {
     /// [`StoreError::Corrupt`] if the bytes do not have the digest, [`StoreError::OutOfRange`] for a time that a database integer cannot hold.
     fn add_squashed<'a>(&'a self, list: &'a SquashedList, now_ms: u64) -> StoreFuture<'a, bool>;
 
+    /// Lists values that anybody may have decrypted since one of the newest `blocks` blocks of a chain, and that have a ciphertext and no list: in the
+    /// order in which they were made public, at most `limit`.
+    fn public_without_list(&self, chain_id: u64, blocks: u64, limit: u32) -> StoreFuture<'_, Vec<Handle>>;
+
     /// Forgets lists that were stored before a time, the oldest first and at most this many, and says how many it were. They can be made again.
     fn forget_squashed(&self, chain_id: u64, before_ms: u64, limit: u32) -> StoreFuture<'_, u64>;
 }

@@ -164,6 +164,10 @@ pub(crate) struct CoprocessorOptions {
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = value_parser!(u32).range(0..=1_048_576), help_heading = "Options of ours")]
     pub(crate) ciphertext_cache_mib: u32,
 
+    /// Squash values for committees as soon as they are computed and public, before somebody asks; for one server of a database
+    #[arg(long, help_heading = "Options of ours")]
+    pub(crate) squash_public_values: bool,
+
     /// How many batches of values are squashed at the same time for committees, each on up to three threads [default: a sixth of the FHE threads, at least 1]
     ///
     /// Squashing takes seconds for each 64 bits; what is left of the processors computes meanwhile.

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration}
 use alloy::{primitives::Address, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result};
 use cipherloom_coprocessor::{
-    Followers, Squashing, Tenancy, TenancyOptions, Workers,
+    Followers, Squashing, SquashingAhead, Tenancy, TenancyOptions, Workers,
     metrics::{METRICS_CONTENT_TYPE, Metrics},
     mirror::Publishing,
     server::{CoprocessorServer, ServerHandle, TlsIdentity},
@@ -39,6 +39,8 @@ pub(super) struct Process {
     publishing: Option<JoinHandle<()>>,
     /// What squashes for committees.
     squashing: Option<Arc<Squashing>>,
+    /// The task that has public values squashed before somebody asks.
+    squashing_ahead: Option<JoinHandle<()>>,
     monitoring: MonitoringServer,
     health: Arc<ProcessHealth>,
     stop: CancellationToken,
@@ -105,6 +107,13 @@ impl Process {
                 ..setup::tenancy_options(options, &summary.worker, summary.fhe_threads, &metrics)
             },
         );
+        let squashing_ahead = squashing
+            .as_ref()
+            .is_some_and(|squashing| squashing.options().public_ahead)
+            .then(|| {
+                let (ahead, stop) = (SquashingAhead::new(tenancy.clone()), stop.clone());
+                tokio::spawn(async move { ahead.run(stop).await })
+            });
         let health = ProcessHealth::new(tenancy.clone(), metrics.clone(), options.run_server);
         // Health is served from the beginning: keys take a while to be read.
         let served = cipherloom_telemetry::Metrics {
@@ -164,6 +173,7 @@ impl Process {
             samples,
             publishing,
             squashing,
+            squashing_ahead,
             monitoring,
             health,
             stop,
@@ -232,6 +242,9 @@ impl Process {
         let _ = self.samples.await;
         if let Some(publishing) = self.publishing {
             let _ = publishing.await;
+        }
+        if let Some(ahead) = self.squashing_ahead {
+            let _ = ahead.await;
         }
         if let Some(squashing) = self.squashing {
             squashing.shutdown().await;

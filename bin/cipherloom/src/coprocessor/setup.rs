@@ -82,6 +82,7 @@ pub(super) fn squashing_options(options: &CoprocessorOptions, threads: NonZeroUs
         waiting: number(options.squashing_waiting),
         memory_bytes: number(options.squashing_memory_mib).saturating_mul(1 << 20),
         keep: Duration::from_hours(24).saturating_mul(options.squashing_keep_days),
+        public_ahead: options.squash_public_values,
         release_keys_after: Duration::from_mins(options.squashing_release_keys_minutes.into()),
     }
 }

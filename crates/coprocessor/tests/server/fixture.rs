@@ -43,7 +43,7 @@ pub(crate) const CONTRACT: Address = Address::repeat_byte(0x70);
 pub(crate) const USER: Address = Address::repeat_byte(0xa1);
 
 /// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest answer the clients of the tests take.
 const MAX_ANSWER: usize = 1 << 30;
 

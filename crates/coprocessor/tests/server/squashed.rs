@@ -4,25 +4,28 @@ use std::time::Duration;
 
 use alloy::primitives::keccak256;
 use bytes::Bytes;
+use cipherloom_coprocessor::SquashingAhead;
 use cipherloom_fhe::{ParameterSet, insecure_test_keys_with_squashing};
 use cipherloom_primitives::{
-    B256, Computation, FheType, Handle, TypedOperation, U256,
+    Address, B256, Computation, FheType, Handle, TypedOperation, U256,
     eip712::{recover_signer, squashed_ciphertext_attestation_digest},
 };
 use cipherloom_rpc::cipherloom::coprocessor::v1::{
     GetSquashedCiphertextRequest, HandleProgress, SignedSquashedCiphertext, coprocessor_client::CoprocessorClient,
     get_squashed_ciphertext_response::Outcome,
 };
-use cipherloom_store::{ApiKey, BlockRef, RecordedBlock, RecordedTransaction};
+use cipherloom_store::{ApiKey, BlockRef, Grant, Grantee, RecordedBlock, RecordedTransaction};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
-use crate::fixture::{Bench, CHAIN, Kind, add_tenant, clear_keys, new_key, on_both_databases, signer, toy_keys, with_key};
+use crate::fixture::{Bench, CHAIN, Kind, PATIENCE, add_tenant, clear_keys, new_key, on_both_databases, signer, toy_keys, with_key};
 
 on_both_databases!(
     committees_get_a_value_that_was_squashed_for_them,
     a_value_that_is_not_there_yet_is_waited_for_and_told_of,
     a_tenant_gets_nothing_of_another_one_and_strangers_get_nothing,
     keys_that_cannot_squash_are_told_of,
+    public_values_are_squashed_before_somebody_asks,
 );
 
 fn handle(tag: u8) -> Handle {
@@ -35,6 +38,10 @@ async fn squashing_bench(kind: Kind) -> Bench {
 
 /// Records a block of the chain that publishes a number under a handle.
 async fn publish(bench: &Bench, number: u64, value: u64, result: Handle) {
+    publish_for(bench, number, value, result, Grantee::Account(Address::repeat_byte(1))).await;
+}
+
+async fn publish_for(bench: &Bench, number: u64, value: u64, result: Handle, grantee: Grantee) {
     let computation = Computation {
         operation: TypedOperation::TrivialEncrypt {
             value: U256::from(value),
@@ -56,7 +63,7 @@ async fn publish(bench: &Bench, number: u64, value: u64, result: Handle) {
             computations: vec![computation],
             boundary: Vec::new(),
             outputs: vec![result],
-            grants: Vec::new(),
+            grants: vec![Grant { handle: result, grantee }],
             delegations: Vec::new(),
         }],
     };
@@ -155,4 +162,29 @@ async fn keys_that_cannot_squash_are_told_of(kind: Kind) {
         assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
         assert!(status.message().contains("noise"), "{status}");
     }
+}
+
+async fn public_values_are_squashed_before_somebody_asks(kind: Kind) {
+    let bench = squashing_bench(kind).await;
+    let (public, private, late) = (handle(1), handle(2), handle(3));
+    publish(&bench, 1, 1, private).await;
+    publish_for(&bench, 2, 2, public, Grantee::PublicDecryption).await;
+    bench.compute_all().await;
+    let stop = CancellationToken::new();
+    let ahead = tokio::spawn({
+        let (ahead, stop) = (SquashingAhead::new(bench.tenancy.clone()), stop.clone());
+        async move { ahead.run(stop).await }
+    });
+    publish_for(&bench, 3, 3, late, Grantee::PublicDecryption).await;
+    bench.compute_all().await;
+    let store = bench.database.store(&bench.tenant);
+    let both = async {
+        while store.squashed(public).await.unwrap().is_none() || store.squashed(late).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, both).await.expect("public values are not squashed");
+    assert_eq!(store.squashed(private).await.unwrap(), None, "nobody asked for it");
+    stop.cancel();
+    ahead.await.unwrap();
 }

@@ -214,6 +214,7 @@ impl Squashed for ForwardingStore {
     forward! {
         squashed(handle: Handle) -> Option<SquashedList>;
         add_squashed(list: &'a SquashedList, now_ms: u64) -> bool;
+        public_without_list(chain_id: u64, blocks: u64, limit: u32) -> Vec<Handle>;
         forget_squashed(chain_id: u64, before_ms: u64, limit: u32) -> u64;
     }
 }

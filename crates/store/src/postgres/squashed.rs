@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::PostgresStore;
 use crate::{
     Squashed, SquashedList, StoreError, StoreFuture,
-    columns::{hash, integer},
+    columns::{handle as read_handle, hash, integer},
     objects::read_checked,
     squashed::attestation,
 };
@@ -18,6 +18,10 @@ impl Squashed for PostgresStore {
 
     fn add_squashed<'a>(&'a self, list: &'a SquashedList, now_ms: u64) -> StoreFuture<'a, bool> {
         Box::pin(add(self, list, now_ms))
+    }
+
+    fn public_without_list(&self, chain_id: u64, blocks: u64, limit: u32) -> StoreFuture<'_, Vec<Handle>> {
+        Box::pin(public(self, chain_id, blocks, limit))
     }
 
     fn forget_squashed(&self, chain_id: u64, before_ms: u64, limit: u32) -> StoreFuture<'_, u64> {
@@ -87,6 +91,25 @@ async fn add(store: &PostgresStore, list: &SquashedList, now_ms: u64) -> Result<
     .execute(store.pool())
     .await?;
     Ok(added.rows_affected() == 1)
+}
+
+async fn public(store: &PostgresStore, chain_id: u64, blocks: u64, limit: u32) -> Result<Vec<Handle>, StoreError> {
+    if !store.serves(chain_id)? {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query_scalar::<_, Vec<u8>>(
+        "SELECT g.handle FROM grants g
+         WHERE g.tenant_id = $1 AND g.account = '' AND g.block_number > (SELECT max(number) FROM blocks WHERE tenant_id = $1) - $2
+           AND (SELECT c.handle FROM ciphertexts c WHERE c.tenant_id = $1 AND c.handle = g.handle) IS NOT NULL
+           AND (SELECT s.handle FROM squashed_ciphertexts s WHERE s.tenant_id = $1 AND s.handle = g.handle) IS NULL
+         ORDER BY g.block_number, g.handle LIMIT $3",
+    )
+    .bind(store.tenant.0)
+    .bind(i64::try_from(blocks).unwrap_or(i64::MAX))
+    .bind(i64::from(limit))
+    .fetch_all(store.pool())
+    .await?;
+    rows.iter().map(|bytes| read_handle(bytes)).collect()
 }
 
 async fn forget(store: &PostgresStore, chain_id: u64, before_ms: u64, limit: u32) -> Result<u64, StoreError> {

@@ -6,7 +6,7 @@ use sqlx::Row;
 use super::{SqliteStore, ciphertexts::chain};
 use crate::{
     Squashed, SquashedList, StoreError, StoreFuture,
-    columns::{hash, integer},
+    columns::{handle as read_handle, hash, integer},
     squashed::attestation,
 };
 
@@ -17,6 +17,10 @@ impl Squashed for SqliteStore {
 
     fn add_squashed<'a>(&'a self, list: &'a SquashedList, now_ms: u64) -> StoreFuture<'a, bool> {
         Box::pin(add(self, list, now_ms))
+    }
+
+    fn public_without_list(&self, chain_id: u64, blocks: u64, limit: u32) -> StoreFuture<'_, Vec<Handle>> {
+        Box::pin(public(self, chain_id, blocks, limit))
     }
 
     fn forget_squashed(&self, chain_id: u64, before_ms: u64, limit: u32) -> StoreFuture<'_, u64> {
@@ -68,6 +72,25 @@ async fn add(store: &SqliteStore, list: &SquashedList, now_ms: u64) -> Result<bo
     .execute(&store.writer)
     .await?;
     Ok(added.rows_affected() == 1)
+}
+
+async fn public(store: &SqliteStore, chain_id: u64, blocks: u64, limit: u32) -> Result<Vec<Handle>, StoreError> {
+    if !store.serves(chain_id) {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query_scalar::<_, Vec<u8>>(
+        "SELECT g.handle FROM grants g
+         WHERE g.chain_id = ?1 AND g.account = x'' AND g.block_number > (SELECT max(number) FROM blocks WHERE chain_id = ?1) - ?2
+           AND EXISTS (SELECT 1 FROM ciphertexts c WHERE c.chain_id = ?1 AND c.handle = g.handle)
+           AND NOT EXISTS (SELECT 1 FROM squashed_ciphertexts s WHERE s.chain_id = ?1 AND s.handle = g.handle)
+         ORDER BY g.block_number, g.handle LIMIT ?3",
+    )
+    .bind(integer("chain id", chain_id)?)
+    .bind(i64::try_from(blocks).unwrap_or(i64::MAX))
+    .bind(i64::from(limit))
+    .fetch_all(&store.readers)
+    .await?;
+    rows.iter().map(|bytes| read_handle(bytes)).collect()
 }
 
 async fn forget(store: &SqliteStore, chain_id: u64, before_ms: u64, limit: u32) -> Result<u64, StoreError> {

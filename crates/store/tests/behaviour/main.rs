@@ -152,6 +152,7 @@ macro_rules! suite {
             squashed::a_list_of_bytes_that_are_not_stored_is_not_kept,
             squashed::a_withdrawn_block_takes_its_lists_with_it,
             squashed::a_block_that_comes_back_has_its_lists_made_again,
+            squashed::public_values_without_a_list_are_found_among_the_newest_blocks,
             squashed::old_lists_are_forgotten_oldest_first_and_may_be_stored_again,
         })*
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cipherloom_primitives::{B256, Handle};
-use cipherloom_store::{ATTESTATION_BYTES, BlockRef, SquashedList, Store, StoreError};
+use cipherloom_store::{ATTESTATION_BYTES, BlockRef, Grant, Grantee, SquashedList, Store, StoreError};
 
 use crate::fixture::{CHAIN, NOW_MS, block, ciphertext, handle, keccak, packed, publish, publish_in, published, record, transaction};
 
@@ -94,6 +94,34 @@ pub(crate) async fn a_block_that_comes_back_has_its_lists_made_again(store: Arc<
     assert_eq!(store.ciphertext(handle(1)).await.unwrap(), Some(published(handle(1), 1, 1)));
     assert_eq!(stored(store.as_ref(), handle(1)).await, None);
     assert!(store.add_squashed(&list, NOW_MS).await.unwrap());
+}
+
+pub(crate) async fn public_values_without_a_list_are_found_among_the_newest_blocks(store: Arc<dyn Store>) {
+    let found = async |blocks, limit| store.public_without_list(CHAIN, blocks, limit).await.unwrap();
+    assert!(found(10, 10).await.is_empty(), "there is no block");
+    for number in 1..=3u8 {
+        let mut transaction = transaction(0, handle(number), &[]);
+        transaction.grants.push(Grant {
+            handle: handle(number),
+            grantee: Grantee::PublicDecryption,
+        });
+        record(store.as_ref(), number.into(), vec![transaction]).await;
+    }
+    publish(store.as_ref(), 4, handle(9), 9).await;
+    assert!(
+        found(10, 10).await.is_empty(),
+        "what is public is not computed, what is computed is not public"
+    );
+    for number in 1..=3u8 {
+        store.add_ciphertexts(&[ciphertext(handle(number), number)]).await.unwrap();
+    }
+    assert_eq!(found(10, 10).await, [handle(1), handle(2), handle(3)]);
+    assert_eq!(found(10, 2).await, [handle(1), handle(2)]);
+    assert_eq!(found(2, 10).await, [handle(3)], "blocks 3 and 4");
+    assert_eq!(found(u64::MAX, 10).await.len(), 3);
+    assert!(store.add_squashed(&list(handle(2), 2, 0x10), NOW_MS).await.unwrap());
+    assert_eq!(found(10, 10).await, [handle(1), handle(3)]);
+    assert!(store.public_without_list(CHAIN + 1, 10, 10).await.unwrap().is_empty());
 }
 
 pub(crate) async fn old_lists_are_forgotten_oldest_first_and_may_be_stored_again(store: Arc<dyn Store>) {
