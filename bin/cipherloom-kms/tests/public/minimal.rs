@@ -1,37 +1,53 @@
 //! The binary for production holds nothing that is for development: what is measured is what its dependencies say.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
-/// Lists what is built into the binary when its package is built alone, a line for each package and each feature.
-fn tree(features: &[&str]) -> BTreeSet<String> {
+/// Lists what is built into the binary when its package is built alone: packages with their features.
+fn built_in(arguments: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["tree", "--offline", "--locked", "--package", "cipherloom-kms-node"])
-        .args(["--edges", "normal,features", "--prefix", "none", "--format", "{p}"])
-        .args(features)
+        .args(["--edges", "normal,features", "--prefix", "none", "--format", "{p}|{f}"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    // `name v1.2.3 (path) (*)` and `name feature "default"`.
-    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    let mut packages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // `name v1.2.3 (path)|feature,feature (*)`; lines about edges (`name feature "default"`) have no bar.
+    for line in text.lines() {
+        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') else {
+            continue;
+        };
+        let name = package.split(' ').next().unwrap().to_owned();
+        let features = features.split(',').filter(|feature| !feature.is_empty()).map(str::to_owned);
+        packages.entry(name).or_default().extend(features);
+    }
+    packages
 }
 
-fn packages(tree: &BTreeSet<String>) -> BTreeSet<&str> {
-    tree.iter().filter_map(|line| line.split(' ').next()).collect()
+/// Every feature of a package of ours that is for development.
+fn insecure(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    packages
+        .iter()
+        .flat_map(|(package, features)| features.iter().map(move |feature| format!("{package}/{feature}")))
+        .filter(|feature| feature.contains("insecure"))
+        .collect()
 }
 
 #[test]
 fn nothing_for_development_is_in_the_binary() {
-    let tree = tree(&[]);
-    let packages = packages(&tree);
-    for needed in ["cipherloom-kms", "cipherloom-attest", "cipherloom-threshold", "tfhe", "dcap-qvl"] {
+    let packages = built_in(&[]);
+    for needed in ["cipherloom-kms", "cipherloom-attest", "cipherloom-fhe", "cipherloom-threshold", "tfhe", "dcap-qvl"] {
         assert!(
-            packages.contains(needed),
+            packages.contains_key(needed),
             "{needed} is missing: this test looks at something else than it thinks"
         );
     }
-    let ours_for_development = [
+    let ours = [
         "cipherloom",
         "cipherloom-client",
         "cipherloom-coprocessor",
@@ -44,27 +60,18 @@ fn nothing_for_development_is_in_the_binary() {
         "cipherloom-private-postgres",
         "cipherloom-store",
     ];
-    let foreign = ["revm", "sqlx", "tempfile", "proptest", "openssl-sys"];
-    for unwanted in ours_for_development.into_iter().chain(foreign) {
-        assert!(!packages.contains(unwanted), "{unwanted} is built into cipherloom-kms");
+    let others = ["revm", "sqlx", "tempfile", "proptest", "openssl-sys"];
+    for unwanted in ours.into_iter().chain(others) {
+        assert!(!packages.contains_key(unwanted), "{unwanted} is built into cipherloom-kms");
     }
-    let insecure: Vec<&String> = tree.iter().filter(|line| line.contains("insecure")).collect();
-    assert!(insecure.is_empty(), "{insecure:?}");
-    // What only simulated evidence needs.
-    assert!(
-        !packages.contains("p256")
-            || !tree
-                .iter()
-                .any(|line| line.contains("cipherloom-attest feature \"insecure-simulated\""))
-    );
+    assert_eq!(insecure(&packages), Vec::<String>::new());
 }
 
 #[test]
-fn simulated_evidence_is_a_feature_that_has_to_be_asked_for() {
-    let tree = tree(&["--features", "insecure-simulated"]);
-    assert!(
-        tree.iter()
-            .any(|line| line.contains("cipherloom-attest") && line.contains("feature \"insecure-simulated\"")),
-        "the feature's name has changed, and the other test would not notice it"
-    );
+fn what_is_insecure_is_a_feature_that_has_to_be_asked_for() {
+    // That the other test would notice: the same list, with the feature.
+    let found = insecure(&built_in(&["--features", "insecure-simulated"]));
+    for expected in ["cipherloom-attest/insecure-simulated", "cipherloom-kms-node/insecure-simulated"] {
+        assert!(found.iter().any(|feature| feature == expected), "{found:?}");
+    }
 }
