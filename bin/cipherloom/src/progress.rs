@@ -19,7 +19,7 @@ const LENGTH: u64 = 1000;
 const EXPECTED: Duration = Duration::from_secs(15);
 
 /// How long the keys of noise squashing are expected to take.
-const EXPECTED_OF_SQUASHING: Duration = Duration::from_secs(60);
+const EXPECTED_OF_SQUASHING: Duration = Duration::from_secs(30);
 
 /// Shows key generation on standard error: a bar on a terminal, a line per stage elsewhere.
 ///

@@ -170,7 +170,7 @@ pub(crate) struct CoprocessorOptions {
 
     /// How many batches of values are squashed at the same time for committees, each on up to three threads [default: a sixth of the FHE threads, at least 1]
     ///
-    /// Squashing takes seconds for each 64 bits; what is left of the processors computes meanwhile.
+    /// Squashing takes three seconds of a processor for each 64 bits; what is left of the processors computes meanwhile.
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024), help_heading = "Options of ours")]
     pub(crate) squashing_concurrency: Option<u16>,
 

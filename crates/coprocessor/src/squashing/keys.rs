@@ -43,7 +43,7 @@ impl SquashingKeys {
         Ok(keccak256(format!("{}{}", parts.key.sha3_256, parts.packing_key.sha3_256)))
     }
 
-    /// Reads the keys and makes them usable, which takes half a minute with production parameters.
+    /// Reads the keys and makes them usable, which takes some ten seconds with production parameters.
     async fn open(&self, engine: &KeyedEngine) -> Result<NoiseSquasher, String> {
         let (manifest, read): (Arc<Manifest>, Read) = match self {
             Self::KeySet(keys) => (Arc::new(keys.manifest().clone()), Read::Directory(Arc::clone(keys))),

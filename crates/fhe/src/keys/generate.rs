@@ -52,10 +52,10 @@ const STAGES: [(&str, f32); 4] = [
 
 /// The same for a key set with noise squashing.
 const STAGES_WITH_SQUASHING: [(&str, f32); 5] = [
-    ("secret and evaluation key", 0.09),
+    ("secret and evaluation key", 0.11),
     ("public key", 0.002),
-    ("reference string for input proofs", 0.21),
-    (SQUASHING, 0.67),
+    ("reference string for input proofs", 0.27),
+    (SQUASHING, 0.59),
     (WRITING, 0.028),
 ];
 

@@ -168,7 +168,7 @@ impl KeySet {
         parts.is_some_and(|parts| here(&parts.key) && here(&parts.packing_key))
     }
 
-    /// Returns what squashes. The keys are read and decompressed when nobody holds what an earlier call returned: half a minute and 1.8 GB with
+    /// Returns what squashes. The keys are read and decompressed when nobody holds what an earlier call returned: some ten seconds and 1.8 GB with
     /// production parameters.
     ///
     /// # Errors

@@ -32,9 +32,9 @@ const MAX_KEY_BYTES: u64 = 1 << 29;
 
 /// Everything that a key set needs for noise squashing.
 pub struct SquashingMaterial {
-    /// Squashes; 270 MB with production parameters.
+    /// Squashes; 271 MB with production parameters.
     pub squashing_key: Vec<u8>,
-    /// Packs squashed values into lists; 100 MB with production parameters.
+    /// Packs squashed values into lists; 134 MB with production parameters.
     pub packing_key: Vec<u8>,
     /// What squashed values are decrypted with: to be shared among a committee and then dropped.
     pub secrets: SquashingSecrets,
@@ -155,7 +155,7 @@ impl SquashingSecrets {
 }
 
 impl SquashingMaterial {
-    /// Makes fresh keys and secrets for a key set whose secret key is there. With production parameters this takes a minute or two.
+    /// Makes fresh keys and secrets for a key set whose secret key is there. With production parameters this takes half a minute.
     ///
     /// # Errors
     /// [`FheError::KeyFile`] or [`FheError::KeyMaterial`] if the secret key cannot be used, or the parameters have no noise squashing.
