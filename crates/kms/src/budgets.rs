@@ -12,6 +12,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::Hash,
+    str::FromStr,
     sync::{Mutex, PoisonError},
 };
 
@@ -28,6 +29,31 @@ pub struct Rate {
     /// How long an empty budget takes to be full again, in seconds; 0 means at once, which is no limit over time.
     pub seconds: u32,
 }
+
+/// `VALUES/SECONDS`, such as `10000/3600`.
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        let (values, seconds) = text.split_once('/').ok_or(RateError)?;
+        let number = |digits: &str| digits.parse().ok().filter(|number| *number > 0).ok_or(RateError);
+        Ok(Self {
+            values: number(values)?,
+            seconds: number(seconds)?,
+        })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.values, self.seconds)
+    }
+}
+
+/// A text that is no [`Rate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a budget is VALUES/SECONDS, two numbers above zero, such as 10000/3600")]
+pub struct RateError;
 
 /// The budgets of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,6 +357,15 @@ mod tests {
         assert_eq!(of(budgets.pay(Some(bob), &four, NOW)), Some(BudgetOf::KeySet));
         assert_eq!(budgets.pay(Some(bob), &[handle(1)], NOW), Ok(Some(10)), "little is left: an alarm");
         assert_eq!(budgets.key_set_left_percent(NOW + 60), 100);
+    }
+
+    #[test]
+    fn rates_are_written_as_values_per_seconds() {
+        let rate: Rate = "10000/3600".parse().unwrap();
+        assert_eq!((rate, rate.to_string().as_str()), (BudgetLimits::default().handle, "10000/3600"));
+        for wrong in ["", "5", "/", "5/", "/5", "0/5", "5/0", "-1/5", "1.5/2", "1/2/3", "99999999999/1"] {
+            assert_eq!(wrong.parse::<Rate>(), Err(RateError), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The centralised KMS: the one process that holds the secret key and decides what is decrypted.
+//! The KMS: who decides what is decrypted. Centralised, as the one process that holds the secret key ([`KmsNode`]), or as one party of a committee that holds a share of it ([`committee`]).
+//!
+//! Both judge requests by the same code; what follows is about the centralised node.
 //!
 //! # Roles and messages
 //! A *requester* (through a gateway, which is not trusted) asks for a public or a user decryption. The KMS node asks the *host chain*
@@ -45,7 +47,7 @@ pub mod timings;
 
 pub use alarms::{Alarm, Alarms, LogAlarms};
 pub use audit::{AuditError, AuditLog};
-pub use budgets::{BudgetExhausted, BudgetLimits, BudgetOf, Budgets, Rate};
+pub use budgets::{BudgetExhausted, BudgetLimits, BudgetOf, Budgets, Rate, RateError};
 pub use committee::{
     Bundle, CommitteeNode, CommitteeParts, Fault, HeldShares, PublicSignature, RefusedBundle, ShareRef, UserShare, party_address,
     party_identity,

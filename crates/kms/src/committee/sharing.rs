@@ -144,6 +144,8 @@ mod tests {
             under_way.join(REQUEST, computation(first)),
             under_way.join(REQUEST, computation(second)),
         );
+        let mut two = Box::pin(two);
+        assert!(futures_util::poll!(&mut two).is_pending());
         let another = under_way.join(B256::repeat_byte(2), computation(other));
         other_go.send(()).unwrap();
         assert!(another.await.is_err());

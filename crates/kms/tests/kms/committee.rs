@@ -61,7 +61,8 @@ fn some_value(ty: FheType) -> U256 {
 
 /// Encrypts a value and squashes it. The same value is squashed once for all tests.
 fn squashed_list(ty: FheType, value: U256) -> Vec<u8> {
-    static MADE: LazyLock<Mutex<HashMap<(FheType, U256), Vec<u8>>>> = LazyLock::new(Mutex::default);
+    type Made = HashMap<(FheType, U256), Vec<u8>>;
+    static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
     // Held while it is made, so that no other test makes it too.
     let mut made = MADE.lock().unwrap();
     made.entry((ty, value)).or_insert_with(|| squash(ty, value)).clone()

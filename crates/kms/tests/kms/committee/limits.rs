@@ -120,6 +120,8 @@ fn what_cannot_be_recorded_is_not_answered() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         return runtime.block_on(ask_until_the_disk_is_full());
     }
+    // The keys that the child reads must be there: it could not write them.
+    insecure_test_keys().unwrap();
     // A limit on the length of files stands for the full disk; it is for the whole process, so it needs one of its own.
     let output = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\""])

@@ -26,8 +26,10 @@ async fn every_party_signs_values_of_every_type() {
     }
 }
 
+type Lie = fn(&mut Bundle);
+
 /// What corrupt parties do with their bundle.
-const LIES: [(&str, fn(&mut Bundle)); 6] = [
+const LIES: [(&str, Lie); 6] = [
     ("a changed share", flip),
     ("a zero divisor", |bundle| change_partials(bundle, |bytes| bytes[50] ^= 0x80)),
     ("a share that is cut short", |bundle| {
