@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cipherloom_engine::{Policy, Profile};
 use cipherloom_fhe::{BackendKind, ParameterSet};
 use cipherloom_service::log::LogOptions;
+use cipherloom_threshold::CommitteeSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// An FHE coprocessor for EVM chains: contracts compute on encrypted values, real TFHE runs off chain.
@@ -148,6 +149,11 @@ pub(crate) struct StackOptions {
     #[arg(long, value_name = "BACKEND", default_value = "cpu", value_parser = parse_backend, conflicts_with = "insecure_clear")]
     pub(crate) backend: BackendKind,
 
+    /// Decrypt by a committee: this many KMS nodes, each with a share of the secret key and a server of its own in this process, of which a third less
+    /// one may lie or be silent [4 without a number; up to 15]. The first start adds to the key set what that takes, half a minute.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "4", value_parser = parse_nodes, conflicts_with = "insecure_clear")]
+    pub(crate) kms_nodes: Option<u8>,
+
     #[command(flatten)]
     pub(crate) chain: crate::stack::network::ChainOptions,
 
@@ -179,6 +185,17 @@ impl StackOptions {
             BackendKind::Cpu => "cpu",
             BackendKind::Gpu => "gpu",
         }
+    }
+}
+
+/// Reads the number of nodes of a committee.
+fn parse_nodes(text: &str) -> Result<u8, String> {
+    let nodes: u8 = text.parse().map_err(|_| "write a number of nodes, such as 4 or 7".to_owned())?;
+    // SDKs derive the one number from the other.
+    let threshold = nodes.saturating_sub(1) / 3;
+    match CommitteeSize::new(nodes, threshold) {
+        Ok(_) => Ok(nodes),
+        Err(_) => Err("a committee has 4 to 15 nodes".to_owned()),
     }
 }
 
@@ -321,6 +338,30 @@ mod tests {
         }
         assert!(error(&["--backend", "tpu"]).contains("backends are cpu and gpu"));
         assert!(error(&["--backend", "cpu", "--insecure-clear"]).contains("cannot be used with"));
+    }
+
+    #[test]
+    fn a_committee_has_four_nodes_unless_another_number_is_given() {
+        let nodes = |arguments: &[&str]| -> Result<Option<u8>, String> {
+            let arguments = ["cipherloom", "demo"].iter().chain(arguments);
+            match Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
+                Command::Demo(options) => Ok(options.stack.kms_nodes),
+                other => unreachable!("demo was parsed as {other:?}"),
+            }
+        };
+        assert_eq!(nodes(&[]), Ok(None));
+        assert_eq!(nodes(&["--kms-nodes"]), Ok(Some(4)));
+        assert_eq!(nodes(&["--kms-nodes", "--json"]), Ok(Some(4)));
+        assert_eq!(nodes(&["--kms-nodes", "7"]), Ok(Some(7)));
+        for wrong in ["0", "1", "3", "16", "300", "many"] {
+            assert!(nodes(&["--kms-nodes", wrong]).is_err(), "{wrong}");
+        }
+        assert!(nodes(&["--kms-nodes", "3"]).unwrap_err().contains("4 to 15"));
+        assert!(
+            nodes(&["--kms-nodes", "--insecure-clear"])
+                .unwrap_err()
+                .contains("cannot be used with")
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ mod tests;
 mod verdict;
 
 pub(crate) use self::{
-    attestation::{Attestation, AttestationOptions, HEADING},
+    attestation::{Attestation, AttestationOptions, HEADING, insecure_attestor},
     connected::{Connected, ConnectedCommittee, NodePlace},
     remote::NodeDescription,
 };

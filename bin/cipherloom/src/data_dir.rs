@@ -5,11 +5,12 @@
 //! DIR/keys/production-gpu/  the same for GPUs
 //! DIR/keys/production-0.6/  the same for clients of the 0.6 generation, which `dev --legacy-0.6` serves from STACK/legacy-0.6/
 //! DIR/cpu/, gpu/ or clear/  one stack: chain/ (journal), store.sqlite, kms/ and coprocessor/ (signing keys, audit log)
+//! DIR/cpu-4-nodes/          the stack with a committee of four: kms/1/ to kms/4/ (sealed key and share, audit log) in place of the one KMS
 //! DIR/cpu/chain-ID/         the stack on a chain outside: the same, and deployment-ID.json (where the host contracts are) instead of chain/
 //! ```
 //!
-//! Stacks of different backends are apart because a ciphertext of one means nothing to the others, and stacks of different chains because the
-//! contracts of a chain know their stack by its signing keys.
+//! Stacks of different backends are apart because a ciphertext of one means nothing to the others, and stacks of different chains and committees because
+//! the contracts of a chain know their stack by its signing keys.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,10 @@ impl DataDir {
     /// If the user has no home directory and none was given.
     pub(crate) fn new(options: &StackOptions, network: &Network) -> Result<Self> {
         let root = root(options.data_dir.as_deref())?;
-        let own = root.join(options.backend_name());
+        let own = root.join(match options.kms_nodes {
+            None => options.backend_name().to_owned(),
+            Some(nodes) => format!("{}-{nodes}-nodes", options.backend_name()),
+        });
         let state = match network {
             Network::Embedded => own,
             Network::External { chain_id, .. } => own.join(format!("chain-{chain_id}")),

@@ -75,7 +75,20 @@ fn summary(stack: &Stack, data: &DataDir, backend: &str, attached: bool, face: O
         .iter()
         .map(|account| json!({ "address": account.address().to_checksum(None), "privateKey": account.insecure_private_key_hex() }))
         .collect();
+    let nodes: Vec<Value> = stack
+        .committee()
+        .iter()
+        .map(|node| {
+            json!({
+                "party": node.party,
+                "signer": node.signer.to_checksum(None),
+                "attestedAddress": node.attested.to_string(),
+                "publicUrl": format!("http://{}", node.public),
+            })
+        })
+        .collect();
     json!({
+        "kmsNodes": nodes,
         "backend": backend,
         "attached": attached,
         "face": face.map(Face::as_str),
@@ -110,7 +123,11 @@ fn describe(summary: &Value) -> String {
     if summary["attached"] == true {
         page += &format!(", attached to chain {}", summary["chainId"]);
     }
-    page += ". DEVELOPMENT ONLY: one process holds the whole secret key";
+    let nodes = summary["kmsNodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    page += match nodes {
+        [] => ". DEVELOPMENT ONLY: one process holds the whole secret key",
+        _ => ". DEVELOPMENT ONLY: one process holds all shares of the secret key, attestation is simulated",
+    };
     page += if accounts.is_empty() {
         ".\n"
     } else {
@@ -146,6 +163,10 @@ fn describe(summary: &Value) -> String {
             Some(contracts) => contracts.iter().for_each(|(name, address)| line(&format!("0.6: {name}"), address)),
             None => line(&format!("0.6: {name}"), value),
         }
+    }
+    for node in nodes {
+        let place = format!("{}, {}", text(&node["signer"]), text(&node["publicUrl"]));
+        line(&format!("KMS node {}", text(&node["party"])), &json!(place));
     }
     line("data directory", &summary["dataDir"]);
     if !accounts.is_empty() {

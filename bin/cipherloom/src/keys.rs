@@ -24,7 +24,7 @@ use crate::{data_dir, progress::KeyGenerationBar};
 pub(crate) enum KeysCommand {
     /// Generate a key set into a directory (ten seconds to a minute; a progress bar shows it).
     Generate(GenerateOptions),
-    /// Add to a key set what threshold decryption needs: keys that squash noise, and the secrets that a ceremony deals (a minute or two; a progress bar shows it).
+    /// Add to a key set what threshold decryption needs: keys that squash noise, and the secrets that a ceremony deals (half a minute; a progress bar shows it).
     #[command(long_about = SQUASHING_HELP)]
     AddNoiseSquashing(AddSquashingOptions),
     /// Show what a key set is, how secure it is, what it can do, and which of its parts are here and are secret.
@@ -43,7 +43,7 @@ const SQUASHING_HELP: &str = "\
 Add to a key set what threshold decryption needs: keys that squash noise, and the secrets that a ceremony deals.
 
 The secret key has to be in the directory. Coprocessors get squashing_key.bin and squashed_packing_key.bin with the next `cipherloom keys export` or `cipherloom tenant set-keys`; with \
-production parameters these are 370 MB, and 1.8 GB in the memory of a coprocessor that squashes. squashing_secret.bin decrypts what was squashed: it stays with the secret key, and goes when \
+production parameters these are 405 MB, and 1.8 GB in the memory of a coprocessor that squashes. squashing_secret.bin decrypts what was squashed: it stays with the secret key, and goes when \
 it was dealt to a committee. The key set keeps its id, and what was encrypted under it stays as it is.
 
 A key set whose secrets never touch a disk is made by `cipherloom kms ceremony`.";
@@ -69,7 +69,7 @@ pub(crate) struct GenerateOptions {
     #[arg(long, value_enum, value_name = "SET", default_value_t)]
     parameters: ParametersOption,
 
-    /// Make what threshold decryption needs too: keys that squash noise, and the secrets that a ceremony deals. Takes a minute or two longer.
+    /// Make what threshold decryption needs too: keys that squash noise, and the secrets that a ceremony deals. Takes half a minute longer.
     #[arg(long)]
     noise_squashing: bool,
 
@@ -196,6 +196,17 @@ pub(crate) fn run(command: KeysCommand) -> Result<()> {
 pub(crate) fn open_or_generate(directory: &Path, parameters: ParameterSet) -> Result<Arc<KeySet>> {
     let keys = KeySet::open_or_generate(directory, parameters, &KeyGenerationBar::new())
         .with_context(|| format!("cannot use the keys in {}", directory.display()))?;
+    Ok(Arc::new(keys))
+}
+
+/// Adds noise squashing to a key set whose secret key is here, with a progress bar.
+///
+/// # Errors
+/// If it cannot be made or written.
+pub(crate) fn with_noise_squashing(keys: &KeySet) -> Result<Arc<KeySet>> {
+    let keys = keys
+        .add_noise_squashing(&KeyGenerationBar::of_noise_squashing())
+        .with_context(|| format!("cannot add noise squashing to the keys in {}", keys.directory().display()))?;
     Ok(Arc::new(keys))
 }
 

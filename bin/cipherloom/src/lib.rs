@@ -20,6 +20,7 @@ mod dapp_transactions;
 mod data_dir;
 mod database;
 mod db;
+mod dealt_keys;
 mod demo;
 #[cfg(test)]
 mod deployed;

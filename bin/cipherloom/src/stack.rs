@@ -3,6 +3,8 @@
 
 pub(crate) mod accounts;
 mod chain;
+mod committee;
+mod kms;
 pub(crate) mod network;
 mod relayer;
 mod site;
@@ -12,20 +14,24 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result};
-use cipherloom_chain::{Follower, HostChain, WitnessOptions, WitnessedChain};
+use cipherloom_chain::{Follower, HostChain};
 use cipherloom_contracts::{Face, HostAddresses};
-use cipherloom_coprocessor::{Coprocessor, CoprocessorConfig, KeyedEngine, Machine};
+use cipherloom_coprocessor::{
+    Coprocessor, CoprocessorConfig, KeyedEngine, Machine, Squashing, SquashingKeys, SquashingOptions, metrics::Metrics,
+};
 use cipherloom_engine::{Engine, PoolOptions};
 use cipherloom_fhe::{FheBackend, KeySet};
 use cipherloom_gateway::{Gateway, GatewayHandle, MoreMetrics, Services, services};
-use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
+use cipherloom_kms::{KmsNode, NodeKey};
 use cipherloom_node::DevAccount;
-use cipherloom_primitives::{B256, eip712::SigningDomains};
+use cipherloom_primitives::eip712::SigningDomains;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     chain::{Signers, StackChain},
+    committee::Surroundings,
+    kms::{KmsFounders, StackKms},
     network::Network,
     site::Site,
     waiting::ComputedHere,
@@ -36,8 +42,10 @@ use crate::{
     data_dir::DataDir,
     database::StackStore,
     keys,
-    wiring::{CoprocessorCiphertexts, ServedDecryption, ServedInputs, ServedKeys},
+    wiring::{ServedDecryption, ServedInputs, ServedKeys},
 };
+
+pub(crate) use self::committee::NodeSummary;
 
 /// Where a stack listens.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +71,10 @@ pub(crate) struct Stack {
     chain: StackChain,
     gateway: GatewayHandle,
     coprocessor: Coprocessor,
-    kms: Arc<KmsNode>,
+    kms: StackKms,
     store: Arc<StackStore>,
     callbacks: Option<RunningCallbacks>,
+    squashing: Option<Arc<Squashing>>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -80,12 +89,12 @@ impl Stack {
         let state = &data.state;
         std::fs::create_dir_all(state).with_context(|| format!("cannot create {}", state.display()))?;
         let coprocessor_key = signer(&state.join("coprocessor").join("signing-key"))?;
-        let kms_key = NodeKey::open_or_generate(&state.join("kms").join("signing-key"))?;
+        let founders = Box::pin(KmsFounders::open(state, options.kms_nodes, network.chain_id())).await?;
         let signers = Signers {
             coprocessor: coprocessor_key.address(),
-            kms: kms_key.address(),
+            kms: founders.signers(),
         };
-        let site = Site::find(network, &options.chain, state, signers)?;
+        let site = Site::find(network, &options.chain, state, &signers)?;
         // The store holds the data directory's lock, so a second process fails here, before it can touch anything but its own signing keys.
         let store = Arc::new(Box::pin(StackStore::open(&options.store, state, site.network.chain_id(), &site.addresses)).await?);
 
@@ -94,12 +103,12 @@ impl Stack {
             let keys = Arc::clone(&keys);
             move || keys.evaluation()
         });
-        let chain = Box::pin(StackChain::open(site, &listen, state, signers)).await?;
+        let chain = Box::pin(StackChain::open(site, &listen, state, &signers)).await?;
         let (host, domains, acl) = (chain.host().clone(), *chain.domains(), chain.addresses().acl);
         let backend: Arc<dyn FheBackend> = evaluation.await.context("reading the evaluation key was interrupted")??;
 
         let stop = CancellationToken::new();
-        let key_set_id = B256::from(*keys.manifest().id.as_bytes());
+        let key_set_id = committee::key_set_id(&keys);
         let mut config = CoprocessorConfig::new(domains, acl);
         if let Some(workers) = options.workers {
             config.workers = usize::from(workers);
@@ -114,6 +123,17 @@ impl Stack {
         };
         let engine = KeyedEngine::start(key_set_id, backend, pool, Machine::whole()).context("cannot start the coprocessor")?;
         let coprocessor = Coprocessor::new(config, engine, Arc::clone(&store.store), coprocessor_key);
+        let squashing = options.kms_nodes.map(|_| {
+            let options = SquashingOptions {
+                public_ahead: true,
+                ..SquashingOptions::default()
+            };
+            Squashing::start(options, Metrics::new())
+        });
+        let coprocessor = match &squashing {
+            Some(squashing) => coprocessor.with_squashing(Arc::clone(squashing), SquashingKeys::KeySet(Arc::clone(&keys))),
+            None => coprocessor,
+        };
         let follower = Follower::new(host.clone(), chain.follower_config(options.chain.finality));
         let tasks = vec![
             tokio::spawn({
@@ -130,22 +150,15 @@ impl Stack {
             }),
         ];
 
-        let kms = Arc::new(KmsNode::new(KmsParts {
-            decrypt: keys.decryptor()?,
-            key_set_id,
-            signing_key: kms_key,
+        let around = Surroundings {
+            keys: &keys,
+            host: &host,
             domains,
-            chain: Arc::new(WitnessedChain::over(vec![host], WitnessOptions::default())?),
-            ciphertexts: Arc::new(CoprocessorCiphertexts(coprocessor.clone())),
-            audit: AuditLog::open(&state.join("kms").join("audit.jsonl"))?,
-            clock: Arc::new(cipherloom_kms::SystemClock),
-            limits: KmsLimits::default(),
-        }));
-        kms.check_registration()
-            .await
-            .context("the KMS is not the one registered on the chain")?;
+            coprocessor: &coprocessor,
+        };
+        let kms = Box::pin(founders.start(&around, state)).await?;
         let decryption: Arc<dyn services::Decryption> = Arc::new(ServedDecryption {
-            kms: Arc::clone(&kms) as _,
+            kms: kms.asked(),
             coprocessor: coprocessor.clone(),
         });
         let callbacks = Box::pin(relayer::start(&chain, &options.chain, &store, &decryption, &stop)).await?;
@@ -163,12 +176,14 @@ impl Stack {
             })),
             jobs: Some(Arc::clone(&store.jobs)),
         };
+        let of_callbacks = callbacks.as_ref().map(RunningCallbacks::metrics);
+        let of_kms = kms.metrics();
         let gateway_config = cipherloom_gateway::Config {
             bind: listen.gateway,
-            more_metrics: callbacks
-                .as_ref()
-                .map(RunningCallbacks::metrics)
-                .map(|metrics| MoreMetrics::new(move || metrics.render())),
+            more_metrics: Some(MoreMetrics::new(move || {
+                let callbacks = of_callbacks.as_ref().map(|metrics| metrics.render()).unwrap_or_default();
+                callbacks + &of_kms()
+            })),
             ..cipherloom_gateway::Config::new(chain.chain_id())
         };
         let gateway = Gateway::start(gateway_config, services).await.context("cannot start the gateway")?;
@@ -179,6 +194,7 @@ impl Stack {
             kms,
             store,
             callbacks,
+            squashing,
             tasks,
             stop,
         })
@@ -237,9 +253,14 @@ impl Stack {
         &self.coprocessor
     }
 
-    /// Returns the KMS node, for what its decryptions take.
-    pub(crate) fn kms(&self) -> &KmsNode {
-        &self.kms
+    /// Returns the KMS node, for what its decryptions take; nothing if it is a committee.
+    pub(crate) fn kms(&self) -> Option<&KmsNode> {
+        self.kms.node()
+    }
+
+    /// Returns the nodes of the committee; none if one node has the whole key.
+    pub(crate) fn committee(&self) -> Vec<NodeSummary> {
+        self.kms.committee()
     }
 
     /// Stops everything as [`Self::shutdown`] does, and deletes what is in a shared database; for a stack whose directory goes too.
@@ -264,6 +285,10 @@ impl Stack {
                 tracing::error!(%error, "a part of the coprocessor ended with a panic");
             }
         }
+        self.kms.shutdown().await;
+        if let Some(squashing) = self.squashing {
+            squashing.shutdown().await;
+        }
         self.chain.shutdown().await;
     }
 }
@@ -275,9 +300,16 @@ impl Stack {
 pub(crate) async fn open_keys(data: &DataDir, options: &StackOptions) -> Result<Arc<KeySet>> {
     let parameters = options.parameters();
     let directory = data.keys.clone();
-    tokio::task::spawn_blocking(move || keys::open_or_generate(&directory, parameters))
-        .await
-        .context("key generation was interrupted")?
+    let squashes = options.kms_nodes.is_some();
+    tokio::task::spawn_blocking(move || {
+        let keys = keys::open_or_generate(&directory, parameters)?;
+        match squashes && !keys.has_noise_squashing() {
+            true => keys::with_noise_squashing(&keys),
+            false => Ok(keys),
+        }
+    })
+    .await
+    .context("key generation was interrupted")?
 }
 
 /// Reads the coprocessor's signing key, or makes it at the first start.

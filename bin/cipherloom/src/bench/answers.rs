@@ -254,5 +254,5 @@ impl<'a> Meter<'a> {
 }
 
 fn steps(stack: &Decryptable) -> [Duration; Step::ALL.len()] {
-    Step::ALL.map(|step| stack.stack.kms().timings().of(step))
+    Step::ALL.map(|step| stack.stack.kms().map_or(Duration::ZERO, |kms| kms.timings().of(step)))
 }

@@ -71,7 +71,10 @@ impl Attestation {
             None => CollateralStore::default(),
         };
         let attestor: Arc<dyn Attestor> = match (simulated, &options.dstack_socket) {
-            (true, _) => insecure_attestor("cipherloom-gateway")?,
+            (true, _) => {
+                tracing::warn!("INSECURE: attestation is simulated; it proves nothing");
+                insecure_attestor("cipherloom-gateway")?
+            }
             (false, Some(socket)) => Arc::new(DstackAttestor::new(socket)),
             (false, None) => Arc::new(DstackAttestor::find()?),
         };
@@ -117,14 +120,21 @@ impl Attestation {
     }
 }
 
+/// Makes what proves nothing.
+///
+/// # Errors
+/// If this build has no simulated attestation.
 #[cfg(feature = "insecure-development")]
-fn insecure_attestor(application: &str) -> Result<Arc<dyn Attestor>> {
-    tracing::warn!("INSECURE: attestation is simulated; it proves nothing");
+pub(crate) fn insecure_attestor(application: &str) -> Result<Arc<dyn Attestor>> {
     Ok(Arc::new(cipherloom_attest::simulated::InsecureSimulatedAttestor::new(application)?))
 }
 
+/// Makes nothing: this build is for production.
+///
+/// # Errors
+/// Always.
 #[cfg(not(feature = "insecure-development"))]
-fn insecure_attestor(_: &str) -> Result<Arc<dyn Attestor>> {
+pub(crate) fn insecure_attestor(_: &str) -> Result<Arc<dyn Attestor>> {
     bail!("this build has no simulated attestation: it is for production")
 }
 

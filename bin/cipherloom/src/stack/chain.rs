@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use cipherloom_chain::{
     CallLimits, DeployEvent, Deployers, Deployment, DeploymentRun, FollowerConfig, HostChain, SendOptions, SignerSetOnChain, survey::Survey,
 };
-use cipherloom_contracts::{Face, HostAddresses};
+use cipherloom_contracts::{Face, HostAddresses, KmsConfig};
 use cipherloom_node::{DevAccount, DevChain, DevChainConfig, DevChainHandle};
 use cipherloom_primitives::{U256, eip712::SigningDomains};
 
@@ -39,12 +39,35 @@ pub(crate) struct StackChain {
 }
 
 /// Whose signatures the contracts are to accept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Signers {
     /// The coprocessor's.
     pub(crate) coprocessor: Address,
-    /// The KMS's.
-    pub(crate) kms: Address,
+    /// The KMS's: one, or those of a committee in the order of its parties.
+    pub(crate) kms: Vec<Address>,
+}
+
+impl Signers {
+    /// Returns what the contracts are to be told of the KMS.
+    ///
+    /// Of a committee in which `t` may be corrupt, `t + 1` have to sign, one of whom is honest then; and `2t + 1` have to answer users, so that `t` wrong
+    /// answers among all can be told from the others.
+    pub(crate) fn kms_config(&self) -> KmsConfig {
+        let count = self.kms.len() as u64;
+        let corrupt = count.saturating_sub(1) / 3;
+        KmsConfig {
+            signers: self.kms.clone(),
+            public_decryption_threshold: corrupt + 1,
+            user_decryption_threshold: 2 * corrupt + 1,
+            mpc_threshold: corrupt,
+        }
+    }
+
+    /// Returns the options of `cipherloom contracts deploy` that say the same.
+    pub(crate) fn kms_options(&self) -> String {
+        let signers: Vec<String> = self.kms.iter().map(|signer| format!("--kms-signer {signer}")).collect();
+        signers.join(" ")
+    }
 }
 
 impl StackChain {
@@ -53,7 +76,7 @@ impl StackChain {
     ///
     /// # Errors
     /// If the chain does not start or answer, the contracts are missing and nobody may deploy them, or they know other signers.
-    pub(crate) async fn open(site: Site, listen: &Listen, state: &Path, signers: Signers) -> Result<Self> {
+    pub(crate) async fn open(site: Site, listen: &Listen, state: &Path, signers: &Signers) -> Result<Self> {
         let (node, host) = match &site.network {
             Network::Embedded => {
                 let node = start(site.network.chain_id(), listen, state).await?;
@@ -164,7 +187,7 @@ impl StackChain {
     }
 
     /// Deploys the host contracts if they are missing and this stack knows who may. Whether they are right then, [`Self::expect`] says.
-    async fn deploy_if_missing(&mut self, state: &Path, signers: Signers) -> Result<()> {
+    async fn deploy_if_missing(&mut self, state: &Path, signers: &Signers) -> Result<()> {
         let Some(Deployer { signer, is_public }) = &self.site.deployer else {
             return Ok(());
         };
@@ -216,7 +239,7 @@ impl StackChain {
     }
 
     /// Makes sure that the host contracts are there, belong together, and accept what this stack signs.
-    async fn expect(&self, signers: Signers) -> Result<()> {
+    async fn expect(&self, signers: &Signers) -> Result<()> {
         let (chain_id, host) = (self.chain_id(), &self.host);
         let acl = self.site.addresses.acl;
         ensure!(
@@ -247,7 +270,32 @@ impl StackChain {
         }
         let coprocessors = host.coprocessor_signers().await?;
         self.expect_signer("coprocessor", signers.coprocessor, &coprocessors)?;
-        self.expect_signer("KMS", signers.kms, &host.kms_signers().await?)
+        let registered = host.kms_signers().await?;
+        match signers.kms.as_slice() {
+            [one] => self.expect_signer("KMS", *one, &registered),
+            _ => self.expect_committee(signers, &registered),
+        }
+    }
+
+    /// Makes sure that the contracts know the committee of this stack, in its order.
+    fn expect_committee(&self, signers: &Signers, registered: &SignerSetOnChain) -> Result<()> {
+        let names = |signers: &[Address]| signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        ensure!(
+            registered.signers == signers.kms,
+            "the host contracts on chain {} belong to another stack: they know {} as the KMS nodes, and those of this one are {}, in this order. Use that stack's --data-dir, \
+             or have the contracts' owner register these with `cipherloom contracts signers`",
+            self.chain_id(),
+            names(&registered.signers),
+            names(&signers.kms)
+        );
+        ensure!(
+            registered.threshold <= U256::from(signers.kms.len()) && !registered.threshold.is_zero(),
+            "the host contracts on chain {} ask for {} signatures of {} KMS nodes",
+            self.chain_id(),
+            registered.threshold,
+            signers.kms.len()
+        );
+        Ok(())
     }
 
     /// Returns the version of the protocol that the contracts speak for, if it is one that this build knows.

@@ -47,7 +47,7 @@ impl Site {
     ///
     /// # Errors
     /// If a file cannot be used, or is of another chain, or nothing says where the contracts are.
-    pub(crate) fn find(network: Network, options: &ChainOptions, state: &Path, signers: Signers) -> Result<Self> {
+    pub(crate) fn find(network: Network, options: &ChainOptions, state: &Path, signers: &Signers) -> Result<Self> {
         let chain_id = network.chain_id();
         let profile = LocalProfile::of_chain(chain_id);
         let deployer = match (&options.deployer_key_file, profile) {
@@ -71,11 +71,11 @@ impl Site {
         let Some(deployer) = deployer else {
             bail!(
                 "nothing says where the host contracts are on chain {chain_id}. Let this stack deploy them with --deployer-key-file FILE; or deploy \
-                 them for it with `cipherloom contracts deploy --rpc {} --coprocessor {} --kms-signer {} --deployer-key-file FILE`, and name the \
+                 them for it with `cipherloom contracts deploy --rpc {} --coprocessor {} {} --deployer-key-file FILE`, and name the \
                  file that this writes with --deployment",
                 options.rpc.first().map_or("URL", String::as_str),
                 signers.coprocessor,
-                signers.kms
+                signers.kms_options()
             );
         };
         let address = deployer.signer.address();
@@ -97,7 +97,7 @@ impl Site {
     }
 
     /// Returns the deployment that makes the contracts: its deployer owns them and may pause.
-    pub(crate) fn deployment(&self, deployer: Address, signers: Signers) -> DeploymentConfig {
+    pub(crate) fn deployment(&self, deployer: Address, signers: &Signers) -> DeploymentConfig {
         DeploymentConfig {
             deployer,
             owner: deployer,
@@ -108,7 +108,7 @@ impl Site {
                 deployer: None,
                 relayers: vec![deployer],
             },
-            ..development::deployment(SignerSet::single(signers.coprocessor), SignerSet::single(signers.kms))
+            ..development::deployment(SignerSet::single(signers.coprocessor), signers.kms_config())
         }
     }
 
