@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 use crate::support::{CHAIN_ID, ChainState, FakeChain, FixedClock, Keys, World, context_id, epoch_id, key};
 
 /// The committees that everything is tried with.
-const COMMITTEES: [(u8, u8); 2] = [(4, 1), (7, 2)];
+const COMMITTEES: [(u8, u8); 3] = [(4, 1), (7, 2), (13, 4)];
 
 /// A key set that squashes, made once for all tests.
 struct Toy {
