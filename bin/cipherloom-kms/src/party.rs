@@ -51,7 +51,7 @@ use std::{
 use cipherloom_ceremony::{Node, Record, RecoveryKey, Store};
 use cipherloom_chain::{CommitteeOnChain, HostChain};
 use cipherloom_fhe::ParameterSet;
-use cipherloom_kms::{AuditLog, BudgetLimits, CommitteeNode, HeldShares, HostChainView, KmsLimits, SquashedSource};
+use cipherloom_kms::{AuditLog, BudgetLimits, Budgets, CommitteeNode, HeldShares, HostChainView, KmsLimits, SquashedSource};
 use cipherloom_primitives::{Address, B256, eip712::SigningDomains};
 use cipherloom_service::attested::{AttestedLimits, AttestedPort};
 use tokio::sync::{Notify, watch};
@@ -148,6 +148,7 @@ struct Party {
     /// By the id of their chain.
     nodes: HashMap<u64, CommitteeNode>,
     audits: Vec<(u64, Arc<AuditLog>)>,
+    budgets: Arc<Budgets>,
     attestation: Attestation,
     policy: B256,
     insecure_keys: bool,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use cipherloom_kms::{Alarm, Alarms, LogAlarms};
+use cipherloom_kms::{Alarm, Alarms, Clock as _, LogAlarms, SystemClock};
 use cipherloom_service::{attested::AttestedCounts, connections::ConnectionCounts};
 
 use super::{Party, PartyState};
@@ -69,6 +69,15 @@ impl PartyMetrics {
             let count = alarms.get(name).copied().unwrap_or_default();
             page.line(&format!("kms_alarms_total{{kind=\"{name}\"}}"), count);
         }
+        page.head(
+            "kms_budget_left_percent",
+            "gauge",
+            "How much of the key set's decryption budget is left.",
+        );
+        page.line(
+            "kms_budget_left_percent",
+            party.budgets.key_set_left_percent(SystemClock.now_seconds()),
+        );
         page.head(
             "kms_audit_records",
             "gauge",

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use cipherloom_kms::{BudgetLimits, Rate};
 use clap::{Args, value_parser};
 
 /// Where these options stand in help texts.
@@ -39,7 +40,40 @@ pub struct PartyOptions {
     #[arg(long, help_heading = HEADING)]
     pub insecure_simulated_attestation: bool,
 
+    /// How many values of one handle are decrypted at most: VALUES/SECONDS
+    #[arg(long, value_name = "RATE", default_value_t = BudgetLimits::default().handle, help_heading = HEADING)]
+    pub handle_budget: Rate,
+
+    /// How many values are decrypted at most for one account
+    #[arg(long, value_name = "RATE", default_value_t = BudgetLimits::default().requester, help_heading = HEADING)]
+    pub requester_budget: Rate,
+
+    /// How many values that were made public are decrypted at most, for everybody together
+    #[arg(long, value_name = "RATE", default_value_t = BudgetLimits::default().public, help_heading = HEADING)]
+    pub public_budget: Rate,
+
+    /// How many values are decrypted at most under the key set
+    #[arg(long, value_name = "RATE", default_value_t = BudgetLimits::default().key_set, help_heading = HEADING)]
+    pub key_set_budget: Rate,
+
+    /// Raise an alarm when less than this much of the key set's budget is left
+    #[arg(long, value_name = "PERCENT", default_value_t = BudgetLimits::default().alarm_percent, value_parser = value_parser!(u8).range(0..=100), help_heading = HEADING)]
+    pub budget_alarm_percent: u8,
+
     /// How many connections of other machines may be in the handshake at a time; more are closed
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096), help_heading = HEADING)]
     pub maximum_handshakes: u16,
+}
+
+impl PartyOptions {
+    /// Tells how much is decrypted at most.
+    pub(super) const fn budgets(&self) -> BudgetLimits {
+        BudgetLimits {
+            handle: self.handle_budget,
+            requester: self.requester_budget,
+            public: self.public_budget,
+            key_set: self.key_set_budget,
+            alarm_percent: self.budget_alarm_percent,
+        }
+    }
 }

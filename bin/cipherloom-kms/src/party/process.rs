@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use cipherloom_attest::CollateralStore;
 use cipherloom_ceremony::RecoveryKey;
-use cipherloom_kms::{BudgetLimits, KmsLimits, SquashedSource};
+use cipherloom_kms::{KmsLimits, SquashedSource};
 use cipherloom_service::{
     attested::AttestedLimits,
     chains::{Chain, ChainOptions},
@@ -95,7 +95,7 @@ async fn config(options: &NodeOptions, parts: Parts) -> Result<PartyConfig> {
             requests: options.maximum_requests.into(),
             decryptions: options.concurrent_decryptions.into(),
         },
-        budgets: BudgetLimits::default(),
+        budgets: options.party.budgets(),
         connections: AttestedLimits {
             attested: options.connection_limits(),
             handshakes: ConnectionLimits {

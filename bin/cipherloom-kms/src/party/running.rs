@@ -40,6 +40,9 @@ use crate::{
     server::MAX_REQUEST_BYTES,
 };
 
+/// How long what has nothing left to do may take to end.
+const LEFTOVERS: Duration = Duration::from_secs(5);
+
 /// A party that runs. Dropping it stops it at once; [`Self::shutdown`] lets requests end.
 pub struct RunningParty {
     party: Arc<Party>,
@@ -165,8 +168,23 @@ impl RunningParty {
                 "requests were under way for longer than may be waited"
             );
         }
+        self.server.abort();
+        // Ends connections that callers keep open.
+        self.party.port.close();
         if let Some(monitoring) = self.monitoring.take() {
             monitoring.shutdown().await;
+        }
+        let ended = tokio::time::timeout(LEFTOVERS, async {
+            // Of these only whether they have ended matters.
+            let _ = (&mut self.public).await;
+            let _ = (&mut self.watching).await;
+            // The directory is free once nobody has the party: connections may take a moment.
+            while Arc::strong_count(&self.party) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!("something of the party still runs");
         }
     }
 }
@@ -255,6 +273,7 @@ fn assemble(config: PartyConfig) -> Result<(Arc<Party>, PrivateKeySigner)> {
         shares,
         nodes,
         audits,
+        budgets,
         policy: attestation.policy.digest()?,
         attestation,
         insecure_keys: !parameters.is_secure(),
@@ -314,7 +333,7 @@ impl Party {
     /// Returns what the party states of itself: before it is registered, that it is in no committee.
     fn statement(&self) -> Statement {
         let opened = self.port.endpoint().map(|endpoint| endpoint.statement().clone());
-        opened.unwrap_or_else(|| Statement {
+        opened.unwrap_or(Statement {
             role: Role::KmsNode,
             chain_id: self.home_id,
             context: B256::ZERO,

@@ -41,7 +41,14 @@ fn insecure(packages: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
 #[test]
 fn nothing_for_development_is_in_the_binary() {
     let packages = built_in(&[]);
-    for needed in ["cipherloom-kms", "cipherloom-attest", "cipherloom-fhe", "cipherloom-threshold", "tfhe", "dcap-qvl"] {
+    for needed in [
+        "cipherloom-kms",
+        "cipherloom-attest",
+        "cipherloom-fhe",
+        "cipherloom-threshold",
+        "tfhe",
+        "dcap-qvl",
+    ] {
         assert!(
             packages.contains_key(needed),
             "{needed} is missing: this test looks at something else than it thinks"
