@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::committee_audit::AuditCommand;
+use crate::{committee_admin::AdminCommand, committee_audit::AuditCommand};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -11,4 +11,6 @@ pub(crate) enum KmsCommand {
     Process(cipherloom_kms_node::KmsCommand),
     #[command(flatten)]
     Audit(AuditCommand),
+    #[command(flatten)]
+    Admin(AdminCommand),
 }

@@ -10,6 +10,7 @@ mod callbacks;
 mod ciphertext;
 mod cli;
 mod committee;
+mod committee_admin;
 mod committee_audit;
 mod computations;
 #[cfg(test)]
@@ -97,6 +98,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Coprocessor(options) => coprocessor::run(&options),
         Command::Gateway(options) => gateway::run(&options),
         Command::Kms(KmsCommand::Process(command)) => kms::run(&command),
+        Command::Kms(KmsCommand::Admin(command)) => in_runtime(committee_admin::run(command)),
         Command::Kms(KmsCommand::Audit(command)) => in_runtime(async move { committee_audit::run(&command).await }),
         Command::Keys(command) => keys::run(command),
         Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
