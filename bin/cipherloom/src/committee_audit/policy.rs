@@ -1,5 +1,6 @@
 //! `cipherloom kms policy`: what evidence is believed, written down, looked at and kept up to date.
 
+mod application;
 mod collateral;
 mod draft;
 mod weaknesses;
@@ -29,6 +30,9 @@ pub(crate) enum PolicyCommand {
     Check(FileOptions),
     /// Print the digest that nodes and manifests name a policy by.
     Digest(FileOptions),
+    /// Write the application that dstack measures, and print the digest that a policy lists for it.
+    #[command(long_about = application::HELP)]
+    Application(ApplicationOptions),
     /// Fetch the manufacturer's statements that verification needs, or newer ones.
     #[command(long_about = collateral::HELP)]
     Collateral(CollateralOptions),
@@ -79,6 +83,22 @@ pub(crate) struct MakeOptions {
     node_ca: Option<PathBuf>,
 }
 
+/// Options of `policy application`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApplicationOptions {
+    /// The composition of containers, YAML.
+    #[arg(long, value_name = "FILE")]
+    compose: PathBuf,
+
+    /// Everything else about the application, JSON: the name, who gives it keys, which environment variables may be set.
+    #[arg(long, value_name = "FILE")]
+    settings: PathBuf,
+
+    /// Where the application goes, for dstack.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
 /// Options of `policy collateral`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CollateralOptions {
@@ -112,6 +132,7 @@ pub(super) async fn run(command: &PolicyCommand) -> Result<()> {
         PolicyCommand::Make(options) => draft::run(options).await,
         PolicyCommand::Check(options) => check(options),
         PolicyCommand::Digest(options) => digest(options),
+        PolicyCommand::Application(options) => application::run(options),
         PolicyCommand::Collateral(options) => collateral::run(options).await,
     }
 }
