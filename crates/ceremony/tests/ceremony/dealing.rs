@@ -47,7 +47,7 @@ async fn committees_of_seven_and_thirteen_are_dealt_to() {
 async fn any_change_to_a_record_is_noticed() {
     let deployment = Deployment::new(4).await;
     let record = deployment.deal(&ALL, 1).await.record;
-    let changes: Vec<(&str, Box<dyn Fn(&mut Record)>)> = vec![
+    let changes: Vec<(&str, Change<Record>)> = vec![
         ("key", Box::new(|record| record.core.key_id = B256::repeat_byte(1))),
         ("chain", Box::new(|record| record.core.chain_id += 1)),
         ("epoch", Box::new(|record| record.core.seats.epoch = epoch_id(2))),
@@ -157,6 +157,9 @@ async fn a_dealer_whose_evidence_is_not_believed_gets_nothing() {
     assert!(Policy::insecure_simulated_only().images.is_empty());
 }
 
+/// What somebody does to a document.
+type Change<T> = Box<dyn Fn(&mut T) + Send + Sync>;
+
 /// What a meddling carrier does to the calls of one node.
 type Meddle = Box<dyn Fn(&mut Core, &mut Letter) + Send + Sync>;
 
@@ -167,8 +170,8 @@ struct Crooked {
     /// Entropy of others that this node gives as its own.
     entropy: Option<Arc<Mutex<Option<Letter>>>>,
     /// Cards of all, for a carrier that shows others.
-    cards: Option<Box<dyn Fn(&mut Vec<Card>) + Send + Sync>>,
-    acceptance: Option<Box<dyn Fn(&mut Acceptance) + Send + Sync>>,
+    cards: Option<Change<Vec<Card>>>,
+    acceptance: Option<Change<Acceptance>>,
 }
 
 impl Crooked {

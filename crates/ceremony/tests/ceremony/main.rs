@@ -7,6 +7,7 @@
 
 mod committee;
 mod dealing;
+mod documents;
 mod recovery;
 mod resharing;
 mod storage;

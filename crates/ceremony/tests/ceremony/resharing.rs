@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use alloy_primitives::{Address, B256};
 use cipherloom_attest::Evidence;
 use cipherloom_ceremony::{
-    Acceptance, Accepted, Card, CeremonyError, Core, Delivered, Letter, LocalLink, NodeLink, Outcome, Proposal, Record, Registration,
-    Seats, activate, carry_resharing,
+    Acceptance, Accepted, Card, CeremonyError, Core, Delivered, Identity, Letter, LocalLink, NodeLink, Outcome, Proposal, Record,
+    Registration, Seats, activate, carry_resharing,
 };
+use cipherloom_signcryption::sign_digest;
 use cipherloom_threshold::{EpochId, KeyId, KeyKind};
 use futures_util::future::BoxFuture;
 
@@ -200,14 +201,22 @@ enum Fault {
     Drops,
     /// Letters come twice, and again later.
     Repeats,
-    /// One of the letters that the node says to all is another one for some: rightly signed.
-    Equivocates,
+    /// A letter is passed off as the reader's own.
+    Passes,
+    /// Another node says something else to this one than to the others, rightly signed.
+    HearsOther,
+    /// The same, and this one hears both.
+    HearsBoth,
+    /// The node publishes wrong shares, the same to all.
+    PublishesWrong,
 }
 
 struct Crooked {
     honest: LocalLink,
     fault: Fault,
     seen: Mutex<Vec<Letter>>,
+    /// Whoever is corrupt besides the carrier.
+    corrupt: Arc<Identity>,
 }
 
 impl Crooked {
@@ -216,7 +225,30 @@ impl Crooked {
             honest: LocalLink::new(Arc::clone(&deployment.nodes[index].node), registration.clone()),
             fault,
             seen: Mutex::new(Vec::new()),
+            corrupt: deployment.nodes[if fault == Fault::PublishesWrong { index } else { 0 }]
+                .node
+                .identity(),
         }
+    }
+
+    /// Changes a letter as its own sender can.
+    fn rewrite(&self, letter: &mut Letter) {
+        let last = letter.body.len() - 1;
+        letter.body[last] ^= 1;
+        letter.signature = sign_digest(self.corrupt.signing_key(), letter.digest()).unwrap().to_vec();
+    }
+
+    /// What the node says to all about its old share, made wrong.
+    fn made_wrong(&self, mut delivered: Delivered) -> Delivered {
+        if self.fault == Fault::PublishesWrong {
+            let of_old_member = |letter: &&mut Letter| letter.to == Address::ZERO && letter.body[0] == 0;
+            delivered
+                .letters
+                .iter_mut()
+                .filter(of_old_member)
+                .for_each(|letter| self.rewrite(letter));
+        }
+        delivered
     }
 }
 
@@ -255,26 +287,42 @@ impl NodeLink for Crooked {
                 seen.extend(letters.clone());
                 letters = seen.iter().chain(&letters).cloned().collect();
             }
-            Fault::Equivocates => {
-                let identity = &self.honest;
+            Fault::Passes => {
                 let mut seen = self.seen.lock().unwrap();
                 if let Some(letter) = letters.iter().find(|letter| letter.to == Address::ZERO)
                     && seen.is_empty()
                 {
                     // What the carrier makes of somebody's letter without its key is nobody's.
                     let mut other = letter.clone();
-                    other.from = identity.signer();
+                    other.from = self.honest.signer();
                     seen.push(other.clone());
                     letters.push(other);
                 }
             }
+            Fault::HearsOther | Fault::HearsBoth => {
+                let corrupt = self.corrupt.address();
+                let said_to_all = |letter: &&mut Letter| letter.to == Address::ZERO && letter.from == corrupt;
+                if let Some(letter) = letters.iter_mut().find(said_to_all) {
+                    let said = letter.clone();
+                    self.rewrite(letter);
+                    if self.fault == Fault::HearsBoth {
+                        letters.push(said);
+                    }
+                }
+            }
+            Fault::PublishesWrong => {}
             Fault::Deaf => {}
         }
-        self.honest.deliver(session, letters)
+        Box::pin(async move {
+            self.honest
+                .deliver(session, letters)
+                .await
+                .map(|delivered| self.made_wrong(delivered))
+        })
     }
 
     fn close(&self, session: B256) -> BoxFuture<'_, Result<Delivered, CeremonyError>> {
-        self.honest.close(session)
+        Box::pin(async move { self.honest.close(session).await.map(|delivered| self.made_wrong(delivered)) })
     }
 
     fn accept(&self, session: B256) -> BoxFuture<'_, Result<Accepted, CeremonyError>> {
@@ -299,12 +347,15 @@ impl NodeLink for Crooked {
 }
 
 #[tokio::test]
-async fn a_carrier_that_cheats_gets_a_refusal_or_nothing_out_of_it() {
+async fn a_carrier_that_cheats_and_a_corrupt_node_get_a_refusal_or_nothing_out_of_it() {
     for (fault, works) in [
         (Fault::Alters, false),
         (Fault::Drops, false),
         (Fault::Repeats, true),
-        (Fault::Equivocates, true),
+        (Fault::Passes, true),
+        (Fault::HearsOther, false),
+        (Fault::HearsBoth, false),
+        (Fault::PublishesWrong, true),
     ] {
         let deployment = Deployment::new(4).await;
         let first = deployment.deal(&ALL, 1).await.record;
@@ -313,6 +364,9 @@ async fn a_carrier_that_cheats_gets_a_refusal_or_nothing_out_of_it() {
         let mut links = deployment.links(&ALL, &registration);
         links[2] = Arc::new(Crooked::new(&deployment, 2, &registration, fault));
         let outcome = carry_resharing(Proposal::reshare(first, seats).unwrap(), &links, |_| {}).await;
+        if fault == Fault::HearsBoth {
+            assert!(matches!(outcome, Err(CeremonyError::Equivocation { sender, .. }) if sender == deployment.address(0)));
+        }
         assert_eq!(outcome.is_ok(), works, "{fault:?}: {:?}", outcome.err());
         assert!(deployment.decrypts(&ALL, if works { 2 } else { 1 }), "{fault:?}");
     }
