@@ -14,7 +14,7 @@ use cipherloom_ceremony::{NodeLink, Record, Seats};
 use cipherloom_chain::{CallLimits, CommitteeOnChain, Deployment, HostChain, LocalProfile};
 use cipherloom_contracts::HostAddresses;
 use cipherloom_kms::{Clock as _, SystemClock};
-use cipherloom_primitives::Address;
+use cipherloom_primitives::{Address, B256};
 use cipherloom_service::{attested::attested_channel, ceremony::RemoteNode};
 use clap::Args;
 
@@ -169,46 +169,70 @@ pub(super) struct Connected {
 }
 
 impl NodeOptions {
-    /// Reads the registered committee and connects to the nodes. Nodes that do not answer are named in the result.
+    /// Reads the registered committee and connects to the nodes. Nodes that do not answer as members of it are asked as members of the one whose shares a
+    /// record describes: `previous`, or the newest that others hold. Who does not answer either is named in the result.
     ///
     /// # Errors
     /// If the chain or the hardware does not answer.
-    pub(super) async fn connect(&self) -> Result<Connected> {
+    pub(super) async fn connect(&self, previous: Option<Record>) -> Result<Connected> {
         let committee = self.chain.committee().await?;
         let attestation = self.proof.attestation()?;
-        let endpoint = dealer_endpoint(&attestation, &committee).await?;
         let mut connected = Connected {
-            committee,
             attestation,
             nodes: Vec::new(),
-            records: Vec::new(),
-            missing: Vec::new(),
+            records: previous.into_iter().collect(),
+            missing: self.nodes.iter().map(|address| (address.clone(), String::new())).collect(),
+            committee,
         };
-        let asked = self.nodes.iter().map(|address| {
-            let endpoint = Arc::clone(&endpoint);
-            async move {
-                let channel = attested_channel(endpoint, address, None)?;
-                anyhow::Ok(RemoteNode::connect(address, channel).await?)
-            }
-        });
-        for (address, answer) in self.nodes.iter().zip(futures_util::future::join_all(asked).await) {
-            match answer {
-                Ok((node, records)) => {
-                    connected.nodes.push(node);
-                    for record in records {
-                        if !connected.records.contains(&record) {
-                            connected.records.push(record);
-                        }
-                    }
-                }
-                Err(error) => connected.missing.push((address.clone(), format!("{error:#}"))),
-            }
+        let members = connected.committee.members();
+        connected.ask(connected.committee.context_id, members).await?;
+        let newest = connected.records.iter().max_by_key(|record| record.core.seats.epoch);
+        if let Some(seats) = newest
+            .map(|record| &record.core.seats)
+            .filter(|seats| seats.context != connected.committee.context_id)
+        {
+            let (context, members) = (seats.context, (1..).zip(seats.members.iter().copied()).collect());
+            connected.ask(context, members).await?;
         }
         Ok(connected)
     }
 }
 
 impl Connected {
+    /// Asks nodes that have not answered yet, as members of a committee.
+    async fn ask(&mut self, context: B256, members: Vec<(u32, Address)>) -> Result<()> {
+        let unasked = std::mem::take(&mut self.missing);
+        if unasked.is_empty() {
+            return Ok(());
+        }
+        let endpoint = dealer_endpoint(&self.attestation, self.committee.chain_id, context, members).await?;
+        let asked = unasked.iter().map(|(address, _)| {
+            let endpoint = Arc::clone(&endpoint);
+            async move {
+                let channel = attested_channel(endpoint, address, None)?;
+                anyhow::Ok(RemoteNode::connect(address, channel).await?)
+            }
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        for ((address, before), answer) in unasked.iter().zip(answers) {
+            match answer {
+                Ok((node, records)) => {
+                    self.nodes.push(node);
+                    for record in records {
+                        if !self.records.contains(&record) {
+                            self.records.push(record);
+                        }
+                    }
+                }
+                Err(error) => {
+                    let reason = if before.is_empty() { format!("{error:#}") } else { before.clone() };
+                    self.missing.push((address.clone(), reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the nodes as ceremonies take them.
     pub(super) fn links(&self) -> Vec<Arc<dyn NodeLink>> {
         self.nodes.iter().map(|node| Arc::new(node.clone()) as Arc<dyn NodeLink>).collect()
@@ -249,7 +273,7 @@ impl Connected {
     ///
     /// # Errors
     /// If its threshold is none.
-    pub(super) fn seats(&self, epoch: cipherloom_primitives::B256) -> Result<Seats> {
+    pub(super) fn seats(&self, epoch: B256) -> Result<Seats> {
         let threshold = u8::try_from(self.committee.mpc_threshold).context("the committee's threshold")?;
         Ok(Seats {
             context: self.committee.context_id,
@@ -260,19 +284,19 @@ impl Connected {
     }
 }
 
-async fn dealer_endpoint(attestation: &Attestation, committee: &CommitteeOnChain) -> Result<Arc<Endpoint>> {
+async fn dealer_endpoint(attestation: &Attestation, chain_id: u64, context: B256, members: Vec<(u32, Address)>) -> Result<Arc<Endpoint>> {
     let statement = Statement {
         role: Role::Dealer,
-        chain_id: committee.chain_id,
-        context: committee.context_id,
+        chain_id,
+        context,
         party: 0,
         signer: Address::ZERO,
     };
     let expected = Expected {
-        chain_id: committee.chain_id,
-        context: committee.context_id,
+        chain_id,
+        context,
         roles: vec![Role::KmsNode],
-        members: committee.members(),
+        members,
         party: None,
     };
     let endpoint = Endpoint::new(

@@ -42,7 +42,7 @@ pub(crate) struct BackupOptions {
 /// # Errors
 /// If a node refuses, or holds nothing.
 pub(super) async fn run(options: &BackupOptions) -> Result<()> {
-    let connected = options.nodes.connect().await?;
+    let connected = options.nodes.connect(None).await?;
     if let Some((address, reason)) = connected.missing.first() {
         anyhow::bail!("{address}: {reason}");
     }

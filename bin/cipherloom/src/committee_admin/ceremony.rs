@@ -61,7 +61,7 @@ pub(crate) struct CeremonyOptions {
 /// # Errors
 /// If a node refuses or is missing, or keys cannot be made. Nothing has changed then.
 pub(super) async fn run(options: &CeremonyOptions) -> Result<()> {
-    let connected = options.nodes.connect().await?;
+    let connected = options.nodes.connect(None).await?;
     connected.check_complete()?;
     let (directory, parameters) = options.place()?;
     let seats = connected.seats(connected.committee.epoch_id)?;

@@ -18,8 +18,8 @@ use super::{
 pub(super) const RESHARE_HELP: &str = "\
 Give the shares to the committee that the chain has registered since: a larger, a smaller, or another one.
 
-Before: the new committee is registered on the chain as a new KMS context, its nodes run, and at least all but the corrupt number of the old nodes are among them. What was encrypted stays readable; the key, its public \
-files and what users hold stay as they are.
+Before: the new committee is registered on the chain as a new KMS context, the former one is not destroyed, and nodes of both run: all of the new, and at least 2t + 1 of the old, t of which may be corrupt. Name all of them with --node. \
+What was encrypted stays readable; the key, its public files and what users hold stay as they are.
 
 What happens: nodes show cards with evidence; old ones publish their shares masked with randomness of the new ones; wrong ones are found and left out; the new committee decrypts known values and signs a record. Only a \
 record that all new nodes signed puts new shares into use, and has old ones erased. This command carries sealed letters and learns nothing.
@@ -55,6 +55,10 @@ pub(crate) struct ResharingOptions {
     #[arg(long, value_name = "ID")]
     key_id: Option<B256>,
 
+    /// The record of the shares that are to be replaced, to find nodes that are only in their committee [default: the newest that other nodes hold]
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+
     /// Where the new record goes: record-EPOCH.json in this directory
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -73,6 +77,10 @@ pub(crate) struct ActivateOptions {
     /// The record that is to be followed
     #[arg(long, value_name = "FILE")]
     record: PathBuf,
+
+    /// The record of the shares that it replaces, to find nodes that are only in their committee [default: the newest that other nodes hold]
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
 
     /// Print one JSON object at the end, instead of sentences
     #[arg(long)]
@@ -95,7 +103,8 @@ pub(super) enum Purpose {
 /// # Errors
 /// If the committees are not those of the purpose, or the resharing fails. The old shares stay in use then.
 pub(super) async fn run(options: &ResharingOptions, purpose: Purpose) -> Result<()> {
-    let connected = options.nodes.connect().await?;
+    let named = options.previous.as_ref().map(|file| read_record(file)).transpose()?;
+    let connected = options.nodes.connect(named).await?;
     connected.check_complete()?;
     let previous = newest(&connected, options.key_id)?;
     purpose.check(&previous, &connected)?;
@@ -117,8 +126,9 @@ pub(super) async fn run(options: &ResharingOptions, purpose: Purpose) -> Result<
 /// # Errors
 /// If the record does not hold, or no node can be asked.
 pub(super) async fn activate(options: &ActivateOptions) -> Result<()> {
-    let record = Record::from_json(&read_file(&options.record, MAX_RECORD_BYTES)?)?;
-    let connected = options.nodes.connect().await?;
+    let record = read_record(&options.record)?;
+    let previous = options.previous.as_ref().map(|file| read_record(file)).transpose()?;
+    let connected = options.nodes.connect(previous).await?;
     for (address, reason) in &connected.missing {
         eprintln!("{address} does not answer: {reason}");
     }
@@ -129,6 +139,10 @@ pub(super) async fn activate(options: &ActivateOptions) -> Result<()> {
         "not all nodes follow the record"
     );
     Ok(())
+}
+
+fn read_record(file: &Path) -> Result<Record> {
+    Record::from_json(&read_file(file, MAX_RECORD_BYTES)?).with_context(|| format!("cannot use {}", file.display()))
 }
 
 /// Finds the record of the shares that count: the one of the latest epoch.
@@ -183,7 +197,7 @@ impl Purpose {
         let needed = 2 * usize::from(old.threshold) + 1;
         if answering < needed {
             bail!(
-                "{answering} nodes of the old committee answer, and {needed} are needed; nodes answer as members of the committee that is registered now, so the new one has to have that many of the old"
+                "{answering} nodes of the old committee answer, and {needed} are needed: name their addresses with --node, too, and their record with --previous if no node of the new committee holds it"
             );
         }
         Ok(())
