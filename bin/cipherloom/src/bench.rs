@@ -5,6 +5,7 @@
 
 mod answers;
 mod clock;
+mod committee;
 mod coprocessor;
 mod decrypt;
 mod decryptable;
@@ -43,6 +44,8 @@ pub(crate) fn run(command: &BenchCommand) -> Result<()> {
         BenchCommand::Input(options) => input::run(options),
         BenchCommand::Decrypt(options) => decrypt::run(options),
         BenchCommand::Gateway(options) => gateway::run(options),
+        BenchCommand::Committee(options) => committee::run(options),
+        BenchCommand::CommitteeNode(options) => committee::run_node(options),
         BenchCommand::Gas(options) => gas::run(options),
     }
 }

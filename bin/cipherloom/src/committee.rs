@@ -49,6 +49,8 @@ mod verdict;
 
 pub(crate) use self::{
     attestation::{Attestation, AttestationOptions, HEADING, insecure_attestor},
+    carrier::{Carrier, ChainTerms, Member, Patience},
+    client::CommitteeClient,
     connected::{Connected, ConnectedCommittee, NodePlace},
-    remote::NodeDescription,
+    remote::{NodeDescription, RemoteNode},
 };

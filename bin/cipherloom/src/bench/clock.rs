@@ -49,7 +49,7 @@ pub(crate) fn measure<T>(work: impl FnOnce() -> Result<T>) -> Result<(Cost, T)> 
 }
 
 /// Returns the CPU time of this process, all threads together.
-fn process_cpu() -> Duration {
+pub(crate) fn process_cpu() -> Duration {
     duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 

@@ -234,7 +234,11 @@ fn threads(options: &CommonOptions) -> Result<NonZeroUsize> {
     }
 }
 
-fn directory(options: &CommonOptions) -> Result<PathBuf> {
+/// Returns the directory of the keys.
+///
+/// # Errors
+/// If the user has no data directory.
+pub(crate) fn directory(options: &CommonOptions) -> Result<PathBuf> {
     match (&options.keys, options.parameters) {
         (Some(directory), _) => Ok(directory.clone()),
         (None, Parameters::Production) => data_dir::default_keys(),

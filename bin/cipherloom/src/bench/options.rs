@@ -31,6 +31,12 @@ pub(crate) enum BenchCommand {
     Decrypt(DecryptOptions),
     /// A whole stack under load: many decryptions at once and polls at a fixed rate. Fails if one is lost.
     Gateway(super::gateway::GatewayOptions),
+    /// Public decryptions by a committee whose nodes are processes of their own, of a value that is squashed already.
+    #[command(long_about = COMMITTEE_HELP)]
+    Committee(super::committee::CommitteeOptions),
+    /// A node of `committee`; started by it.
+    #[command(hide = true)]
+    CommitteeNode(super::committee::CommitteeNodeOptions),
     /// Gas of transactions of confidential contracts, next to the same on the published host contracts.
     #[command(long_about = super::gas::HELP)]
     Gas(super::gas::GasOptions),
@@ -58,6 +64,15 @@ Decryption: reading a stored ciphertext and decrypting it, for every type; and h
 The first part is CPU time of single steps. For the second part the stack of `cipherloom dev` is started in this process with its data in a temporary directory, \
 and computed values are asked for over HTTP, one request at a time: public ones and a user's, on the synchronous routes and as jobs. What a client waits is shown \
 next to where the KMS spends it, and to the bare decryption of the same ciphertexts.";
+
+const COMMITTEE_HELP: &str = "\
+Public decryptions by a committee whose nodes are processes of their own, of a value that is squashed already.
+
+Nodes run the code of `cipherloom kms node` and are asked by that of `cipherloom gateway` over attested connections (attestation is simulated). Chain and coprocessor \
+are left out: they answer at once. Shown is what a node spends on a value of 64 bits, in CPU time and in bytes, what of that is threshold decryption, what one would \
+spend who has the whole key, and how long an answer takes end to end, with all nodes on this machine.
+
+The key set gets keys for noise squashing if it has none, which takes minutes once.";
 
 /// Options that all benchmarks share.
 #[derive(Clone, Debug, Args)]

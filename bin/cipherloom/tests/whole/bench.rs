@@ -1,14 +1,17 @@
 //! The benchmarks, on parameters on which they take a moment: what they print, what they count, and that they check their results.
 #![cfg(feature = "insecure-development")]
 
-use cipherloom_fhe::insecure_test_keys;
+use cipherloom_fhe::{KeySet, insecure_test_keys, insecure_test_keys_with_squashing};
 use serde_json::Value;
 
 use crate::process;
 
 /// Runs a benchmark on toy parameters and returns what it printed.
 fn run(arguments: &[&str]) -> String {
-    let keys = insecure_test_keys().unwrap();
+    run_on(&insecure_test_keys().unwrap(), arguments)
+}
+
+fn run_on(keys: &KeySet, arguments: &[&str]) -> String {
     let common = ["--parameters", "toy", "--keys", keys.directory().to_str().unwrap()];
     let output = process::run(&[&["bench"], arguments, &common].concat());
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -269,5 +272,29 @@ fn a_stack_under_load_loses_nothing() {
     assert!(
         number(&report, "/requests/answered") >= 20.0 && number(&report, "/polls/answered") > 0.0,
         "{report}"
+    );
+}
+
+#[test]
+fn a_committee_of_processes_is_measured_and_its_answers_are_checked() {
+    let keys = insecure_test_keys_with_squashing().unwrap();
+    let report: Value = serde_json::from_str(&run_on(&keys, &["committee", "--nodes", "4", "--requests", "3", "--json"])).unwrap();
+    assert_eq!((number(&report, "/nodes"), number(&report, "/threshold")), (4.0, 1.0));
+    assert_eq!(number(&report, "/end_to_end/count"), 3.0);
+    for figure in [
+        "/cpu_ms_per_node_and_value",
+        "/threshold_decryption/partial_ms",
+        "/threshold_decryption/opening_ms",
+        "/threshold_decryption/holder_ms",
+        "/end_to_end/p50_ms",
+    ] {
+        assert!(number(&report, figure) > 0.0, "{figure}: {report}");
+    }
+    // Four elements of 64 bytes, with party and tag.
+    assert_eq!(number(&report, "/threshold_decryption/partial_bytes"), 291.0);
+    assert!(number(&report, "/bytes_sent_per_node_and_value") > 291.0, "{report}");
+    assert!(
+        number(&report, "/bytes_received_per_node_and_value") > 3.0 * 291.0,
+        "a node gets the parts of the others: {report}"
     );
 }
