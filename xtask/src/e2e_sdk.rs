@@ -5,6 +5,7 @@
 //! one story for all of them, in `e2e/sdk/story.mjs`; what the scripts import is pinned in `e2e/sdk/package-lock.json`.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -42,6 +43,12 @@ pub(crate) enum Part {
     /// @fhevm/sdk on a stack whose contracts show the face of protocol 0.14.
     #[value(name = "face-0.14")]
     Face014,
+    /// @zama-fhe/relayer-sdk in Node.js on a stack whose KMS is a committee of four nodes.
+    #[value(name = "relayer-v2-committee")]
+    RelayerCommittee,
+    /// @fhevm/sdk on such a stack.
+    #[value(name = "fhevm-committee")]
+    FhevmCommittee,
     /// @zama-fhe/relayer-sdk in Chromium, with routes of version 2, with threads and without.
     WebRelayerV2,
     /// The same with routes of version 1, with threads.
@@ -60,9 +67,9 @@ impl Part {
         match self {
             Self::Libraries => Some(&["libraries.mjs"]),
             Self::Config => Some(&["config.mjs"]),
-            Self::RelayerV2 => Some(&["node.mjs", "relayer-v2"]),
+            Self::RelayerV2 | Self::RelayerCommittee => Some(&["node.mjs", "relayer-v2"]),
             Self::RelayerV1 => Some(&["node.mjs", "relayer-v1"]),
-            Self::Fhevm | Self::Face014 => Some(&["node.mjs", "fhevm"]),
+            Self::Fhevm | Self::Face014 | Self::FhevmCommittee => Some(&["node.mjs", "fhevm"]),
             Self::Zama => Some(&["node.mjs", "zama"]),
             Self::WebRelayerV2 | Self::WebRelayerV1 | Self::WebFhevm | Self::WebZama | Self::WebToken => None,
         }
@@ -79,11 +86,12 @@ impl Part {
         }
     }
 
-    /// The version of the protocol whose face the contracts show, if it is not the usual one.
-    const fn face(self) -> Option<&'static str> {
+    /// What the stack is started with besides the usual.
+    const fn stack(self) -> &'static [&'static str] {
         match self {
-            Self::Face014 => Some("0.14"),
-            _ => None,
+            Self::Face014 => &["--face", "0.14"],
+            Self::RelayerCommittee | Self::FhevmCommittee => &["--kms-nodes", "4"],
+            _ => &[],
         }
     }
 
@@ -104,16 +112,14 @@ pub(crate) fn run(parts: &[Part], json: bool, binary: Option<PathBuf>) -> Result
     let parts = if parts.is_empty() { Part::value_variants() } else { parts };
     let binary = binary.map_or_else(build, Ok)?;
     let mut report = Report::new(&folder)?;
-    for face in [None, Some("0.14")] {
-        let on_face: Vec<Part> = parts.iter().copied().filter(|part| part.face() == face).collect();
-        if on_face.is_empty() {
-            continue;
-        }
+    // Each kind of stack is started once, for all its parts.
+    let stacks: BTreeSet<&[&str]> = parts.iter().map(|part| part.stack()).collect();
+    for options in stacks {
+        let on_stack: Vec<Part> = parts.iter().copied().filter(|part| part.stack() == options).collect();
         let directory = tempfile::tempdir().context("cannot make a temporary folder")?;
-        eprintln!("starting {} with fresh keys", binary.display());
-        let options = face.map_or_else(Vec::new, |face| vec!["--face", face]);
-        let stack = RunningStack::start_with(&binary, directory.path(), &options)?;
-        for part in on_face {
+        eprintln!("starting {} {} with fresh keys", binary.display(), options.join(" "));
+        let stack = RunningStack::start_with(&binary, directory.path(), options)?;
+        for part in on_stack {
             let site = Site {
                 folder: &folder,
                 node: &node,

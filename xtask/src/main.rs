@@ -10,6 +10,7 @@ mod dev_stack;
 mod e2e_chain;
 mod e2e_coprocessor;
 mod e2e_examples;
+mod e2e_kms;
 mod e2e_kms_wasm;
 mod e2e_legacy;
 mod e2e_node_clients;
@@ -160,6 +161,16 @@ enum EndToEnd {
         #[arg(long)]
         reduced: bool,
     },
+    /// Run committees of KMS nodes at full scale: four processes on production parameters of which one is killed, stopped or lying, the published SDK with four
+    /// signers on chain, recorded attestations, and the benchmark of threshold decryption; print a table of the bars. Takes about half an hour on two cores.
+    Kms {
+        /// Do a few minutes' worth on toy parameters, to try it out.
+        #[arg(long)]
+        reduced: bool,
+        /// Measure this binary instead of a newly built one. Tests are built in any case.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Open a user decryption answer with the WebAssembly client that SDKs bundle.
     KmsWasm,
     /// Carry a token of the 0.6 generation through `cipherloom dev --legacy-0.6`, on real TFHE, with the published fhevmjs and contracts.
@@ -228,6 +239,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(EndToEnd::Chain { reduced, binary }) => e2e_chain::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::Coprocessor { reduced, binary }) => e2e_coprocessor::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::Examples { reduced, binary }) => e2e_examples::run(reduced, binary),
+        Command::E2e(EndToEnd::Kms { reduced, binary }) => e2e_kms::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
         Command::E2e(EndToEnd::Legacy { binary }) => e2e_legacy::run(binary),
         Command::E2e(EndToEnd::NodeClients { client, reduced }) => {
