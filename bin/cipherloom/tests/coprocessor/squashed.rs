@@ -28,7 +28,7 @@ use crate::{
 };
 
 const CHAIN: u64 = 12_345;
-const MARK: &str = "SELECT digest || '|' || squashed_at_ms FROM squashed_ciphertexts";
+const MARK: &str = "SELECT encode(digest, 'hex') || ' ' || squashed_at_ms FROM squashed_ciphertexts";
 
 /// An operator's coprocessor with a database of its own.
 struct Operator {
