@@ -133,13 +133,13 @@ pub fn start_logging(command: &KmsCommand, log: LogOptions) -> Result<Telemetry>
 /// If the options do not go together, or what they name cannot be used.
 pub fn run(command: &KmsCommand) -> Result<()> {
     let KmsCommand::Node(options) = command;
-    if options.print_config {
+    if options.process.print_config {
         print!("{}", options.settings.to_toml());
         return Ok(());
     }
     options.check_together()?;
-    runtime::run(options.tokio_threads, async {
-        match (options.check, options.is_party()) {
+    runtime::run(options.process.tokio_threads, async {
+        match (options.process.check, options.is_party()) {
             (true, _) => examine(options).await,
             (false, true) => Box::pin(party::run(options)).await,
             (false, false) => Box::pin(process::run(options)).await,
@@ -151,7 +151,7 @@ pub fn run(command: &KmsCommand) -> Result<()> {
 async fn examine(options: &NodeOptions) -> Result<()> {
     let mut report = Report::default();
     look(options, &mut report).await;
-    match report.print(options.json)? {
+    match report.print(options.process.json)? {
         0 => Ok(()),
         exit_code => Err(Unwell { exit_code }.into()),
     }
@@ -233,5 +233,47 @@ impl NodeOptions {
             self.server_addr
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(more: &[&str]) -> Result<()> {
+        let chain = ["cipherloom-kms", "--rpc-url=http://chain", "--coprocessor-url=http://coprocessor"];
+        let arguments = NodeArguments::try_parse_from(chain.iter().chain(more)).unwrap();
+        arguments.options.check_together()
+    }
+
+    #[test]
+    fn a_node_holds_the_whole_key_or_a_share_and_not_both() {
+        checked(&["--party-dir=party"]).unwrap();
+        checked(&["--keys=keys", "--audit-dir=audit"]).unwrap();
+        for (arguments, why) in [
+            (&["--audit-dir=audit"][..], "--party-dir"),
+            (&["--party-dir=party", "--keys=keys"], "name one of them"),
+            (
+                &["--party-dir=party", "--tls-certificate=file"],
+                "--tls-certificate is for a centralised node",
+            ),
+            (
+                &["--party-dir=party", "--insecure-plaintext"],
+                "--insecure-plaintext is for a centralised node",
+            ),
+            (
+                &["--party-dir=party", "--access-token-file=file"],
+                "--access-token-file is for a centralised node",
+            ),
+            (&["--keys=keys", "--audit-dir=audit", "--policy=file"], "--party-dir is missing"),
+            (
+                &["--keys=keys", "--audit-dir=audit", "--insecure-simulated-attestation"],
+                "--party-dir is missing",
+            ),
+            (&["--keys=keys", "--audit-dir=audit", "--server-addr=0.0.0.0:1"], "not encrypted"),
+        ] {
+            let refused = format!("{:#}", checked(arguments).unwrap_err());
+            assert!(refused.contains(why), "{arguments:?}: {refused}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use cipherloom_service::{
     chains::{self, ChainOptions},
     config_file::ConfigFile,
     connections::ConnectionLimits,
+    process_options::ProcessOptions,
     settings::Settings,
 };
 use clap::{Args, value_parser};
@@ -100,17 +101,13 @@ pub struct NodeOptions {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u16).range(1..=256))]
     pub concurrent_decryptions: u16,
 
-    /// How long the chains may take to answer at the start until the node gives up
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = value_parser!(u32).range(0..=86_400))]
-    pub startup_patience_seconds: u32,
+    /// How the process starts, and what it does instead of serving.
+    #[command(flatten)]
+    pub process: ProcessOptions,
 
     /// How long requests under way may take to finish at the end
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(0..=3600))]
     pub drain_seconds: u32,
-
-    /// Threads for connections
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u16).range(1..=1024))]
-    pub tokio_threads: u16,
 
     /// The service's name in OTLP traces
     #[arg(long, value_name = "NAME", default_value = "kms")]
@@ -123,18 +120,6 @@ pub struct NodeOptions {
     /// Read options from this file: TOML with a line for each, under the option's name without its dashes
     #[arg(long, value_name = "FILE", env = "CIPHERLOOM_KMS_CONFIG")]
     pub config: Option<PathBuf>,
-
-    /// Print the options in effect as a config file, with where each comes from, and exit
-    #[arg(long)]
-    pub print_config: bool,
-
-    /// Look at everything the node needs, say what to do about each finding, and exit: 0 if all is well, 1 for warnings, 2 if it could not serve
-    #[arg(long)]
-    pub check: bool,
-
-    /// Print one JSON object with the addresses once everything runs, instead of sentences
-    #[arg(long)]
-    pub json: bool,
 
     /// All options in effect and where they come from.
     #[arg(skip)]

@@ -50,7 +50,7 @@ pub(crate) const MAX_HEADER_BYTES: u32 = 16 << 10;
 pub(crate) async fn run(options: &NodeOptions) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let token = options.access_token_file.as_deref().map(token).transpose()?;
-    let patience = Duration::from_secs(options.startup_patience_seconds.into());
+    let patience = Duration::from_secs(options.process.startup_patience_seconds.into());
     let parts = tokio::select! {
         parts = examination::until_well(patience, async || Box::pin(check::look(options)).await) => parts?,
         () = signals.next() => return Ok(()),
@@ -199,7 +199,7 @@ fn announce(options: &NodeOptions, shared: &Shared, address: std::net::SocketAdd
         .unwrap_or_default();
     let mut chains: Vec<u64> = shared.nodes.keys().copied().collect();
     chains.sort_unstable();
-    if options.json {
+    if options.process.json {
         println!(
             "{}",
             json!({

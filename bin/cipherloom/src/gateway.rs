@@ -85,16 +85,16 @@ pub(crate) fn start_logging(options: &GatewayOptions, log: LogOptions) -> Result
 /// # Errors
 /// If they do not go together, or what they name cannot be used.
 pub(crate) fn run(options: &GatewayOptions) -> Result<()> {
-    if options.print_config {
+    if options.process.print_config {
         print!("{}", options.settings.to_toml());
         return Ok(());
     }
     if options.new_client_key {
-        return clients::make_key(options.json);
+        return clients::make_key(options.process.json);
     }
     options.check_together()?;
-    runtime::run(options.tokio_threads, async {
-        match options.check {
+    runtime::run(options.process.tokio_threads, async {
+        match options.process.check {
             true => examine(options).await,
             false => Box::pin(process::run(options)).await,
         }
@@ -105,7 +105,7 @@ pub(crate) fn run(options: &GatewayOptions) -> Result<()> {
 async fn examine(options: &GatewayOptions) -> Result<()> {
     let mut report = Report::default();
     look(options, &mut report).await;
-    match report.print(options.json)? {
+    match report.print(options.process.json)? {
         0 => Ok(()),
         exit_code => Err(Unwell { exit_code }.into()),
     }

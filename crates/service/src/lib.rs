@@ -23,6 +23,7 @@ pub mod key_file;
 pub mod line;
 pub mod log;
 pub mod messages;
+pub mod process_options;
 pub mod report;
 pub mod runtime;
 pub mod settings;

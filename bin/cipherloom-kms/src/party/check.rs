@@ -1,24 +1,27 @@
 //! What has to be so before a party serves: its hardware, its policy, its directory, its chains, and the coprocessors that it gets ciphertexts from.
 
-use anyhow::{Context as _, Result};
+use std::io::ErrorKind;
+
 use cipherloom_attest::{DEVELOPMENT_CHAINS, Occasion, Role, Statement};
-use cipherloom_ceremony::Store;
+use cipherloom_ceremony::{CeremonyError, Store};
 use cipherloom_chain::{AclSource, CommitteeOnChain};
 use cipherloom_fhe::ParameterSet;
 use cipherloom_kms::{Clock as _, SystemClock};
 use cipherloom_primitives::{Address, B256};
 use cipherloom_service::{
     chains::{self, Chain, ChainOptions},
+    endpoints::with_causes,
     examination::Examination,
 };
 use cipherloom_threshold::CommitteeSize;
 
 use super::Attestation;
-use crate::{check::check_coprocessor, options::NodeOptions};
+use crate::options::NodeOptions;
 
 const ATTESTATION: &str = "attestation";
 const PARTY: &str = "party";
 const CHAIN: &str = "chain";
+const COPROCESSOR: &str = "coprocessor";
 
 /// What a party is made of.
 pub(super) struct Parts {
@@ -118,12 +121,11 @@ fn attestation(options: &NodeOptions, examination: &mut Examination) -> Option<A
 }
 
 async fn store(options: &NodeOptions, attestation: &Attestation, examination: &mut Examination) -> Option<Store> {
-    let open = async || -> Result<Store> {
-        let directory = options.party.party_dir.as_deref().context("no directory is named")?;
-        let store = Store::open(directory, &*attestation.attestor).await;
-        store.with_context(|| format!("cannot use the party's directory {}", directory.display()))
+    let Some(directory) = options.party.party_dir.as_deref() else {
+        examination.wrong(PARTY, "no directory is named", "name it with --party-dir");
+        return None;
     };
-    match open().await {
+    match Store::open(directory, &*attestation.attestor).await {
         Ok(store) => {
             examination.ok(PARTY, format!("signs as {}", store.identity().address().to_checksum(None)));
             for (key, epoch) in store.held() {
@@ -132,11 +134,19 @@ async fn store(options: &NodeOptions, attestation: &Attestation, examination: &m
             }
             Some(store)
         }
+        Err(CeremonyError::File { path, source, .. }) if source.kind() == ErrorKind::WouldBlock => {
+            examination.not_yet(
+                PARTY,
+                format!("another process holds {path}"),
+                "the node runs already, or the process before it has not ended yet",
+            );
+            None
+        }
         Err(error) => {
             examination.wrong(
                 PARTY,
-                format!("{error:#}"),
-                "a directory belongs to one running node, and opens only on the hardware and for the software that made it",
+                format!("cannot use the party's directory {}: {error}", directory.display()),
+                "a directory opens only on the hardware and for the software that made it",
             );
             None
         }
@@ -212,7 +222,33 @@ async fn check_chain(chain: &Chain, signer: Option<Address>, is_home: bool, exam
         (false, Ok(_)) => {}
         (_, Err(error)) => examination.not_yet(CHAIN, format!("chain {}: {error}", chain.id), "check its node"),
     }
-    check_coprocessor(chain, None, examination).await;
+    check_coprocessor(chain, examination).await;
+}
+
+/// A party starts without a coprocessor: it gets its key set from the same ceremony.
+async fn check_coprocessor(chain: &Chain, examination: &mut Examination) {
+    let at = format!("chain {}, the coprocessor at {}", chain.id, chain.coprocessor_at);
+    match chain.coprocessor.describe().await {
+        Ok(described) => examination.expect(
+            COPROCESSOR,
+            described.chain_id == chain.id && described.acl == chain.host.addresses().acl,
+            format!("{at}: works for the chain, with key set {}", described.key_set_id),
+            || {
+                (
+                    format!(
+                        "{at}: works for chain {} with its access list at {}",
+                        described.chain_id, described.acl
+                    ),
+                    "the API key is that of another tenant; `cipherloom tenant list` shows them all".to_owned(),
+                )
+            },
+        ),
+        Err(status) => examination.warn(
+            COPROCESSOR,
+            format!("{at}: {}", with_causes(&status)),
+            "start it, and give it the key set of the ceremony; nothing can be decrypted before",
+        ),
+    }
 }
 
 /// A party starts before it is registered: its address has to be known for that.

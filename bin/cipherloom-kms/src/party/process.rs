@@ -43,7 +43,7 @@ pub(crate) async fn look(options: &NodeOptions) -> Examination {
 /// If something that the options name cannot be used, or an address is taken.
 pub(crate) async fn run(options: &NodeOptions) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let patience = Duration::from_secs(options.startup_patience_seconds.into());
+    let patience = Duration::from_secs(options.process.startup_patience_seconds.into());
     let parts = tokio::select! {
         parts = examination::until_well(patience, async || Box::pin(check::look(options)).await) => parts?,
         () = signals.next() => return Ok(()),
@@ -154,7 +154,7 @@ fn announce(options: &NodeOptions, party: &RunningParty, chain_ids: &[u64]) {
     let signer = party.signer().to_checksum(None);
     let (attested, public, metrics) = (party.attested_address(), party.public_address(), party.metrics_address());
     let state = party.state().state.as_str();
-    if options.json {
+    if options.process.json {
         println!(
             "{}",
             json!({

@@ -9,6 +9,7 @@ use cipherloom_service::{
     chains::{self, ChainOptions},
     config_file::ConfigFile,
     database_url::DatabaseUrl,
+    process_options::ProcessOptions,
     settings::Settings,
 };
 use clap::{Args, value_parser};
@@ -170,17 +171,12 @@ pub(crate) struct GatewayOptions {
     #[arg(long, help_heading = "Clients")]
     pub(crate) new_client_key: bool,
 
-    /// How long the parts may take to answer at the start until the gateway gives up
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = value_parser!(u32).range(0..=86_400))]
-    pub(crate) startup_patience_seconds: u32,
+    #[command(flatten)]
+    pub(crate) process: ProcessOptions,
 
     /// How long responses under way may take to finish at the end
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u32).range(0..=3600))]
     pub(crate) drain_seconds: u32,
-
-    /// Threads for connections
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u16).range(1..=1024))]
-    pub(crate) tokio_threads: u16,
 
     /// The service's name in OTLP traces
     #[arg(long, value_name = "NAME", default_value = "gateway")]
@@ -189,18 +185,6 @@ pub(crate) struct GatewayOptions {
     /// Read options from this file: TOML with a line for each, under the option's name without its dashes
     #[arg(long, value_name = "FILE", env = "CIPHERLOOM_GATEWAY_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-
-    /// Print the options in effect as a config file, with where each comes from, and exit
-    #[arg(long)]
-    pub(crate) print_config: bool,
-
-    /// Look at everything the gateway needs, say what to do about each finding, and exit: 0 if all is well, 1 for warnings, 2 if it could not serve
-    #[arg(long)]
-    pub(crate) check: bool,
-
-    /// Print one JSON object with the addresses once everything runs, instead of sentences
-    #[arg(long)]
-    pub(crate) json: bool,
 
     /// All options in effect and where they come from.
     #[arg(skip)]

@@ -48,7 +48,7 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     if database.is_none() {
         tracing::warn!("jobs are kept in memory: a restart loses them, and clients have to ask again");
     }
-    let patience = Duration::from_secs(options.startup_patience_seconds.into());
+    let patience = Duration::from_secs(options.process.startup_patience_seconds.into());
     let parts = tokio::select! {
         parts = examination::until_well(patience, async || Box::pin(check::look(options)).await) => parts?,
         () = signals.next() => return Ok(()),
@@ -246,7 +246,7 @@ fn config(options: &GatewayOptions, parts: &Parts) -> Result<Config> {
 fn announce(options: &GatewayOptions, parts: &Parts, address: std::net::SocketAddr, metrics: std::net::SocketAddr) {
     let chains: Vec<u64> = parts.chains.iter().map(|chain| chain.id).collect();
     let scheme = if options.tls_certificate.is_some() { "https" } else { "http" };
-    if options.json {
+    if options.process.json {
         println!(
             "{}",
             json!({
