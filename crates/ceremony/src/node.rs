@@ -79,6 +79,8 @@ struct Session {
     /// Those of all participants, once they are known, by address.
     cards: Vec<Card>,
     resharing: Option<Resharing>,
+    /// What this node signed. It signs one outcome of a ceremony, and no other.
+    accepted: Option<B256>,
 }
 
 impl Node {
@@ -141,6 +143,7 @@ impl Node {
             secrets,
             cards: Vec::new(),
             resharing: None,
+            accepted: None,
         }));
         Ok(card)
     }
@@ -335,14 +338,18 @@ impl Session {
         self.cards.iter().find(|card| card.signer == signer)
     }
 
-    /// Checks that what is to be signed is about this ceremony and its participants.
-    fn check_core(&self, core: &Core) -> Result<(), CeremonyError> {
+    /// Checks that what is to be signed is about this ceremony and its participants, and that nothing else was signed.
+    fn check_core(&mut self, core: &Core) -> Result<(), CeremonyError> {
         core.check()?;
         if core.session()? != self.id {
             return Err(CeremonyError::Refused("what is to be signed is of another ceremony"));
         }
         if core.cards != self.cards || core.dealer != self.dealer {
             return Err(CeremonyError::Refused("what is to be signed names other participants"));
+        }
+        let digest = core.digest()?;
+        if *self.accepted.get_or_insert(digest) != digest {
+            return Err(CeremonyError::Refused("another outcome of this ceremony was signed here"));
         }
         Ok(())
     }

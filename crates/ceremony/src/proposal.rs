@@ -1,6 +1,6 @@
 //! What a ceremony is to bring about, and what the chain must say for a node to take part.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256};
 use cipherloom_threshold::{Committee, ContextId, EpochId, KeyId, PartyIdentity, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -253,6 +253,14 @@ impl Registration {
                 found: target.epoch,
                 newest: self.epoch,
             });
+        }
+        // Epochs only go up, so one that the chain will never reach would be the last.
+        let latest = U256::from_be_bytes(self.epoch.0).saturating_add(U256::from(1));
+        if U256::from_be_bytes(target.epoch.0) > latest {
+            return refuse(format!(
+                "epoch {} is proposed, and the chain is in {}: only the next one can be prepared, so begin it on the chain first",
+                target.epoch, self.epoch
+            ));
         }
         Ok(())
     }

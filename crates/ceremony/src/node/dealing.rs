@@ -31,7 +31,7 @@ pub(super) fn reveal(session: &Session, identity: &Identity) -> Result<Delivered
 }
 
 pub(super) fn accept(
-    session: &Session,
+    session: &mut Session,
     store: &mut Store,
     core: &Core,
     dealer_evidence: &Evidence,
@@ -41,11 +41,11 @@ pub(super) fn accept(
 ) -> Result<Acceptance, CeremonyError> {
     let dealer = session
         .dealer
-        .as_ref()
+        .clone()
         .filter(|_| !session.cards.is_empty())
         .ok_or(CeremonyError::OutOfOrder("nothing is dealt before all cards are there"))?;
+    check_dealer_evidence(core, &dealer, dealer_evidence, verifier, now)?;
     session.check_core(core)?;
-    check_dealer_evidence(core, dealer, dealer_evidence, verifier, now)?;
     if let Some(highest) = store.highest(KeyId(core.key_id.0))
         && core.seats.epoch.0 <= highest.0
     {

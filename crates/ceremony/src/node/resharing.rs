@@ -127,7 +127,7 @@ impl Resharing {
         self.published
     }
 
-    pub(super) fn accept(&self, session: &Session, store: &mut Store) -> Result<Accepted, CeremonyError> {
+    pub(super) fn accept(&self, session: &mut Session, store: &mut Store) -> Result<Accepted, CeremonyError> {
         let finished = self
             .finished
             .as_ref()

@@ -106,6 +106,10 @@ async fn nodes_agree_to_nothing_but_what_the_chain_says() {
     let mut earlier = seats.clone();
     earlier.epoch = epoch_id(1);
     assert!(matches!(refused(earlier).await, CeremonyError::OldEpoch { .. }));
+    // Nor to an epoch that the chain will not reach, after which there could be no other.
+    let mut far = seats.clone();
+    far.epoch = epoch_id(4);
+    assert!(matches!(refused(far).await, CeremonyError::NotRegistered(_)));
     let mut swapped = seats.clone();
     swapped.members.swap(0, 1);
     assert!(matches!(refused(swapped).await, CeremonyError::NotRegistered(_)));
@@ -388,6 +392,18 @@ async fn a_node_that_restarts_after_accepting_still_follows_the_record() {
         .map(|(node, letter)| node.node.deal(&dealt.core, &dealt.evidence, letter).unwrap())
         .collect();
     assert!(dealt.record(acceptances[..3].to_vec()).is_err(), "all must have signed");
+    // The same again is harmless; another outcome of the same ceremony is not signed, even for the right dealer.
+    deployment.nodes[0]
+        .node
+        .deal(&dealt.core, &dealt.evidence, &dealt.letters[0])
+        .unwrap();
+    let other = dealer
+        .deal(&seed, deployment.secrets.generated(), &*deployment.attestor)
+        .await
+        .unwrap();
+    assert_ne!(other.core, dealt.core);
+    let refused = deployment.nodes[0].node.deal(&other.core, &other.evidence, &other.letters[0]);
+    assert!(matches!(refused, Err(CeremonyError::Refused(_))));
     let record = dealt.record(acceptances).unwrap();
     for node in 0..3 {
         deployment.nodes[node].node.activate(&record).unwrap();
