@@ -63,6 +63,11 @@ const BUNDLE: Parts = Parts {
     fields: MAX_DECRYPTED_HANDLES + 4,
     inside: &[(1, Parts::flat(8))],
 };
+/// Whose share of what, and the members of the committee.
+const HELD_SHARE: Parts = Parts {
+    fields: 32,
+    inside: &[(1, Parts::flat(8))],
+};
 /// A party's number, what it did, and the bundles that prove it.
 const FAULT: Parts = Parts {
     fields: 4,
@@ -131,10 +136,10 @@ received! {
     kms::PublicDecryptResponse => None,
     kms::UserDecryptRequest => Some(USER_DECRYPTION),
     kms::UserDecryptResponse => None,
-    committee::DescribeRequest => Some(Parts::flat(0)),
-    committee::DescribeResponse => None,
-    committee::UserShareRequest => Some(Parts { fields: 1, inside: &[(1, USER_DECRYPTION)] }),
     // Nodes of a committee are not believed one by one, so what they answer has limits, too.
+    committee::DescribeRequest => Some(Parts::flat(0)),
+    committee::DescribeResponse => Some(Parts { fields: 1024, inside: &[(3, HELD_SHARE)] }),
+    committee::UserShareRequest => Some(Parts { fields: 1, inside: &[(1, USER_DECRYPTION)] }),
     committee::UserShareResponse => Some(Parts { fields: 3, inside: &[(1, Parts::flat(3)), (2, Parts::flat(8))] }),
     committee::PublicSharesRequest => Some(Parts { fields: 1, inside: &[(1, PUBLIC_DECRYPTION)] }),
     committee::PublicSharesResponse => Some(Parts { fields: 1, inside: &[(1, BUNDLE)] }),
@@ -209,7 +214,41 @@ impl<U: Received> Decoder for BoundedDecoder<U> {
 mod tests {
     use cipherloom_primitives::Operation;
 
+    use prost::Message as _;
+
+    use super::*;
     use crate::fhevm::common::FheOperation;
+
+    #[test]
+    fn bundles_and_what_is_in_them_are_counted_before_they_are_read() {
+        let request = |bundles, partials, handles| {
+            let bundle = committee::Bundle {
+                made_with: Some(committee::ShareRef::default()),
+                request_digest: vec![1; 32].into(),
+                partials: vec![vec![2].into(); partials],
+                signature: vec![3; 65].into(),
+            };
+            let request = kms::PublicDecryptRequest {
+                handles: vec![vec![4; 32].into(); handles],
+                ..kms::PublicDecryptRequest::default()
+            };
+            committee::PublicSignRequest {
+                request: Some(request),
+                bundles: vec![bundle; bundles],
+            }
+            .encode_to_vec()
+        };
+        let limits = committee::PublicSignRequest::LIMITS.unwrap();
+        assert!(check_parts(&request(MAX_BUNDLES, MAX_DECRYPTED_HANDLES, MAX_DECRYPTED_HANDLES), &limits).is_ok());
+        for (bundles, partials, handles) in [
+            (MAX_BUNDLES + 1, 1, 1),
+            (1, MAX_DECRYPTED_HANDLES + 2, 1),
+            (1, 1, MAX_DECRYPTED_HANDLES + 9),
+        ] {
+            let status = check_parts(&request(bundles, partials, handles), &limits).unwrap_err();
+            assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        }
+    }
 
     #[test]
     fn operation_numbers_are_those_of_the_operation_table() {
