@@ -144,6 +144,11 @@ pub(crate) struct StackOptions {
     #[arg(long)]
     pub(crate) insecure_clear: bool,
 
+    /// INSECURE: real TFHE on parameters that anyone breaks, in a fraction of the time, for tests.
+    #[cfg(feature = "insecure-development")]
+    #[arg(long, conflicts_with = "insecure_clear")]
+    pub(crate) insecure_toy: bool,
+
     /// What computes on ciphertexts: cpu, or gpu in builds with the feature of that name. Each has keys and ciphertexts of its own.
     /// EXPERIMENTAL: gpu was compiled and never run on a GPU.
     #[arg(long, value_name = "BACKEND", default_value = "cpu", value_parser = parse_backend, conflicts_with = "insecure_clear")]
@@ -171,11 +176,24 @@ pub(crate) struct StackOptions {
 impl StackOptions {
     /// Returns the parameters of the key set that a stack with these options uses.
     pub(crate) const fn parameters(&self) -> ParameterSet {
+        #[cfg(feature = "insecure-development")]
+        if self.insecure_toy {
+            return ParameterSet::InsecureToy;
+        }
         match (self.insecure_clear, self.backend) {
             (true, _) | (_, BackendKind::Clear) => ParameterSet::InsecureClear,
             (_, BackendKind::Gpu) => ParameterSet::ProductionGpu,
             (_, BackendKind::Cpu) => ParameterSet::Production,
         }
+    }
+
+    /// Names what a data directory keeps apart: backends, and parameters for tests.
+    pub(crate) const fn family(&self) -> &'static str {
+        #[cfg(feature = "insecure-development")]
+        if self.insecure_toy {
+            return "insecure-toy";
+        }
+        self.backend_name()
     }
 
     /// Names the backend: clear, cpu or gpu.

@@ -36,8 +36,8 @@ impl DataDir {
     pub(crate) fn new(options: &StackOptions, network: &Network) -> Result<Self> {
         let root = root(options.data_dir.as_deref())?;
         let own = root.join(match options.kms_nodes {
-            None => options.backend_name().to_owned(),
-            Some(nodes) => format!("{}-{nodes}-nodes", options.backend_name()),
+            None => options.family().to_owned(),
+            Some(nodes) => format!("{}-{nodes}-nodes", options.family()),
         });
         let state = match network {
             Network::Embedded => own,
@@ -64,8 +64,10 @@ pub(crate) fn default_keys() -> Result<PathBuf> {
     Ok(root(None)?.join("keys").join("production"))
 }
 
-const fn kind(options: &StackOptions) -> &'static str {
-    match options.parameters().backend() {
+fn kind(options: &StackOptions) -> &'static str {
+    let parameters = options.parameters();
+    match parameters.backend() {
+        BackendKind::Cpu if !parameters.is_secure() => parameters.name(),
         BackendKind::Clear => "insecure-clear",
         BackendKind::Cpu => "production",
         BackendKind::Gpu => "production-gpu",

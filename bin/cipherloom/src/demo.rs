@@ -20,7 +20,7 @@ use crate::{
     cli::DemoOptions,
     data_dir::DataDir,
     narrator::Narrator,
-    stack::{self, Listen, Stack, accounts, network::Network},
+    stack::{self, Listen, NodeSummary, Stack, accounts, network::Network},
     token::{ConfidentialToken, ConfidentialToken::ConfidentialTokenInstance, Token},
 };
 
@@ -84,6 +84,8 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
     };
     if options.stack.insecure_clear {
         narrator.say("INSECURE: this demo computes on plaintext. Leave out --insecure-clear for real encryption.\n");
+    } else if !options.stack.parameters().is_secure() {
+        narrator.say("INSECURE: this demo uses parameters that anyone breaks, for tests.\n");
     } else {
         narrator.say("An encrypted token transfer, on TFHE with 128 bits of security. Nobody but Alice and Bob will learn an amount.\n");
     }
@@ -107,6 +109,15 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
         stack.rpc_url(),
         stack.gateway_url()
     ));
+    let nodes = stack.committee().len();
+    if nodes > 0 {
+        let corrupt = corrupt(stack.committee());
+        narrator.remark(&format!(
+            "{nodes} KMS nodes have a share of the key each, of which {corrupt} may lie or be silent: {} answer users, {} sign for contracts",
+            nodes - corrupt,
+            corrupt + 1
+        ));
+    }
     let watcher = watch_progress(&stack, options.json);
     let result = Box::pin(transfer(&stack, key_trust, token, &options.account_key_file, narrator)).await;
     if scratch.is_some() {
@@ -190,6 +201,14 @@ async fn transfer(
         .step("verify the KMS's signature on the chain", verify(anyone, &public))
         .await?;
 
+    if let Some(last) = stop_some(stack).await {
+        let again = narrator
+            .step(&format!("stop {last}, and let Bob decrypt without"), balance(&client, &bob))
+            .await?;
+        narrator.remark(&format!("Bob reads {again}"));
+        ensure!(again == bobs, "without {last} Bob reads {again} instead of {bobs}");
+    }
+
     let balances = Balances { alice: alices, bob: bobs };
     ensure!(
         balances
@@ -201,6 +220,26 @@ async fn transfer(
     );
     ensure!(total == MINTED, "the chain verified a total of {total} instead of {MINTED}");
     Ok(balances)
+}
+
+/// How many nodes of a committee may be corrupt.
+fn corrupt(nodes: &[NodeSummary]) -> usize {
+    nodes.len().saturating_sub(1) / 3
+}
+
+/// Stops as many nodes of the committee as may be silent, and names them; nothing if there is no committee.
+async fn stop_some(stack: &Stack) -> Option<String> {
+    let nodes = stack.committee();
+    let (_, stopped) = nodes.split_at_checked(nodes.len().saturating_sub(corrupt(nodes)))?;
+    for node in stopped {
+        stack.stop_kms_node(node.party).await;
+    }
+    let names: Vec<String> = stopped.iter().map(|node| node.party.to_string()).collect();
+    match names.as_slice() {
+        [] => None,
+        [one] => Some(format!("KMS node {one}")),
+        _ => Some(format!("KMS nodes {}", names.join(", "))),
+    }
 }
 
 /// Returns the keys of Alice and Bob: those in files, or public ones. Alice pays; Bob needs nothing, so that a fresh key does for him.

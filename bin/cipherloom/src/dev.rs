@@ -29,6 +29,9 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
     };
     let face = stack.face().await?;
     let mut summary = summary(&stack, &data, options.stack.backend_name(), attached, face);
+    if let Some(fields) = summary.as_object_mut() {
+        fields.insert("insecureKeys".to_owned(), (!options.stack.parameters().is_secure()).into());
+    }
     if let (Some(legacy), Some(fields)) = (&legacy, summary.as_object_mut()) {
         fields.insert("legacy".to_owned(), legacy.summary());
     }
@@ -135,6 +138,9 @@ fn describe(summary: &Value) -> String {
     };
     if summary["backend"] == "clear" {
         page += "INSECURE: the clear backend computes on plaintext. Nothing is encrypted.\n";
+    }
+    if summary["backend"] != "clear" && summary["insecureKeys"] == true {
+        page += "INSECURE: anyone breaks the parameters of these keys, which are for tests.\n";
     }
     let mut line = |label: &str, value: &Value| page += &format!("  {label:<28} {}\n", text(value));
     line("RPC (HTTP)", &summary["rpcUrl"]);

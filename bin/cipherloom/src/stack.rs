@@ -259,8 +259,13 @@ impl Stack {
     }
 
     /// Returns the nodes of the committee; none if one node has the whole key.
-    pub(crate) fn committee(&self) -> Vec<NodeSummary> {
+    pub(crate) fn committee(&self) -> &[NodeSummary] {
         self.kms.committee()
+    }
+
+    /// Stops a node of the committee; the others go on.
+    pub(crate) async fn stop_kms_node(&self, party: u32) {
+        self.kms.stop_node(party).await;
     }
 
     /// Stops everything as [`Self::shutdown`] does, and deletes what is in a shared database; for a stack whose directory goes too.

@@ -78,6 +78,7 @@ impl<'a> Round<'a> {
         while let Some((party, event)) = deadline.next(&mut self.calls).await {
             self.take(party, event);
             if let Some(answer) = self.answer(need.corrupt) {
+                self.leave_rest(&deadline);
                 return Ok(answer);
             }
             let together = self.together().len();
@@ -197,6 +198,14 @@ impl<'a> Round<'a> {
         shares < need.answers || can_sign < self.terms.signatures
     }
 
+    /// Waits for nobody any more.
+    fn leave_rest(&mut self, deadline: &Deadline) {
+        drop(std::mem::take(&mut self.calls));
+        let (sharing, signing) = (std::mem::take(&mut self.sharing), std::mem::take(&mut self.signing));
+        self.carrier.leave(sharing, Call::PublicShares, deadline, &mut self.failures);
+        self.carrier.leave(signing, Call::PublicSign, deadline, &mut self.failures);
+    }
+
     fn failure(mut self, need: Need, deadline: &Deadline) -> ServiceError {
         let most = self.signatures.values().map(BTreeMap::len).max().unwrap_or_default();
         let mut is_most = true;
@@ -213,11 +222,7 @@ impl<'a> Round<'a> {
         for (party, wanting) in std::mem::take(&mut self.wanting) {
             self.failures.entry(party).or_insert(wanting);
         }
-        drop(std::mem::take(&mut self.calls));
-        self.carrier
-            .leave(std::mem::take(&mut self.sharing), Call::PublicShares, deadline, &mut self.failures);
-        self.carrier
-            .leave(std::mem::take(&mut self.signing), Call::PublicSign, deadline, &mut self.failures);
+        self.leave_rest(deadline);
         let together: BTreeSet<u32> = self.together().into_keys().collect();
         if together.len() < need.answers {
             for (party, shares) in self.shares.iter().filter(|(party, _)| !together.contains(party)) {

@@ -14,9 +14,10 @@
 //! Shares stay in their directories. What another epoch or another key set makes useless is dealt anew.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -35,7 +36,7 @@ use cipherloom_kms_node::{
 use cipherloom_primitives::eip712::SigningDomains;
 use cipherloom_service::{attested::AttestedLimits, chains::Trouble};
 use cipherloom_threshold::{EpochId, KeyId};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinHandle;
 
@@ -79,7 +80,9 @@ pub(super) struct Surroundings<'a> {
 
 /// A committee that serves.
 pub(super) struct RunningCommittee {
-    parties: Vec<RunningParty>,
+    /// Those that run, by their number.
+    parties: Mutex<BTreeMap<u32, RunningParty>>,
+    nodes: Vec<NodeSummary>,
     connected: Arc<ConnectedCommittee>,
     following: JoinHandle<()>,
 }
@@ -95,6 +98,17 @@ pub(crate) struct NodeSummary {
     pub(crate) attested: SocketAddr,
     /// Where anybody may check it.
     pub(crate) public: SocketAddr,
+}
+
+impl NodeSummary {
+    fn of(party: u32, node: &RunningParty) -> Self {
+        Self {
+            party,
+            signer: node.signer(),
+            attested: node.attested_address(),
+            public: node.public_address(),
+        }
+    }
 }
 
 impl Founders {
@@ -165,9 +179,11 @@ impl Founders {
         let attestation = committee::Attestation::insecure_simulated("cipherloom-gateway")?;
         let connected = ConnectedCommittee::connect(&places, attestation, hosts).await;
         let connected = Arc::new(connected.map_err(|(Trouble::NotYet(error) | Trouble::Wrong(error))| error)?);
+        let nodes = (1u32..).zip(&parties).map(|(party, node)| NodeSummary::of(party, node)).collect();
         Ok(RunningCommittee {
             following: tokio::spawn(Arc::clone(&connected).follow()),
-            parties,
+            parties: Mutex::new((1u32..).zip(parties).collect()),
+            nodes,
             connected,
         })
     }
@@ -318,25 +334,24 @@ impl RunningCommittee {
         &self.connected
     }
 
-    /// Describes the nodes.
-    pub(super) fn nodes(&self) -> Vec<NodeSummary> {
-        (1u32..)
-            .zip(&self.parties)
-            .map(|(party, node)| NodeSummary {
-                party,
-                signer: node.signer(),
-                attested: node.attested_address(),
-                public: node.public_address(),
-            })
-            .collect()
+    /// Describes the nodes, those that were stopped too.
+    pub(super) fn nodes(&self) -> &[NodeSummary] {
+        &self.nodes
+    }
+
+    /// Stops one node; the others go on.
+    pub(super) async fn stop(&self, party: u32) {
+        let node = self.parties.lock().unwrap_or_else(PoisonError::into_inner).remove(&party);
+        if let Some(node) = node {
+            Box::pin(node.shutdown(DRAIN)).await;
+        }
     }
 
     /// Stops all nodes.
     pub(super) async fn shutdown(self) {
         self.following.abort();
-        for party in self.parties {
-            Box::pin(party.shutdown(DRAIN)).await;
-        }
+        let parties = self.parties.into_inner().unwrap_or_else(PoisonError::into_inner);
+        join_all(parties.into_values().map(|party| Box::pin(party.shutdown(DRAIN)))).await;
     }
 }
 

@@ -91,10 +91,17 @@ impl StackKms {
     }
 
     /// Returns the nodes of the committee, if it is one.
-    pub(super) fn committee(&self) -> Vec<NodeSummary> {
+    pub(super) fn committee(&self) -> &[NodeSummary] {
         match self {
-            Self::Node(_) => Vec::new(),
+            Self::Node(_) => &[],
             Self::Committee(committee) => committee.nodes(),
+        }
+    }
+
+    /// Stops a node of the committee, if it is one.
+    pub(super) async fn stop_node(&self, party: u32) {
+        if let Self::Committee(committee) = self {
+            committee.stop(party).await;
         }
     }
 
