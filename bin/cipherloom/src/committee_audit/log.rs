@@ -305,3 +305,54 @@ fn judge(log: &str, result: Result<AuditHead, AuditError>, kept: &[Kept], report
     }
     Some(end)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::{primitives::B256, signers::local::PrivateKeySigner};
+
+    use super::*;
+
+    fn kept(records: u64, hash: u8, found: Option<u8>) -> Kept {
+        let key = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
+        let head = |hash| AuditHead {
+            records,
+            hash: B256::repeat_byte(hash),
+        };
+        Kept {
+            from: "a head".into(),
+            head: SignedAuditHead::sign(1, head(hash), 5, &key).unwrap(),
+            found: found.map(head),
+        }
+    }
+
+    fn judged(result: Result<AuditHead, AuditError>, kept: &[Kept]) -> (Level, String) {
+        let mut report = Report::default();
+        judge("log", result, kept, &mut report);
+        (report.worst(), [report.failures(), report.warnings()].concat().join("\n"))
+    }
+
+    #[test]
+    fn a_log_is_whole_only_with_what_was_signed() {
+        let end = || {
+            Ok(AuditHead {
+                records: 3,
+                hash: B256::repeat_byte(3),
+            })
+        };
+        assert_eq!(
+            judged(end(), &[kept(3, 3, Some(3)), kept(2, 2, Some(2)), kept(0, 0, None)]).0,
+            Level::Ok
+        );
+        let cases = [
+            (end(), vec![kept(4, 4, None)], Level::Fail, "its end is missing"),
+            (end(), vec![kept(2, 9, Some(2))], Level::Fail, "written anew"),
+            (end(), vec![kept(3, 3, Some(3)), kept(1, 9, Some(1))], Level::Fail, "written anew"),
+            (end(), vec![], Level::Warn, "nothing says where the log should end"),
+            (Err(AuditError::Poisoned), vec![kept(3, 3, None)], Level::Fail, "changed or damaged"),
+        ];
+        for (result, kept, level, words) in cases {
+            let (worst, text) = judged(result, &kept);
+            assert!(worst == level && text.contains(words), "{words}: {worst:?} {text}");
+        }
+    }
+}

@@ -83,3 +83,96 @@ async fn compare(web: &Web, gateway: &str, record: &Record) -> Result<Vec<String
 async fn download(web: &Web, url: &str) -> Result<Vec<u8>> {
     Ok(web.get(url, MAX_KEY_BYTES).await?.expect_ok(url)?.body)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::{Router, extract::State, routing::get};
+    use cipherloom_ceremony::{Core, Material, Seats, VERSION};
+    use cipherloom_primitives::Address;
+    use serde_json::json;
+
+    use super::*;
+
+    const PUBLIC_KEY: &[u8] = b"a public key";
+    const CRS: &[u8] = b"a reference string";
+
+    /// A record with the digests of this material; who signs it is another module's question.
+    fn record(public_key: &[u8], key_id: B256) -> Record {
+        let material = |name: &str, bytes: &[u8]| Material {
+            name: name.into(),
+            digest: B256::from_slice(&Sha256::digest(bytes)),
+            size_bytes: bytes.len() as u64,
+        };
+        Record {
+            core: Core {
+                version: VERSION,
+                nonce: B256::ZERO,
+                chain_id: 31337,
+                parameters: ParameterSet::InsecureClear.name().into(),
+                seats: Seats {
+                    context: B256::ZERO,
+                    epoch: B256::ZERO,
+                    threshold: 1,
+                    members: (1..=4).map(Address::repeat_byte).collect(),
+                },
+                previous: None,
+                dealer: None,
+                cards: Vec::new(),
+                key_id,
+                manifest: alloy::primitives::Bytes::new(),
+                material: vec![material("public key", public_key), material("crs", CRS)],
+                known: Vec::new(),
+                broadcasts: B256::ZERO,
+            },
+            dealer_evidence: None,
+            acceptances: Vec::new(),
+        }
+    }
+
+    fn id() -> B256 {
+        B256::from(*KeySetId::of(ParameterSet::InsecureClear, PUBLIC_KEY, CRS).as_bytes())
+    }
+
+    /// A gateway that lists so many public keys.
+    async fn gateway(keys: usize) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let entry = json!({ "fhePublicKey": { "dataId": "k", "urls": [format!("{url}/key")] } });
+        let list = json!({ "response": { "fheKeyInfo": vec![entry; keys], "crs": { "2048": { "dataId": "c", "urls": [format!("{url}/crs")] } } } });
+        let router = Router::new()
+            .route("/v2/keyurl", get(async |State(list): State<Arc<Value>>| list.to_string()))
+            .route("/key", get(async || PUBLIC_KEY))
+            .route("/crs", get(async || CRS))
+            .with_state(Arc::new(list));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        url
+    }
+
+    async fn compared(keys: usize, record: &Record) -> Result<usize, String> {
+        let lines = compare(&Web::new(None).unwrap(), &gateway(keys).await, record).await;
+        lines.map(|lines| lines.len()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[tokio::test]
+    async fn keys_of_the_record_are_recognised() {
+        assert_eq!(compared(1, &record(PUBLIC_KEY, id())).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn any_other_key_is_told() {
+        let foreign = compared(1, &record(b"another public key", id())).await.unwrap_err();
+        assert!(foreign.contains("is not in the record"), "{foreign}");
+        let id = compared(1, &record(PUBLIC_KEY, B256::ZERO)).await.unwrap_err();
+        assert!(id.contains("its keys have the id"), "{id}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_with_two_keys_or_none_is_told() {
+        for keys in [0, 2] {
+            let error = compared(keys, &record(PUBLIC_KEY, id())).await.unwrap_err();
+            assert!(error.contains("exactly one"), "{error}");
+        }
+    }
+}

@@ -301,3 +301,266 @@ const fn remedy(error: &AttestError) -> &'static str {
 fn printable(text: &str) -> String {
     text.chars().filter(|char| !char.is_control()).take(100).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cipherloom_attest::{
+        CollateralStore, Evidence, Image, Policy,
+        event_log::Event,
+        simulated::{InsecureSimulatedAttestor, Manufacturer, SimulatedDomain},
+    };
+    use cipherloom_kms_node::public::documents::{Form, ShareStatus};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const NONCE: B256 = B256::repeat_byte(9);
+
+    fn committee() -> CommitteeOnChain {
+        CommitteeOnChain {
+            chain_id: 31337,
+            context_id: B256::repeat_byte(1),
+            epoch_id: B256::repeat_byte(2),
+            signers: (1..=4).map(Address::repeat_byte).collect(),
+            public_decryption_threshold: 2,
+            user_decryption_threshold: 3,
+            mpc_threshold: 1,
+        }
+    }
+
+    fn statement() -> Statement {
+        Statement {
+            role: Role::KmsNode,
+            chain_id: 31337,
+            context: B256::repeat_byte(1),
+            party: 2,
+            signer: Address::repeat_byte(2),
+        }
+    }
+
+    fn attestor() -> InsecureSimulatedAttestor {
+        let events = vec![
+            Event::new("app-id", vec![6; 20]),
+            Event::new("compose-hash", vec![5; 32]),
+            Event::new("key-provider", b"kms".to_vec()),
+            Event::new("system-ready", vec![]),
+        ];
+        InsecureSimulatedAttestor::with_events(Arc::new(Manufacturer::new().unwrap()), SimulatedDomain::default(), events)
+    }
+
+    fn answer(statement: Statement, kind: TeeKind) -> Attestation {
+        let report_data = statement.report_data(&[], &Occasion::Challenge(NONCE));
+        let evidence = Evidence {
+            kind,
+            ..attestor().make(report_data).unwrap()
+        };
+        Attestation { statement, evidence }
+    }
+
+    /// Believes the simulated manufacturer as if it were the real one, for this image.
+    fn verifier(app_id: u8) -> Verifier {
+        let domain = SimulatedDomain::default();
+        let policy = Policy {
+            images: vec![Image {
+                name: "release 1".into(),
+                mr_td: domain.mr_td,
+                rtmr0: vec![domain.rtmr0],
+                rtmr1: domain.rtmr1,
+                rtmr2: domain.rtmr2,
+                compose_hashes: vec![B256::repeat_byte(5)],
+                app_ids: vec![[app_id; 20].into()],
+                key_providers: vec![b"kms".to_vec().into()],
+            }],
+            ..Policy::insecure_simulated_only()
+        };
+        let manufacturer = Manufacturer::new().unwrap();
+        let store = CollateralStore::default();
+        store.insert(manufacturer.collateral().unwrap());
+        Verifier::new(policy, Arc::new(store))
+            .unwrap()
+            .with_insecure_root(manufacturer.root())
+    }
+
+    fn judged(answer: &Attestation, signer: Address, nonce: B256, verifier: &Verifier, allow_insecure: bool) -> (bool, Level, String) {
+        let committee = committee();
+        let setting = Setting {
+            verifier,
+            committee: &committee,
+            now: NOW,
+            allow_insecure,
+        };
+        let mut report = Report::default();
+        let claims = judge_evidence("http://n", answer, signer, nonce, &setting, &mut report);
+        (
+            claims.is_some(),
+            report.worst(),
+            [report.failures(), report.warnings()].concat().join("\n"),
+        )
+    }
+
+    #[test]
+    fn a_registered_node_in_listed_hardware_is_fine() {
+        let answer = answer(statement(), TeeKind::DstackTdx);
+        let (believed, level, text) = judged(&answer, Address::repeat_byte(2), NONCE, &verifier(6), false);
+        assert_eq!((believed, level), (true, Level::Ok), "{text}");
+    }
+
+    #[test]
+    fn simulated_hardware_is_wrong_unless_it_is_asked_for_and_told_in_any_case() {
+        let answer = answer(statement(), TeeKind::InsecureSimulated);
+        for (allow, expected) in [(false, Level::Fail), (true, Level::Warn)] {
+            let (believed, level, text) = judged(&answer, Address::repeat_byte(2), NONCE, &verifier(6), allow);
+            assert!(believed && level == expected && text.contains("SIMULATED"), "{text}");
+        }
+    }
+
+    #[test]
+    fn evidence_that_is_not_believed_proves_nothing() {
+        let signer = Address::repeat_byte(2);
+        let right = answer(statement(), TeeKind::DstackTdx);
+        let cases = [
+            (right.clone(), signer, B256::ZERO, 6, "is for something else"),
+            (right.clone(), Address::repeat_byte(3), NONCE, 6, "the answer is signed by"),
+            (right, signer, NONCE, 7, "does not list application id"),
+        ];
+        for (answer, signer, nonce, app_id, words) in cases {
+            let (believed, level, text) = judged(&answer, signer, nonce, &verifier(app_id), true);
+            assert!(!believed && level == Level::Fail && text.contains(words), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_node_in_good_hardware_that_is_not_registered_as_it_says_is_wrong() {
+        let cases = [
+            (
+                Statement {
+                    role: Role::Gateway,
+                    ..statement()
+                },
+                "no KMS node",
+            ),
+            (
+                Statement {
+                    chain_id: 12345,
+                    ..statement()
+                },
+                "serves chain 12345",
+            ),
+            (
+                Statement {
+                    signer: Address::repeat_byte(9),
+                    ..statement()
+                },
+                "is not registered",
+            ),
+            (
+                Statement {
+                    context: B256::ZERO,
+                    ..statement()
+                },
+                "speaks for context",
+            ),
+            (Statement { party: 3, ..statement() }, "says to be party 3"),
+        ];
+        for (statement, words) in cases {
+            let signer = statement.signer;
+            let (_, level, text) = judged(&answer(statement, TeeKind::DstackTdx), signer, NONCE, &verifier(6), true);
+            assert!(level == Level::Fail && text.contains(words), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_is_compared_with_the_chain() {
+        let (verifier, committee) = (verifier(6), committee());
+        let setting = Setting {
+            verifier: &verifier,
+            committee: &committee,
+            now: NOW,
+            allow_insecure: false,
+        };
+        let share = ShareStatus {
+            key_set_id: B256::ZERO,
+            context: committee.context_id,
+            epoch: committee.epoch_id,
+            manifest: B256::ZERO,
+        };
+        let good = NodeStatus {
+            version: "1".into(),
+            form: Form::Threshold,
+            state: NodeState::Serving,
+            detail: None,
+            time: NOW,
+            started: NOW,
+            chain_id: 31337,
+            signer: Address::repeat_byte(2),
+            party: 2,
+            parties: 4,
+            threshold: 1,
+            context: committee.context_id,
+            epoch: committee.epoch_id,
+            share: Some(share.clone()),
+            attestation: TeeKind::DstackTdx,
+            policy: verifier.policy().digest().unwrap(),
+            insecure_parameters: false,
+        };
+        let judge = |status: &NodeStatus| {
+            let mut report = Report::default();
+            judge_status("http://n", status, &setting, &mut report);
+            (report.worst(), [report.failures(), report.warnings()].concat().join("\n"))
+        };
+        assert_eq!(judge(&good), (Level::Ok, String::new()));
+        let old = ShareStatus {
+            epoch: B256::ZERO,
+            ..share
+        };
+        let cases = [
+            (
+                NodeStatus {
+                    state: NodeState::AwaitingCeremony,
+                    ..good.clone()
+                },
+                Level::Warn,
+                "not serving",
+            ),
+            (
+                NodeStatus {
+                    share: Some(old),
+                    ..good.clone()
+                },
+                Level::Fail,
+                "its share is of epoch",
+            ),
+            (
+                NodeStatus {
+                    share: None,
+                    ..good.clone()
+                },
+                Level::Fail,
+                "its share is of epoch none",
+            ),
+            (
+                NodeStatus {
+                    insecure_parameters: true,
+                    ..good.clone()
+                },
+                Level::Fail,
+                "hides nothing",
+            ),
+            (
+                NodeStatus {
+                    policy: B256::ZERO,
+                    ..good.clone()
+                },
+                Level::Warn,
+                "another policy",
+            ),
+            (NodeStatus { time: NOW - 600, ..good }, Level::Warn, "600 s"),
+        ];
+        for (status, level, words) in cases {
+            let (worst, text) = judge(&status);
+            assert!(worst == level && text.contains(words), "{words}: {worst:?} {text}");
+        }
+    }
+}

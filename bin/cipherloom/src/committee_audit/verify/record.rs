@@ -3,6 +3,7 @@
 use std::{io::Read, path::PathBuf};
 
 use anyhow::{Context, Result};
+use cipherloom_attest::TeeKind;
 use cipherloom_ceremony::{MAX_RECORD_BYTES, Record};
 use cipherloom_chain::CommitteeOnChain;
 use cipherloom_fhe::ParameterSet;
@@ -57,7 +58,21 @@ pub(super) fn check(nodes: &[Found], setting: &Setting<'_>, earlier: &[PathBuf],
     judge_shares(nodes, record, digest, report);
     judge_parameters(record, setting, report);
     match record.check_evidence(setting.verifier, setting.now) {
-        Ok(()) => report.ok(AREA, "the hardware of its participants was what the policy accepts"),
+        Ok(()) => {
+            let dealer = record.dealer_evidence.iter();
+            let evidence = dealer.chain(record.core.cards.iter().chain(&record.core.dealer).map(|card| &card.evidence));
+            let simulated = evidence.filter(|evidence| evidence.kind == TeeKind::InsecureSimulated).count();
+            report.expect(
+                AREA,
+                simulated == 0,
+                "the hardware of its participants was what the policy accepts",
+                (
+                    setting.insecure(),
+                    "INSECURE: evidence of the ceremony is SIMULATED: nothing says where the key was made".to_owned(),
+                    "use it for development only".to_owned(),
+                ),
+            );
+        }
         Err(error) => report.fail(
             AREA,
             format!("the evidence of the ceremony is not believed: {error}"),
