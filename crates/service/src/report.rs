@@ -67,6 +67,8 @@ impl Report {
     }
 
     fn add(&mut self, area: &'static str, level: Level, message: String, remedy: Option<String>) {
+        // Messages quote what servers say; a terminal must not obey them.
+        let message = message.replace(|char: char| char.is_control() && char != '\n', "");
         self.findings.push(Finding {
             area,
             level,
@@ -183,6 +185,13 @@ impl std::error::Error for Unwell {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_cannot_write_to_the_terminal() {
+        let mut report = Report::default();
+        report.ok("server", "it says \u{1b}[2J\rnothing\u{7}");
+        assert_eq!(report.lines()[1], "  ok    it says [2Jnothing");
+    }
 
     #[test]
     fn the_worst_finding_counts_and_each_bad_one_has_something_to_do() {

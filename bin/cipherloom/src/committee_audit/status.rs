@@ -96,7 +96,7 @@ fn problems(rows: &[Row]) -> Vec<String> {
     let mut problems = Vec::new();
     for row in rows {
         match &row.status {
-            Err(error) => problems.push(format!("{error:#}")),
+            Err(error) => problems.push(printable(&format!("{error:#}"))),
             Ok(status) => {
                 let because = status
                     .detail

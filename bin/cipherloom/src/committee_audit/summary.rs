@@ -1,6 +1,6 @@
 //! What an audit log tells: who had what decrypted, when.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use cipherloom_kms::audit::{AuditEntry, DecryptionKind};
 use cipherloom_primitives::{Address, Handle};
@@ -172,7 +172,7 @@ fn slot<'a, K: Ord>(map: &'a mut BTreeMap<K, Count>, key: K, is_cut: &mut bool) 
 /// Returns those with most values, the most first.
 fn most<K: Ord>(map: &BTreeMap<K, Count>, top: usize) -> Vec<(&K, Count)> {
     let mut all: Vec<(&K, Count)> = map.iter().map(|(key, count)| (key, *count)).collect();
-    all.sort_by(|(_, one), (_, other)| (other.values, other.requests).cmp(&(one.values, one.requests)));
+    all.sort_by_key(|(_, count)| Reverse((count.values, count.requests)));
     all.truncate(top);
     all
 }

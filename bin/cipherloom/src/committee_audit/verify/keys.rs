@@ -8,7 +8,7 @@ use cipherloom_service::report::Report;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::committee_audit::web::Web;
+use crate::committee_audit::web::{self, Web};
 
 const AREA: &str = "keys";
 
@@ -80,8 +80,10 @@ async fn compare(web: &Web, gateway: &str, record: &Record) -> Result<Vec<String
     Ok(checked)
 }
 
-async fn download(web: &Web, url: &str) -> Result<Vec<u8>> {
-    Ok(web.get(url, MAX_KEY_BYTES).await?.expect_ok(url)?.body)
+async fn download(http: &Web, url: &str) -> Result<Vec<u8>> {
+    // As the parser writes it, without characters that a terminal would obey: it comes from the gateway, and stands in messages.
+    let url = web::parse(url)?.to_string();
+    Ok(http.get(&url, MAX_KEY_BYTES).await?.expect_ok(&url)?.body)
 }
 
 #[cfg(test)]
