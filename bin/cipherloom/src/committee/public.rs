@@ -21,7 +21,7 @@ use super::{
 
 /// What a node answered.
 enum Event {
-    Shares(Result<PublicShares, NodeError>),
+    Shares(Box<Result<PublicShares, NodeError>>),
     /// To being asked with so many nodes' shares.
     Signed(usize, Result<PublicSignature, NodeError>),
 }
@@ -107,7 +107,7 @@ impl<'a> Round<'a> {
             .carrier
             .call(member, Call::PublicShares, asked, |shares| checks::shares(member, shares));
         self.calls
-            .push(call.map(|(party, outcome)| (party, Event::Shares(outcome))).boxed());
+            .push(call.map(|(party, outcome)| (party, Event::Shares(Box::new(outcome)))).boxed());
     }
 
     /// Asks those who sent shares and were not asked yet, or need more than they were given, with all shares there are.
@@ -140,7 +140,7 @@ impl<'a> Round<'a> {
         match event {
             Event::Shares(outcome) => {
                 self.sharing.remove(&party);
-                match outcome {
+                match *outcome {
                     Ok(shares) => drop(self.shares.insert(party, shares)),
                     Err(error) => drop(self.failures.insert(party, error)),
                 }
