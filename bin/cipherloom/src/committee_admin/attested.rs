@@ -19,7 +19,7 @@ use cipherloom_service::{attested::attested_channel, ceremony::RemoteNode};
 use clap::Args;
 
 use super::read_file;
-use crate::committee::{Attestation, AttestationOptions};
+use crate::committee::{Attestation, AttestationOptions, insecure_attestor};
 
 /// The longest policy that is read, in bytes.
 const MAX_POLICY_BYTES: usize = 1 << 20;
@@ -112,6 +112,21 @@ impl ProofOptions {
             dstack_socket: self.dstack_socket.clone(),
             insecure_simulated_attestation: self.insecure_simulated_attestation,
         })
+    }
+}
+
+impl ProofOptions {
+    /// The same for what runs as a node, and has its sealing keys.
+    ///
+    /// # Errors
+    /// As [`Self::attestation`].
+    pub(super) fn attestation_of_node(&self) -> Result<Attestation> {
+        let mut attestation = self.attestation()?;
+        if self.insecure_simulated_attestation {
+            // Real hardware derives keys for the application that it measured; simulated hardware for the one that is named.
+            attestation.attestor = insecure_attestor("cipherloom-kms")?;
+        }
+        Ok(attestation)
     }
 }
 

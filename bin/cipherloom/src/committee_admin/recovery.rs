@@ -191,7 +191,7 @@ pub(super) async fn run(command: RecoverCommand) -> Result<()> {
 async fn begin(options: &BeginOptions) -> Result<()> {
     let backup = Backup::from_json(&read_file(&options.backup, MAX_BACKUP_BYTES)?)?;
     let floor = options.chain.committee().await?.epoch_id;
-    let attestation = options.proof.attestation()?;
+    let attestation = options.proof.attestation_of_node()?;
     let mut store = Store::open(&options.party_dir, &*attestation.attestor).await?;
     let card = store.begin_recovery(&backup, floor, &*attestation.attestor).await?;
     write_file(&options.card, &card.to_json()?)?;
@@ -235,7 +235,7 @@ async fn finish(options: &FinishOptions) -> Result<()> {
         .map(|file| Ok(SealedPiece::from_json(&read_file(file, MAX_DOCUMENT_BYTES)?)?))
         .collect::<Result<Vec<_>>>()?;
     let floor = options.chain.committee().await?.epoch_id;
-    let attestation = options.proof.attestation()?;
+    let attestation = options.proof.attestation_of_node()?;
     let mut store = Store::open(&options.party_dir, &*attestation.attestor).await?;
     store.finish_recovery(&backup, floor, &pieces)?;
     if options.json {
