@@ -263,7 +263,7 @@ impl Chain {
     }
 }
 
-async fn start_chain(profile: LocalProfile, coprocessor: Address, kms: Address) -> Chain {
+pub(crate) async fn start_chain(profile: LocalProfile, coprocessor: Address, kms: Address) -> Chain {
     let anvil = PrivateAnvil::start(&AnvilOptions {
         chain_id: profile.chain_id(),
         ..AnvilOptions::default()
@@ -300,7 +300,7 @@ pub(crate) fn report(what: &str, figure: &str) {
 }
 
 /// A port that nobody listens on, for a part that comes back where it was.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     listener.local_addr().unwrap().port()
 }

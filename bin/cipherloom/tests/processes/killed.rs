@@ -52,7 +52,7 @@ async fn every_accepted_request_is_answered_whatever_is_killed() {
         // Each asks for something else, so that none shares another's job.
         for number in 0..8u8 {
             let body = json!({ "ciphertextHandles": vec![supply.to_string(); 1 + usize::from(number)], "extraData": "0x00" });
-            if let Some(id) = submit(&deployment, &body).await {
+            if let Some(id) = submit(&deployment.gateway_url(), &body).await {
                 jobs.push(id);
             }
         }
@@ -64,7 +64,7 @@ async fn every_accepted_request_is_answered_whatever_is_killed() {
         deployment.spawn(victim);
         deployment.wait_for(victim);
         for id in jobs {
-            let answer = poll(&deployment, &id).await;
+            let answer = poll(&deployment.gateway_url(), &id).await;
             assert_eq!(answer["status"], "succeeded", "round {round}, {victim:?} was killed: {answer}");
             let words = answer["result"]["decryptedValue"].as_str().unwrap();
             assert!(words.ends_with(&format!("{:064x}", 1001 + round)), "{words}");
@@ -83,8 +83,8 @@ async fn every_accepted_request_is_answered_whatever_is_killed() {
 }
 
 /// Posts a request; gives its job's id, or nothing if it was not accepted.
-async fn submit(deployment: &Deployment, body: &Value) -> Option<String> {
-    let url = format!("{}/v2/public-decrypt", deployment.gateway_url());
+pub(crate) async fn submit(gateway_url: &str, body: &Value) -> Option<String> {
+    let url = format!("{gateway_url}/v2/public-decrypt");
     let response = reqwest::Client::new().post(url).json(body).send().await.ok()?;
     if response.status() != 202 {
         return None;
@@ -94,8 +94,8 @@ async fn submit(deployment: &Deployment, body: &Value) -> Option<String> {
 }
 
 /// Polls a job until it has ended.
-async fn poll(deployment: &Deployment, id: &str) -> Value {
-    let url = format!("{}/v2/public-decrypt/{id}", deployment.gateway_url());
+pub(crate) async fn poll(gateway_url: &str, id: &str) -> Value {
+    let url = format!("{gateway_url}/v2/public-decrypt/{id}");
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < PATIENCE, "job {id} is not answered");
@@ -126,13 +126,13 @@ async fn a_part_that_is_away_is_told_and_nothing_else_is_restarted_when_it_is_ba
         deployment.kill(part);
         let handles = vec![supply.to_string(); if part == Part::Kms { 2 } else { 3 }];
         let body = json!({ "ciphertextHandles": handles, "extraData": "0x00" });
-        let id = submit(&deployment, &body).await.unwrap();
-        let answer = poll(&deployment, &id).await;
+        let id = submit(&deployment.gateway_url(), &body).await.unwrap();
+        let answer = poll(&deployment.gateway_url(), &id).await;
         assert_eq!(answer["error"]["label"], "gateway_not_reachable", "{part:?}: {answer}");
         deployment.spawn(part);
         deployment.wait_for(part);
-        let id = submit(&deployment, &body).await.unwrap();
-        let answer = poll(&deployment, &id).await;
+        let id = submit(&deployment.gateway_url(), &body).await.unwrap();
+        let answer = poll(&deployment.gateway_url(), &id).await;
         assert_eq!(answer["status"], "succeeded", "{part:?} is back: {answer}");
     }
 }

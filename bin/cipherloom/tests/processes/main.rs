@@ -9,6 +9,7 @@
     reason = "in a test, a panic is how a failure is reported, and figures are printed"
 )]
 
+mod committee;
 mod deployment;
 mod killed;
 #[expect(dead_code, reason = "tests of other kinds need more of it")]

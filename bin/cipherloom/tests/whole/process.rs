@@ -79,6 +79,16 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Sends a signal that does not end the process, such as `-STOP`.
+    #[expect(clippy::allow_attributes, reason = "not all tests need it")]
+    #[allow(dead_code, reason = "not all tests need it")]
+    pub(crate) fn tell(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
