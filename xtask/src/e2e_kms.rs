@@ -37,10 +37,11 @@ const TESTS: [(&str, &str, &[&str], &str); 5] = [
     ("cipherloom-attest", "attest", &[], "recorded and simulated attestations"),
     (
         "cipherloom-threshold",
-        "threshold",
+        "decryption",
         &[],
         "every (n, t), every number of wrong shares",
     ),
+    ("cipherloom-threshold", "resharing", &[], "shares renewed, parties replaced"),
 ];
 
 /// Runs everything and prints the table.

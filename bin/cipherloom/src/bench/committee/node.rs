@@ -165,15 +165,30 @@ impl Service {
         request: Request<T>,
         work: impl AsyncFnOnce(T) -> Result<A, Status>,
     ) -> Result<Response<A>, Status> {
-        self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let _in_progress = InProgress::begin(&self.in_progress);
         let request = request.into_inner();
         self.received.fetch_add(request.encoded_len() as u64, Ordering::Relaxed);
         let answer = work(request).await;
         if let Ok(answer) = &answer {
             self.sent.fetch_add(answer.encoded_len() as u64, Ordering::Relaxed);
         }
-        self.in_progress.fetch_sub(1, Ordering::Relaxed);
         answer.map(Response::new)
+    }
+}
+
+/// A request being answered, until it is answered or nobody waits for it any more.
+struct InProgress<'a>(&'a AtomicU32);
+
+impl<'a> InProgress<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

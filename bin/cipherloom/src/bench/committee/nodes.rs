@@ -31,6 +31,10 @@ use crate::{
     committee::{Attestation, Carrier, ChainTerms, CommitteeClient, Member, Patience, RemoteNode},
 };
 
+/// How often it is looked whether nodes are at work, and the most CPU time that all of them together take meanwhile if they are not, in milliseconds: that of being asked.
+const PAUSE: Duration = Duration::from_millis(100);
+const IDLE_MS: f64 = 10.0;
+
 /// How long nodes may be at work after the last answer.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -132,17 +136,21 @@ impl Nodes {
         Ok(all)
     }
 
-    /// Waits until no node is at work.
+    /// Waits until no node is at work: none answers, and what was begun for those who no longer wait has ended.
     ///
     /// # Errors
     /// If that takes too long.
     pub(super) fn settle(&mut self) -> Result<()> {
-        let start = Instant::now();
-        while self.spent()?.in_progress > 0 {
+        let (start, mut before) = (Instant::now(), self.spent()?);
+        loop {
+            std::thread::sleep(PAUSE);
+            let now = self.spent()?;
+            if now.in_progress == 0 && now.since(before).cpu_ms < IDLE_MS {
+                return Ok(());
+            }
             ensure!(start.elapsed() < SETTLED_WITHIN, "nodes are still at work");
-            std::thread::sleep(Duration::from_millis(10));
+            before = now;
         }
-        Ok(())
     }
 }
 
