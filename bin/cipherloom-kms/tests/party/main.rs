@@ -1,6 +1,6 @@
 //! Parties as services: what they are before there is a committee, how they get their shares, what they keep, and whom they answer.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod ground;
 mod life;
