@@ -10,6 +10,7 @@ mod ballot;
 mod bench;
 mod client;
 mod command_line;
+mod committee;
 mod dapp;
 mod demo;
 mod elsewhere;
