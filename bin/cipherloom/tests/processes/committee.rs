@@ -1,6 +1,6 @@
 //! A committee of four nodes, each a process of its own: set up as the operators' guide says, and then with nodes that are killed, stopped and back.
 //!
-//! The ciphertexts are real ones on toy parameters, since plaintext cannot be shared.
+//! The ciphertexts are real ones, since plaintext cannot be shared: on toy parameters, or with `CIPHERLOOM_E2E=full` on those of production.
 
 use std::{
     fs,
@@ -9,13 +9,15 @@ use std::{
 };
 
 use cipherloom_chain::profile::DEVELOPMENT;
+use cipherloom_fhe::ParameterSet;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
-    deployment::{Chain, free_port, report, start_chain, text},
+    deployment::{Chain, free_port, is_full, report, start_chain, text},
     killed::{poll, submit},
+    liar::{Liar, Seat},
     process::{Running, cipherloom},
     token::Bank,
 };
@@ -23,7 +25,7 @@ use crate::{
 /// How many nodes there are; one of them may be corrupt or away.
 const NODES: usize = 4;
 /// How long something may take that should take seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// A deployment whose KMS is a committee.
 struct Committee {
@@ -115,10 +117,11 @@ impl Committee {
         let node = &self.nodes[number];
         let config = format!(
             "party-dir = \"{}\"\nserver-addr = \"127.0.0.1:{}\"\npublic-addr = \"127.0.0.1:{}\"\nmetrics-addr = \"127.0.0.1:0\"\n\
-             insecure-simulated-attestation = true\ninsecure-keys = true\n{}",
+             insecure-simulated-attestation = true\n{}{}",
             self.path(&format!("party-{number}")),
             node.port,
             node.public_port,
+            insecure_keys(),
             self.chain_table()
         );
         fs::write(self.config(number), config).unwrap();
@@ -168,20 +171,15 @@ impl Committee {
         let keys = format!("--output={}", self.path("keys"));
         let rpc = format!("--rpc-url={}", self.chain.anvil.http_url());
         let nodes: Vec<String> = self.nodes.iter().map(|node| format!("--node=127.0.0.1:{}", node.port)).collect();
-        let mut ceremony = vec![
-            "kms",
-            "ceremony",
-            &keys,
-            &rpc,
-            "--insecure-keys",
-            "--insecure-simulated-attestation",
-            "--json",
-        ];
+        let mut ceremony = vec!["kms", "ceremony", &keys, &rpc, "--insecure-simulated-attestation", "--json"];
+        if !is_full() {
+            ceremony.push("--insecure-keys");
+        }
         ceremony.extend(nodes.iter().map(String::as_str));
         let start = Instant::now();
         run(&ceremony);
         report(
-            "ceremony of four nodes, toy parameters",
+            &format!("ceremony of four nodes, {} parameters", parameters().name()),
             &format!("{:.1} s", start.elapsed().as_secs_f64()),
         );
     }
@@ -213,11 +211,12 @@ impl Committee {
             .collect();
         let config = format!(
             "listen = \"127.0.0.1:{}\"\nkms-node = [{}]\ninsecure-simulated-attestation = true\njobs-database-url = \"sqlite:{}\"\nkey-cache = \"{}\"\n\
-             metrics-addr = \"127.0.0.1:0\"\ninsecure-keys = true\nretry-unreachable-seconds = 1\n\n{}",
+             metrics-addr = \"127.0.0.1:0\"\n{}retry-unreachable-seconds = 1\n\n{}",
             self.gateway_port,
             nodes.join(", "),
             self.path("gateway.sqlite"),
             self.path("key-cache"),
+            insecure_keys(),
             self.chain_table()
         );
         fs::write(self.path("gateway.toml"), config).unwrap();
@@ -250,6 +249,19 @@ impl Committee {
 
     fn kill(&mut self, number: usize) {
         self.nodes[number].running.take().unwrap().kill();
+    }
+
+    /// Has somebody who lies take the place of a node that was killed.
+    async fn lie(&self, number: usize) -> Liar {
+        let seat = Seat {
+            party_dir: &self.file(&format!("party-{number}")),
+            port: self.nodes[number].port,
+            host: self.chain.host(),
+            coprocessor_url: format!("http://127.0.0.1:{}", self.coprocessor_port),
+            api_key: self.file("api.key"),
+            parameters: parameters(),
+        };
+        Liar::start(seat).await
     }
 
     /// Sends a signal to a node that does not end it.
@@ -293,7 +305,7 @@ async fn four_processes_decrypt_with_one_of_them_away_and_refuse_with_two() {
     let start = Instant::now();
     decrypt_anew(&bank, &mut supply).await;
     report(
-        "decryptions by four nodes, toy parameters",
+        &format!("decryptions by four nodes, {} parameters", parameters().name()),
         &format!("{:.1} s", start.elapsed().as_secs_f64()),
     );
 
@@ -315,6 +327,15 @@ async fn four_processes_decrypt_with_one_of_them_away_and_refuse_with_two() {
     decrypt_anew(&bank, &mut supply).await;
 
     committee.tell(2, "-CONT");
+
+    // One lies: what it says is of the right form, rightly signed, and wrong.
+    committee.kill(1);
+    let liar = committee.lie(1).await;
+    decrypt_anew(&bank, &mut supply).await;
+    assert!(liar.lies() >= 2, "it was asked for shares of both");
+    drop(liar);
+    committee.run_node(1);
+    committee.wait_for_state(1, "serving").await;
 
     // Two away: a clear error that names them.
     committee.kill(2);
@@ -348,6 +369,19 @@ async fn four_processes_decrypt_with_one_of_them_away_and_refuse_with_two() {
     // What was decrypted is in every node's own log, those that were away miss some.
     let log = fs::read_to_string(committee.file("party-0/audit/audit-31337.jsonl")).unwrap();
     assert!(log.lines().count() >= 8, "{log}");
+}
+
+/// The line of a config file that keys may hide nothing, where they do not.
+fn insecure_keys() -> &'static str {
+    if is_full() { "" } else { "insecure-keys = true\n" }
+}
+
+fn parameters() -> ParameterSet {
+    if is_full() {
+        ParameterSet::Production
+    } else {
+        ParameterSet::InsecureToy
+    }
 }
 
 fn run(arguments: &[&str]) {

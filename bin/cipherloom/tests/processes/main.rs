@@ -12,6 +12,7 @@
 mod committee;
 mod deployment;
 mod killed;
+mod liar;
 #[expect(dead_code, reason = "tests of other kinds need more of it")]
 #[path = "../whole/process.rs"]
 mod process;
