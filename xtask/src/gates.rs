@@ -50,7 +50,7 @@ pub(crate) fn check() -> Result<()> {
 /// build the large ones a second time.
 ///
 /// # Errors
-/// If a test fails, or PostgreSQL or anvil cannot be had for those that need it.
+/// If a test fails, or PostgreSQL, anvil or the Solidity compiler cannot be had for those that need it.
 pub(crate) fn test(packages: &[String]) -> Result<()> {
     let names: Vec<String> = packages
         .iter()
@@ -70,6 +70,8 @@ pub(crate) fn test(packages: &[String]) -> Result<()> {
         arguments.extend(["--package", "cipherloom"]);
         names.iter().for_each(|name| arguments.extend(["--package", name.as_str()]));
     }
+    // The binary's tests compile contracts, as explorers do that verify them.
+    contracts::install_compiler()?;
     let mut command = cargo(&arguments);
     // Held until the tests are over.
     let server = postgres::is_needed(packages).then(postgres::start).transpose()?;

@@ -45,7 +45,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run every test: unit, integration and documentation tests, the demo included. Installs what is missing: PostgreSQL, if this is Debian
-    /// and root; anvil, with npm, into the repository.
+    /// and root; anvil and the Solidity compiler, with npm, into the repository.
     Test {
         /// Only the tests of these packages (given without `cipherloom-`).
         #[arg(short, long)]
