@@ -119,9 +119,16 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Database`] if SQLite cannot start.
     pub async fn in_memory() -> Result<Self, StoreError> {
-        // Each connection would have a memory of its own, so there is one for everything.
-        let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
-        let writer = pool(1).connect_with(options).await?;
+        // A name of its own, whose connections share one memory.
+        let options = "sqlite::memory:".parse::<SqliteConnectOptions>()?.foreign_keys(true);
+        // What is in memory ends with its last connection, and one whose user was stopped in the middle is closed. So there is one that nobody uses,
+        // kept by the pool, which outlives this value where parts of it are taken.
+        let anchor = pool(1).connect_with(options.clone()).await?;
+        let writer = pool(1).after_connect(move |_, _| {
+            let _kept = &anchor;
+            Box::pin(async { Ok(()) })
+        });
+        let writer = writer.connect_with(options).await?;
         migrate(&writer).await?;
         Ok(Self {
             readers: writer.clone(),
