@@ -74,7 +74,7 @@ impl Kms for KmsService {
         let work = async |request: PublicDecryptRequest| {
             let evidence = read_evidence(&request.acl_evidence).map_err(|error| malformed(&error))?;
             let request = read_public_request(request).map_err(|error| malformed(&error))?;
-            let node = self.0.node_of(&request.handles)?;
+            let node = node_of(&self.0.nodes, &request.handles)?;
             let answer = node.public_decrypt_with(request, evidence).await.map_err(|error| refused(&error))?;
             Ok(public_answer(answer))
         };
@@ -85,7 +85,7 @@ impl Kms for KmsService {
         let work = async |request: UserDecryptRequest| {
             let evidence = read_evidence(&request.acl_evidence).map_err(|error| malformed(&error))?;
             let request = read_user_request(request).map_err(|error| malformed(&error))?;
-            let node = self.0.node_of(&request.handles())?;
+            let node = node_of(&self.0.nodes, &request.handles())?;
             let answer = node.user_decrypt_with(request, evidence).await.map_err(|error| refused(&error))?;
             Ok(UserDecryptResponse {
                 shares: vec![share(answer)],
@@ -103,14 +103,8 @@ impl Shared {
         work: impl AsyncFnOnce(T) -> Result<A, (Code, Failure)>,
     ) -> Result<Response<A>, Status> {
         self.authenticate(request.metadata())?;
-        let (start, _in_progress) = (Instant::now(), self.metrics.begin());
-        let answer = tokio::select! {
-            answer = work(request.into_inner()) => answer,
-            () = self.stopped.cancelled() => Err((Code::Unavailable, Failure::new("gateway_not_reachable", "the KMS is stopping; try again"))),
-        };
-        let outcome = answer.as_ref().map_or_else(|(_, failure)| failure.label.as_str(), |_| "ok");
-        self.metrics.answered(what, outcome, start.elapsed());
-        answer.map(Response::new).map_err(|(code, failure)| failure.into_status(code))
+        let stopping = "the KMS is stopping; try again";
+        carry_out(&self.metrics, &self.stopped, stopping, what, work(request.into_inner())).await
     }
 
     /// Compares the token of a call, in constant time.
@@ -127,22 +121,41 @@ impl Shared {
             ),
         }
     }
+}
 
-    fn node_of(&self, handles: &[Handle]) -> Result<&KmsNode, (Code, Failure)> {
-        let Some(first) = handles.first() else {
-            return Err(refused(&RequestError::NoHandles.into()));
-        };
-        self.nodes.get(&first.chain_id()).ok_or_else(|| {
-            let issue = format!(
-                "handle {first} belongs to chain {}, which this KMS does not answer for",
-                first.chain_id()
-            );
-            (
-                Code::InvalidArgument,
-                Failure::new("validation_failed", &issue).with_issue("handles", &issue),
-            )
-        })
-    }
+/// Does what a request asks for unless the process stops before, and counts how it went.
+pub(crate) async fn carry_out<A>(
+    metrics: &Metrics,
+    stopped: &CancellationToken,
+    stopping: &str,
+    what: &'static str,
+    work: impl Future<Output = Result<A, (Code, Failure)>>,
+) -> Result<Response<A>, Status> {
+    let (start, _in_progress) = (Instant::now(), metrics.begin());
+    let answer = tokio::select! {
+        answer = work => answer,
+        () = stopped.cancelled() => Err((Code::Unavailable, Failure::new("gateway_not_reachable", stopping))),
+    };
+    let outcome = answer.as_ref().map_or_else(|(_, failure)| failure.label.as_str(), |_| "ok");
+    metrics.answered(what, outcome, start.elapsed());
+    answer.map(Response::new).map_err(|(code, failure)| failure.into_status(code))
+}
+
+/// Finds the node of the chain that the first handle names.
+pub(crate) fn node_of<'nodes, Node>(nodes: &'nodes HashMap<u64, Node>, handles: &[Handle]) -> Result<&'nodes Node, (Code, Failure)> {
+    let Some(first) = handles.first() else {
+        return Err(refused(&RequestError::NoHandles.into()));
+    };
+    nodes.get(&first.chain_id()).ok_or_else(|| {
+        let issue = format!(
+            "handle {first} belongs to chain {}, which this KMS does not answer for",
+            first.chain_id()
+        );
+        (
+            Code::InvalidArgument,
+            Failure::new("validation_failed", &issue).with_issue("handles", &issue),
+        )
+    })
 }
 
 /// A message is not of the form that the interface describes.

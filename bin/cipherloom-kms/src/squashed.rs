@@ -16,12 +16,10 @@ use cipherloom_primitives::{
     B256, Bytes, Handle,
     eip712::{recover_signer, squashed_ciphertext_attestation_digest},
 };
-use cipherloom_rpc::cipherloom::coprocessor::v1::HandleProgress;
-use cipherloom_service::{
-    coprocessor::{Fetched, RemoteCoprocessor},
-    endpoints::with_causes,
-};
+use cipherloom_service::coprocessor::RemoteCoprocessor;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+
+use crate::ciphertexts::{Vouched, vouched};
 
 /// How long coprocessors are asked to wait for a value. What takes longer is asked for again, and goes on meanwhile.
 pub const WAIT: Duration = Duration::from_secs(30);
@@ -38,25 +36,18 @@ pub trait OneCoprocessor: Send + Sync {
 impl OneCoprocessor for RemoteCoprocessor {
     fn squashed(&self, handle: Handle, at_most: Duration) -> BoxFuture<'_, Result<SignedSquashed, SourceError>> {
         Box::pin(async move {
-            match self.squashed_ciphertext(handle, at_most).await {
-                Ok(Fetched::Signed {
-                    handle,
-                    key_set_id,
-                    bytes,
-                    attestations,
-                }) => Ok(SignedSquashed {
-                    handle,
-                    key_set_id,
-                    bytes,
-                    attestations: attestations.into_iter().map(Into::into).collect(),
-                }),
-                Ok(Fetched::Missing(state)) => Err(match state.progress() {
-                    HandleProgress::Unknown => SourceError::Unknown,
-                    HandleProgress::Failed => SourceError::Failed(state.reason),
-                    HandleProgress::Pending | HandleProgress::Computed => SourceError::NotReady,
-                }),
-                Err(status) => Err(SourceError::Unavailable(with_causes(&status))),
-            }
+            let Vouched {
+                handle,
+                key_set_id,
+                bytes,
+                attestations,
+            } = vouched(self.squashed_ciphertext(handle, at_most).await)?;
+            Ok(SignedSquashed {
+                handle,
+                key_set_id,
+                bytes,
+                attestations,
+            })
         })
     }
 }

@@ -5,10 +5,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
-use anyhow::{Context, Result, bail, ensure};
-use cipherloom_chain::{CallLimits, Deployment, HostChain, LocalProfile, survey::Survey};
+use anyhow::{Context, Result, ensure};
+use cipherloom_chain::{CallLimits, HostChain, survey::Survey};
 use cipherloom_contracts::{Face, HostAddresses};
 use cipherloom_primitives::eip712::SigningDomains;
+use cipherloom_service::chains::host_addresses;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -123,22 +124,7 @@ impl Found {
                     options.rpc
                 )
             })?;
-        let addresses = match (&options.deployment, LocalProfile::of_chain(chain_id)) {
-            (Some(file), _) => {
-                let record = Deployment::read(file)?;
-                ensure!(
-                    record.chain_id == chain_id,
-                    "the deployment in {} is on chain {}, and the node serves chain {chain_id}",
-                    file.display(),
-                    record.chain_id
-                );
-                record.addresses()
-            }
-            (None, Some(profile)) => profile.addresses(),
-            (None, None) => {
-                bail!("nothing says where the host contracts are on chain {chain_id}: name the file about the deployment with --deployment")
-            }
-        };
+        let addresses = host_addresses(chain_id, options.deployment.as_deref())?;
         let survey = Survey::take(&connect(addresses)?).await?;
         let face = survey.face();
         let state = survey

@@ -30,6 +30,11 @@ pub mod fhevm {
 }
 
 /// Packages of our own.
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated services silence lints in their own way"
+)]
 pub mod cipherloom {
     /// The context of encrypted inputs.
     pub mod input {
@@ -39,11 +44,6 @@ pub mod cipherloom {
         }
     }
     /// The executor's own service.
-    #[expect(
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "generated services silence lints in their own way"
-    )]
     pub mod executor {
         /// Version 1.
         pub mod v1 {
@@ -58,11 +58,6 @@ pub mod cipherloom {
         }
     }
     /// What gateways and KMS nodes ask a coprocessor.
-    #[expect(
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "generated services silence lints in their own way"
-    )]
     pub mod coprocessor {
         /// Version 1.
         pub mod v1 {
@@ -70,11 +65,6 @@ pub mod cipherloom {
         }
     }
     /// What gateways ask a KMS node.
-    #[expect(
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "generated services silence lints in their own way"
-    )]
     pub mod kms {
         /// Version 1.
         pub mod v1 {
@@ -82,11 +72,6 @@ pub mod cipherloom {
         }
     }
     /// What gateways ask the KMS nodes of a committee.
-    #[expect(
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "generated services silence lints in their own way"
-    )]
     pub mod committee {
         /// Version 1.
         pub mod v1 {
@@ -94,11 +79,6 @@ pub mod cipherloom {
         }
     }
     /// What drives the ceremonies of KMS nodes.
-    #[expect(
-        clippy::allow_attributes,
-        clippy::allow_attributes_without_reason,
-        reason = "generated services silence lints in their own way"
-    )]
     pub mod ceremony {
         /// Version 1.
         pub mod v1 {

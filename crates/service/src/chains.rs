@@ -2,7 +2,11 @@
 //!
 //! One chain is named by options; several stand in the config file, in a table `[[chain]]` each.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
@@ -234,6 +238,29 @@ fn coprocessor(place: &Place<'_>) -> Result<RemoteCoprocessor> {
         "it asks for the API key of the chain's tenant: name a file that holds it with coprocessor-api-key-file"
     );
     RemoteCoprocessor::new(place)
+}
+
+/// Finds where the host contracts of a chain are: in the file about their deployment or, without one, by the plan of a chain that everybody knows.
+///
+/// # Errors
+/// If the file cannot be used or is about another chain, or if there is none and nobody knows the chain.
+pub fn host_addresses(chain_id: u64, deployment: Option<&Path>) -> Result<HostAddresses> {
+    match (deployment, LocalProfile::of_chain(chain_id)) {
+        (Some(file), _) => {
+            let record = Deployment::read(file).with_context(|| format!("cannot use the deployment in {}", file.display()))?;
+            ensure!(
+                record.chain_id == chain_id,
+                "the deployment in {} is on chain {}, and the node serves chain {chain_id}",
+                file.display(),
+                record.chain_id
+            );
+            Ok(record.addresses())
+        }
+        (None, Some(profile)) => Ok(profile.addresses()),
+        (None, None) => {
+            bail!("nothing says where the host contracts are on chain {chain_id}: name the file about the deployment with --deployment")
+        }
+    }
 }
 
 /// Finds the plan of a chain that everybody knows.

@@ -114,8 +114,9 @@ impl Places {
     }
 }
 
-/// Returns the part of an address that one customer of a provider has.
-fn network(address: IpAddr) -> IpAddr {
+/// Returns the part of an address that one customer of a provider has: an IPv4 address, or the /64 network of an IPv6 one.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

@@ -10,6 +10,7 @@
 //! chain through endpoints of which a quorum must agree. Files with secrets are read whole, under a limit, and never shown.
 #![expect(clippy::print_stdout, reason = "reports are what commands print")]
 
+pub mod attestation;
 pub mod attested;
 pub mod ceremony;
 pub mod chains;

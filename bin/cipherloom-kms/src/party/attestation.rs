@@ -1,20 +1,14 @@
 //! What a party proves of itself, and what it believes of others: its attestor, its policy, and the endpoint made of both.
 
-use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use cipherloom_attest::{
-    Attestor, CollateralStore, DstackAttestor, Policy, Role, Statement, TeeKind, Verifier,
-    ra_tls::{Endpoint, Expected},
-};
+use anyhow::{Result, bail, ensure};
+use cipherloom_attest::{Attestor, CollateralStore, Policy, Role, TeeKind, Verifier, ra_tls::Endpoint};
 use cipherloom_chain::CommitteeOnChain;
-use cipherloom_kms::{Clock as _, SystemClock};
 use cipherloom_primitives::Address;
+use cipherloom_service::attestation::{committee_endpoint, hardware, read_collateral, read_policy};
 
 use super::options::PartyOptions;
-
-/// The longest policy that is read, in bytes.
-const MAX_POLICY_BYTES: u64 = 1 << 20;
 
 /// What a party proves with, and what it believes.
 #[derive(Clone)]
@@ -33,11 +27,7 @@ impl Attestation {
     /// # Errors
     /// If there is no guest agent, or policy or collateral cannot be used.
     pub(crate) fn of_options(options: &PartyOptions) -> Result<Self> {
-        let collateral = match &options.collateral {
-            Some(directory) => CollateralStore::read_directory(directory)
-                .with_context(|| format!("cannot use the collateral in {}", directory.display()))?,
-            None => CollateralStore::default(),
-        };
+        let collateral = read_collateral(options.collateral.as_deref())?;
         let policy = match &options.policy {
             Some(path) => read_policy(path)?,
             None if options.insecure_simulated_attestation => Policy::insecure_simulated_only(),
@@ -75,23 +65,9 @@ impl Attestation {
     /// # Errors
     /// If the hardware gives no evidence, or the policy cannot be applied.
     pub(crate) async fn endpoint(&self, committee: &CommitteeOnChain, party: u32, signer: Address) -> Result<Arc<Endpoint>> {
-        let statement = Statement {
-            role: Role::KmsNode,
-            chain_id: committee.chain_id,
-            context: committee.context_id,
-            party,
-            signer,
-        };
-        let expected = Expected {
-            chain_id: committee.chain_id,
-            context: committee.context_id,
-            roles: vec![Role::Gateway, Role::Dealer, Role::KmsNode],
-            members: committee.members(),
-            party: None,
-        };
-        let clock = Arc::new(|| SystemClock.now_seconds());
-        let endpoint = Endpoint::new(statement, Arc::clone(&self.attestor), self.verifier()?, expected, clock);
-        Ok(Arc::new(Box::pin(endpoint).await.context("cannot prove what runs here")?))
+        let peers = [Role::Gateway, Role::Dealer, Role::KmsNode];
+        let (attestor, member) = (Arc::clone(&self.attestor), Some((party, signer)));
+        committee_endpoint(attestor, self.verifier()?, committee.into(), Role::KmsNode, member, &peers).await
     }
 }
 
@@ -103,7 +79,7 @@ fn attestor(options: &PartyOptions) -> Result<Arc<dyn Attestor>> {
             "cipherloom-kms",
         )?));
     }
-    hardware(options)
+    hardware(options.dstack_socket.as_deref())
 }
 
 #[cfg(not(feature = "insecure-simulated"))]
@@ -112,20 +88,5 @@ fn attestor(options: &PartyOptions) -> Result<Arc<dyn Attestor>> {
         !options.insecure_simulated_attestation,
         "this build has no simulated attestation: it is for production"
     );
-    hardware(options)
-}
-
-fn hardware(options: &PartyOptions) -> Result<Arc<dyn Attestor>> {
-    Ok(match &options.dstack_socket {
-        Some(socket) => Arc::new(DstackAttestor::new(socket)),
-        None => Arc::new(DstackAttestor::find()?),
-    })
-}
-
-fn read_policy(path: &Path) -> Result<Policy> {
-    let cannot_use = || format!("cannot use the policy {}", path.display());
-    let mut text = Vec::new();
-    let file = File::open(path).with_context(cannot_use)?;
-    file.take(MAX_POLICY_BYTES + 1).read_to_end(&mut text).with_context(cannot_use)?;
-    Policy::from_json(&text).with_context(cannot_use)
+    hardware(options.dstack_socket.as_deref())
 }

@@ -4,17 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use cipherloom_kms::{Alarm, Alarms, Clock as _, LogAlarms, SystemClock};
 use cipherloom_service::{attested::AttestedCounts, connections::ConnectionCounts};
 
 use super::{Party, PartyState};
-use crate::{
-    metrics::{InProgress, Metrics},
-    public::documents::NodeState,
-};
+use crate::{metrics::Metrics, public::documents::NodeState};
 
 /// The states that a party can be in, which each have a line.
 const STATES: [NodeState; 4] = [
@@ -44,14 +40,9 @@ impl Alarms for PartyMetrics {
 }
 
 impl PartyMetrics {
-    /// Notes that a request arrived.
-    pub(super) fn begin(&self) -> InProgress {
-        self.requests.begin()
-    }
-
-    /// Notes how a request went.
-    pub(super) fn answered(&self, what: &'static str, outcome: &str, took: Duration) {
-        self.requests.answered(what, outcome, took);
+    /// Returns what counts requests.
+    pub(super) const fn requests(&self) -> &Metrics {
+        &self.requests
     }
 
     /// Writes everything in Prometheus' text format.

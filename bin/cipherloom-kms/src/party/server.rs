@@ -3,11 +3,9 @@
 //! Callers are gateways, which showed evidence when they connected. They are not trusted for that: each request is checked as if a stranger had sent it.
 //! The node of the chain that the first handle names answers a request, and refuses handles of others.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use cipherloom_attest::Role;
-use cipherloom_kms::{CommitteeNode, KmsError};
-use cipherloom_primitives::{Handle, decryption::RequestError};
 use cipherloom_rpc::{
     cipherloom::committee::v1::{
         DescribeRequest, DescribeResponse, PublicSharesRequest, PublicSharesResponse, PublicSignRequest, PublicSignResponse, RefusedBundle,
@@ -22,7 +20,7 @@ use cipherloom_service::{
 use tonic::{Code, Request, Response, Status};
 
 use super::{Party, messages};
-use crate::server::{malformed, refused};
+use crate::server::{carry_out, malformed, node_of, refused};
 
 /// The service.
 #[derive(Clone)]
@@ -50,7 +48,7 @@ impl Committee for CommitteeService {
             let request = request.request.ok_or_else(no_request)?;
             let evidence = read_evidence(&request.acl_evidence).map_err(|error| malformed(&error))?;
             let request = read_user_request(request).map_err(|error| malformed(&error))?;
-            let node = self.0.node_of(&request.handles())?;
+            let node = node_of(&self.0.nodes, &request.handles())?;
             let answer = node.user_share(request, evidence).await.map_err(|error| refused(&error))?;
             Ok(messages::user_share(answer))
         };
@@ -62,7 +60,7 @@ impl Committee for CommitteeService {
             let request = request.request.ok_or_else(no_request)?;
             let evidence = read_evidence(&request.acl_evidence).map_err(|error| malformed(&error))?;
             let request = read_public_request(request).map_err(|error| malformed(&error))?;
-            let node = self.0.node_of(&request.handles)?;
+            let node = node_of(&self.0.nodes, &request.handles)?;
             let bundle = node.public_shares(request, evidence).await.map_err(|error| refused(&error))?;
             Ok(PublicSharesResponse {
                 bundle: Some(messages::bundle(bundle)),
@@ -76,7 +74,7 @@ impl Committee for CommitteeService {
             let request = request.ok_or_else(no_request)?;
             let evidence = read_evidence(&request.acl_evidence).map_err(|error| malformed(&error))?;
             let request = read_public_request(request).map_err(|error| malformed(&error))?;
-            let node = self.0.node_of(&request.handles)?;
+            let node = node_of(&self.0.nodes, &request.handles)?;
             // A bundle that is none counts as one that did not come: one party must not be able to stop all.
             let (mut places, mut read, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
             for (index, bundle) in (0..).zip(bundles) {
@@ -123,29 +121,7 @@ impl Party {
         work: impl AsyncFnOnce(T) -> Result<A, (Code, Failure)>,
     ) -> Result<Response<A>, Status> {
         admit(&request, &[Role::Gateway])?;
-        let (start, _in_progress) = (Instant::now(), self.metrics.begin());
-        let answer = tokio::select! {
-            answer = work(request.into_inner()) => answer,
-            () = self.stopped.cancelled() => {
-                Err((Code::Unavailable, Failure::new("gateway_not_reachable", "the KMS node is stopping; try again")))
-            }
-        };
-        let outcome = answer.as_ref().map_or_else(|(_, failure)| failure.label.as_str(), |_| "ok");
-        self.metrics.answered(what, outcome, start.elapsed());
-        answer.map(Response::new).map_err(|(code, failure)| failure.into_status(code))
-    }
-
-    fn node_of(&self, handles: &[Handle]) -> Result<&CommitteeNode, (Code, Failure)> {
-        let Some(first) = handles.first() else {
-            return Err(refused(&KmsError::from(RequestError::NoHandles)));
-        };
-        self.nodes.get(&first.chain_id()).ok_or_else(|| {
-            let issue = format!(
-                "handle {first} belongs to chain {}, which this KMS does not answer for",
-                first.chain_id()
-            );
-            let failure = Failure::new("validation_failed", &issue).with_issue("handles", &issue);
-            (Code::InvalidArgument, failure)
-        })
+        let stopping = "the KMS node is stopping; try again";
+        carry_out(self.metrics.requests(), &self.stopped, stopping, what, work(request.into_inner())).await
     }
 }

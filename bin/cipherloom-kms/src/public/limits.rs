@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cipherloom_service::connections::network;
+
 /// The limits of the public port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicLimits {
@@ -106,17 +108,6 @@ impl Buckets {
         }
         full_at.insert(network, after);
         true
-    }
-}
-
-/// The part of an address that one customer of a provider has.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
     }
 }
 

@@ -1,22 +1,15 @@
 //! What a process that calls nodes proves of itself, and what it believes of them.
 
-use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use cipherloom_attest::{
-    Attestor, CollateralStore, DstackAttestor, Policy, Role, Statement, Verifier,
-    ra_tls::{Endpoint, Expected},
-};
+use anyhow::{Result, bail, ensure};
+use cipherloom_attest::{Attestor, CollateralStore, Policy, Role, Verifier, ra_tls::Endpoint};
 use cipherloom_chain::CommitteeOnChain;
-use cipherloom_kms::{Clock as _, SystemClock};
-use cipherloom_primitives::Address;
+use cipherloom_service::attestation::{committee_endpoint, hardware, read_collateral, read_policy};
 use clap::Args;
 
 /// Where these options stand in help texts.
 pub(crate) const HEADING: &str = "A committee of KMS nodes, instead of --kms-url";
-
-/// The longest policy that is read, in bytes.
-const MAX_POLICY_BYTES: u64 = 1 << 20;
 
 /// How a caller of nodes proves what it is.
 #[derive(Clone, Debug, Default, Args)]
@@ -65,18 +58,12 @@ impl Attestation {
             simulated || !policy.allow_insecure_simulated,
             "the policy allows simulated evidence, and this process proves itself by real hardware: take `allow-insecure-simulated` out of it"
         );
-        let collateral = match &options.kms_collateral {
-            Some(directory) => CollateralStore::read_directory(directory)
-                .with_context(|| format!("cannot use the collateral in {}", directory.display()))?,
-            None => CollateralStore::default(),
-        };
-        let attestor: Arc<dyn Attestor> = match (simulated, &options.dstack_socket) {
-            (true, _) => {
-                tracing::warn!("INSECURE: attestation is simulated; it proves nothing");
-                insecure_attestor("cipherloom-gateway")?
-            }
-            (false, Some(socket)) => Arc::new(DstackAttestor::new(socket)),
-            (false, None) => Arc::new(DstackAttestor::find()?),
+        let collateral = read_collateral(options.kms_collateral.as_deref())?;
+        let attestor = if simulated {
+            tracing::warn!("INSECURE: attestation is simulated; it proves nothing");
+            insecure_attestor("cipherloom-gateway")?
+        } else {
+            hardware(options.dstack_socket.as_deref())?
         };
         Ok(Self {
             attestor,
@@ -100,23 +87,8 @@ impl Attestation {
     /// # Errors
     /// If the hardware gives no evidence.
     pub(crate) async fn gateway_endpoint(&self, committee: &CommitteeOnChain) -> Result<Arc<Endpoint>> {
-        let statement = Statement {
-            role: Role::Gateway,
-            chain_id: committee.chain_id,
-            context: committee.context_id,
-            party: 0,
-            signer: Address::ZERO,
-        };
-        let expected = Expected {
-            chain_id: committee.chain_id,
-            context: committee.context_id,
-            roles: vec![Role::KmsNode],
-            members: committee.members(),
-            party: None,
-        };
-        let clock = Arc::new(|| SystemClock.now_seconds());
-        let endpoint = Endpoint::new(statement, Arc::clone(&self.attestor), self.verifier.clone(), expected, clock);
-        Ok(Arc::new(Box::pin(endpoint).await.context("cannot prove what runs here")?))
+        let (attestor, verifier) = (Arc::clone(&self.attestor), self.verifier.clone());
+        committee_endpoint(attestor, verifier, committee.into(), Role::Gateway, None, &[Role::KmsNode]).await
     }
 }
 
@@ -136,12 +108,4 @@ pub(crate) fn insecure_attestor(application: &str) -> Result<Arc<dyn Attestor>> 
 #[cfg(not(feature = "insecure-development"))]
 pub(crate) fn insecure_attestor(_: &str) -> Result<Arc<dyn Attestor>> {
     bail!("this build has no simulated attestation: it is for production")
-}
-
-fn read_policy(path: &Path) -> Result<Policy> {
-    let cannot_use = || format!("cannot use the policy {}", path.display());
-    let mut text = Vec::new();
-    let file = File::open(path).with_context(cannot_use)?;
-    file.take(MAX_POLICY_BYTES + 1).read_to_end(&mut text).with_context(cannot_use)?;
-    Policy::from_json(&text).with_context(cannot_use)
 }

@@ -11,10 +11,7 @@ use std::{
 
 use alloy::primitives::{Address, B256, Bytes};
 use anyhow::{Context, Result};
-use cipherloom_attest::{
-    Role, Statement,
-    ra_tls::{Endpoint, Expected},
-};
+use cipherloom_attest::Role;
 use cipherloom_chain::{AclEvidence, CommitteeOnChain, ContextOnChain};
 use cipherloom_contracts::development;
 use cipherloom_kms::{
@@ -29,6 +26,7 @@ use cipherloom_rpc::cipherloom::committee::v1::{
     committee_server::{Committee, CommitteeServer},
 };
 use cipherloom_service::{
+    attestation::committee_endpoint,
     attested::{AttestedIncoming, AttestedLimits, AttestedPort},
     messages::{address, read_evidence, read_public_request, read_user_request},
 };
@@ -106,31 +104,11 @@ pub(crate) fn run(options: &CommitteeNodeOptions) -> Result<()> {
 /// Starts serving over attested connections, and says where.
 async fn serve(service: Arc<Service>, committee: &CommitteeOnChain, party: u32) -> Result<()> {
     let attestation = Attestation::insecure_simulated("cipherloom-bench")?;
-    let statement = Statement {
-        role: Role::KmsNode,
-        chain_id: committee.chain_id,
-        context: committee.context_id,
-        party,
-        signer: service.signer,
-    };
-    let expected = Expected {
-        chain_id: committee.chain_id,
-        context: committee.context_id,
-        roles: vec![Role::Gateway],
-        members: committee.members(),
-        party: None,
-    };
-    let clock = Arc::new(|| SystemClock.now_seconds());
-    let endpoint = Box::pin(Endpoint::new(
-        statement,
-        attestation.attestor,
-        attestation.verifier,
-        expected,
-        clock,
-    ))
-    .await?;
+    let (attestor, member) = (attestation.attestor, Some((party, service.signer)));
+    let peers = [Role::Gateway];
+    let endpoint = committee_endpoint(attestor, attestation.verifier, committee.into(), Role::KmsNode, member, &peers).await?;
     let port = AttestedPort::new(AttestedLimits::default());
-    port.open(Arc::new(endpoint));
+    port.open(endpoint);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen")?;
     println!("{}", listener.local_addr()?);
     let router = Server::builder().add_service(CommitteeServer::from_arc(service));

@@ -2,9 +2,9 @@
 
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_chain::{CallLimits, CommitteeOnChain, Deployment, HostChain, LocalProfile, redacted_url};
+use cipherloom_chain::{CallLimits, CommitteeOnChain, HostChain, redacted_url};
 use cipherloom_contracts::HostAddresses;
-use cipherloom_service::report::Report;
+use cipherloom_service::{chains::host_addresses, report::Report};
 
 use super::VerifyOptions;
 use crate::committee_audit::ids::counted;
@@ -65,22 +65,7 @@ async fn read(url: &String, options: &VerifyOptions) -> Result<CommitteeOnChain>
     let connect = |addresses, id| HostChain::connect_all(std::slice::from_ref(url), addresses, CallLimits::default(), id);
     // No contract is asked anything yet, so it does not matter where they are.
     let chain_id = connect(HostAddresses::of_deployer(Address::ZERO), None)?.chain_id().await?;
-    let addresses = match (&options.deployment, LocalProfile::of_chain(chain_id)) {
-        (Some(file), _) => {
-            let record = Deployment::read(file).with_context(|| format!("cannot use the deployment in {}", file.display()))?;
-            ensure!(
-                record.chain_id == chain_id,
-                "the deployment in {} is on chain {}, and the node serves chain {chain_id}",
-                file.display(),
-                record.chain_id
-            );
-            record.addresses()
-        }
-        (None, Some(profile)) => profile.addresses(),
-        (None, None) => {
-            bail!("nothing says where the host contracts are on chain {chain_id}: name the file about the deployment with --deployment")
-        }
-    };
+    let addresses = host_addresses(chain_id, options.deployment.as_deref())?;
     let chain = connect(addresses, Some(chain_id))?;
     chain.check_deployment(chain_id).await?;
     let committee = chain.kms_committee().await?;
