@@ -3,29 +3,32 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cipherloom_attest::{
-    CollateralStore, Policy, Role, Statement, Verifier,
-    ra_tls::{Endpoint, Expected},
-};
+use cipherloom_attest::{Policy, Role, Verifier};
 use cipherloom_ceremony::{NodeLink, Record, Seats};
-use cipherloom_chain::{CallLimits, CommitteeOnChain, Deployment, HostChain, LocalProfile};
+use cipherloom_chain::{CallLimits, CommitteeOnChain, HostChain};
 use cipherloom_contracts::HostAddresses;
-use cipherloom_kms::{Clock as _, SystemClock};
 use cipherloom_primitives::{Address, B256};
-use cipherloom_service::{attested::attested_channel, ceremony::RemoteNode};
+use cipherloom_service::{
+    attestation::{CommitteeSeats, committee_endpoint, read_collateral, read_policy},
+    attested::attested_channel,
+    ceremony::RemoteNode,
+    chains::host_addresses,
+};
 use clap::Args;
+use tokio::time::Instant;
 
-use super::read_file;
 use crate::committee::{Attestation, AttestationOptions, insecure_attestor};
-
-/// The longest policy that is read, in bytes.
-const MAX_POLICY_BYTES: usize = 1 << 20;
 
 /// Where the options of attestation stand in help texts.
 const ATTESTATION: &str = "What is proved and believed";
+/// How long nodes may take to follow the chain: a command is often run right after a committee was registered.
+const FOLLOWING: Duration = Duration::from_secs(10);
+/// How often nodes that have not answered are asked again meanwhile.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The chain that has the committee registered.
 #[derive(Clone, Debug, Args)]
@@ -51,22 +54,7 @@ impl ChainOptions {
             .chain_id()
             .await
             .context("the chain does not answer")?;
-        let addresses = match (&self.deployment, LocalProfile::of_chain(id)) {
-            (Some(file), _) => {
-                let record = Deployment::read(file).with_context(|| format!("cannot use the deployment in {}", file.display()))?;
-                ensure!(
-                    record.chain_id == id,
-                    "the deployment in {} is on chain {}, and the node serves chain {id}",
-                    file.display(),
-                    record.chain_id
-                );
-                record.addresses()
-            }
-            (None, Some(profile)) => profile.addresses(),
-            (None, None) => bail!(
-                "nothing says where the host contracts are on chain {id}: name the file that `cipherloom contracts deploy` wrote with --deployment"
-            ),
-        };
+        let addresses = host_addresses(id, self.deployment.as_deref())?;
         Ok(connect(addresses, Some(id))?)
     }
 
@@ -136,10 +124,7 @@ impl ProofOptions {
 /// If they cannot be used, or accept nothing.
 pub(super) fn verifier_of(policy: Option<&Path>, collateral: Option<&Path>, is_simulated: bool) -> Result<Verifier> {
     let policy = match policy {
-        Some(path) => {
-            let cannot_use = || format!("cannot use the policy {}", path.display());
-            Policy::from_json(&read_file(path, MAX_POLICY_BYTES)?).with_context(cannot_use)?
-        }
+        Some(path) => read_policy(path)?,
         None if is_simulated => Policy::insecure_simulated_only(),
         None => bail!(
             "no policy: name the file with --policy that lists the software whose evidence counts; without one nobody could be believed"
@@ -149,13 +134,7 @@ pub(super) fn verifier_of(policy: Option<&Path>, collateral: Option<&Path>, is_s
         is_simulated || !policy.allow_insecure_simulated,
         "the policy allows simulated evidence: take `allow-insecure-simulated` out of it, or say --insecure-simulated-attestation"
     );
-    let collateral = match collateral {
-        Some(directory) => {
-            CollateralStore::read_directory(directory).with_context(|| format!("cannot use the collateral in {}", directory.display()))?
-        }
-        None => CollateralStore::default(),
-    };
-    Ok(Verifier::new(policy, Arc::new(collateral))?)
+    Ok(Verifier::new(policy, Arc::new(read_collateral(collateral)?))?)
 }
 
 /// The nodes of a ceremony.
@@ -199,28 +178,56 @@ impl NodeOptions {
             missing: self.nodes.iter().map(|address| (address.clone(), String::new())).collect(),
             committee,
         };
-        let members = connected.committee.members();
-        connected.ask(connected.committee.context_id, members).await?;
-        let newest = connected.records.iter().max_by_key(|record| record.core.seats.epoch);
-        if let Some(seats) = newest
-            .map(|record| &record.core.seats)
-            .filter(|seats| seats.context != connected.committee.context_id)
-        {
-            let (context, members) = (seats.context, (1..).zip(seats.members.iter().copied()).collect());
-            connected.ask(context, members).await?;
+        let start = Instant::now();
+        loop {
+            connected.ask_all().await?;
+            if connected.missing.is_empty() || start.elapsed() > FOLLOWING {
+                return Ok(connected);
+            }
+            tracing::info!(
+                missing = connected.missing.len(),
+                "waits for nodes that do not speak for the registered committee yet"
+            );
+            tokio::time::sleep(PAUSE).await;
         }
-        Ok(connected)
     }
 }
 
 impl Connected {
+    /// Asks nodes that have not answered yet as members of the registered committee, and then those that it does not list as members of the one before.
+    async fn ask_all(&mut self) -> Result<()> {
+        for (_, reason) in &mut self.missing {
+            reason.clear();
+        }
+        self.ask(self.committee.context_id, self.committee.members()).await?;
+        let newest = self.records.iter().max_by_key(|record| record.core.seats.epoch);
+        let Some(seats) = newest.map(|record| &record.core.seats) else {
+            return Ok(());
+        };
+        // Whoever is in both committees speaks for the registered one as soon as it has noticed.
+        let former = (1..)
+            .zip(seats.members.iter().copied())
+            .filter(|(_, member)| !self.committee.signers.contains(member));
+        let (context, former) = (seats.context, former.collect::<Vec<_>>());
+        if context != self.committee.context_id && !former.is_empty() {
+            self.ask(context, former).await?;
+        }
+        Ok(())
+    }
+
     /// Asks nodes that have not answered yet, as members of a committee.
     async fn ask(&mut self, context: B256, members: Vec<(u32, Address)>) -> Result<()> {
         let unasked = std::mem::take(&mut self.missing);
         if unasked.is_empty() {
             return Ok(());
         }
-        let endpoint = dealer_endpoint(&self.attestation, self.committee.chain_id, context, members).await?;
+        let seats = CommitteeSeats {
+            chain_id: self.committee.chain_id,
+            context,
+            members,
+        };
+        let Attestation { attestor, verifier } = self.attestation.clone();
+        let endpoint = committee_endpoint(attestor, verifier, seats, Role::Dealer, None, &[Role::KmsNode]).await?;
         let asked = unasked.iter().map(|(address, _)| {
             let endpoint = Arc::clone(&endpoint);
             async move {
@@ -297,29 +304,4 @@ impl Connected {
             members: self.committee.signers.clone(),
         })
     }
-}
-
-async fn dealer_endpoint(attestation: &Attestation, chain_id: u64, context: B256, members: Vec<(u32, Address)>) -> Result<Arc<Endpoint>> {
-    let statement = Statement {
-        role: Role::Dealer,
-        chain_id,
-        context,
-        party: 0,
-        signer: Address::ZERO,
-    };
-    let expected = Expected {
-        chain_id,
-        context,
-        roles: vec![Role::KmsNode],
-        members,
-        party: None,
-    };
-    let endpoint = Endpoint::new(
-        statement,
-        Arc::clone(&attestation.attestor),
-        attestation.verifier.clone(),
-        expected,
-        Arc::new(|| SystemClock.now_seconds()),
-    );
-    Ok(Arc::new(Box::pin(endpoint).await.context("cannot prove what runs here")?))
 }

@@ -331,8 +331,12 @@ async fn four_processes_decrypt_with_one_of_them_away_and_refuse_with_two() {
     // One lies: what it says is of the right form, rightly signed, and wrong.
     committee.kill(1);
     let liar = committee.lie(1).await;
-    decrypt_anew(&bank, &mut supply).await;
-    assert!(liar.lies() >= 2, "it was asked for shares of both");
+    // The gateway may take a moment to find its way to the liar, and needs none of its shares until then.
+    let start = Instant::now();
+    while liar.lies() < 2 {
+        assert!(start.elapsed() < PATIENCE, "it is asked for shares of both");
+        decrypt_anew(&bank, &mut supply).await;
+    }
     drop(liar);
     committee.run_node(1);
     committee.wait_for_state(1, "serving").await;
