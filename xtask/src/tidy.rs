@@ -20,13 +20,18 @@ const LAYERS: [&[&str]; 6] = [
     &["primitives", "private-anvil", "private-postgres"],
     &["attest", "contracts", "fhe", "rpc", "signcryption", "telemetry", "threshold"],
     &["ceremony", "chain", "engine", "load", "store"],
-    &["callbacks", "client", "coprocessor", "executor", "gateway", "kms", "node"],
+    &["callbacks", "client", "consensus", "coprocessor", "executor", "gateway", "kms", "node"],
     &["service"],
-    &["kms-node"],
+    &["kms-node", "validator"],
 ];
 
 /// Which crates alone may depend on a library that must stay behind a wall.
-const WALLS: [(&str, &[&str]); 3] = [("tfhe", &["fhe"]), ("sqlx", &["store"]), ("revm", &["node"])];
+const WALLS: [(&str, &[&str]); 4] = [
+    ("tfhe", &["fhe"]),
+    ("sqlx", &["store"]),
+    ("revm", &["node"]),
+    ("arc-malachitebft-core-consensus", &["consensus"]),
+];
 
 /// Names that say nothing about what is inside.
 const BANNED_NAMES: [&str; 6] = ["common", "utils", "util", "helpers", "shared", "misc"];

@@ -1,0 +1,1 @@
+//! How the validators of a native chain agree on blocks.

@@ -1,0 +1,1 @@
+//! A validator or full node of a native chain as a process.
