@@ -71,6 +71,10 @@ pub(crate) struct ExecutorOptions {
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     max_ciphertexts: u32,
 
+    /// The most input lists in a request; each costs the check of a proof.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    max_input_lists: u16,
+
     /// How many requests are received and computed at a time; more are refused.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_requests: u16,
@@ -149,6 +153,7 @@ fn config(options: &ExecutorOptions, key_set_id: [u8; 32]) -> ExecutorConfig {
             request_bytes: usize::from(options.max_request_mib) << 20,
             computations: options.max_computations as usize,
             ciphertexts: options.max_ciphertexts as usize,
+            input_lists: usize::from(options.max_input_lists),
             requests: usize::from(options.max_requests),
             ..defaults.limits
         },

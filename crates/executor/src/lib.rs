@@ -14,6 +14,8 @@
 //! 4. `job`: each part is compiled and evaluated on the engine's pool, which all requests share.
 //! 5. `service`: results go out. When the client is gone, at the deadline, or at shutdown the job is dropped, and with it what is not computed yet.
 //!
+//! A node that computes by itself has a [`LocalExecutor`]: the same without a server.
+//!
 //! An executor keeps nothing between requests. After a restart, or behind a load balancer on another machine, the same request gives the same bytes.
 
 mod admission;
@@ -21,6 +23,7 @@ pub mod config;
 mod ending;
 pub mod error;
 mod job;
+pub mod local;
 mod operands;
 mod outside;
 mod plan;
@@ -29,5 +32,6 @@ mod service;
 
 pub use config::{ExecutorConfig, Limits};
 pub use error::{ComputeError, ExecutorError};
+pub use local::LocalExecutor;
 pub use server::{Executor, ExecutorHandle};
 pub use service::REASON_HEADER;

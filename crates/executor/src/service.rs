@@ -31,6 +31,9 @@ pub const REASON_HEADER: &str = "cipherloom-reason";
 /// The longest reason in a header, in bytes.
 const MAX_REASON_BYTES: usize = 512;
 
+/// Results as they are ready.
+pub(crate) type Results = BoxStream<'static, Result<ComputeResult, Status>>;
+
 /// Both services.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -73,6 +76,42 @@ impl Service {
         Ok(Ok(ResultCiphertexts {
             ciphertexts: outcomes.into_iter().filter_map(ciphertext).collect(),
         }))
+    }
+
+    /// Begins to compute a block piece by piece, till the deadline at most.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` above the limits, `INVALID_ARGUMENT` for a form that there is not.
+    pub(crate) async fn begin(&self, request: ComputeRequest, deadline: tokio::time::Instant) -> Result<Results, Status> {
+        let ComputeRequest { block, outputs, form } = request;
+        let block = block.unwrap_or_default();
+        let wanted = Wanted {
+            outputs,
+            form: form_of_number(form)?,
+        };
+        let computations = block.computations.len();
+        let job = tokio::select! {
+            job = Box::pin(Job::prepare(Arc::clone(&self.workshop), block, wanted)) => job?,
+            status = ending(deadline, self.stopped.clone()) => return Err(status),
+        };
+        tracing::info!(
+            computations,
+            parts = job.parts(),
+            results = job.results().len(),
+            "computing a block piece by piece"
+        );
+        let faults: Vec<_> = job
+            .input_faults()
+            .iter()
+            .map(|error| Ok(reported(Default::default(), Err(error.clone()))))
+            .collect();
+        let results = job.outcomes().map_ok(|outcomes| {
+            let results = outcomes.into_iter().map(|outcome| Ok(reported(outcome.handle, outcome.result)));
+            stream::iter(results)
+        });
+        let results = stream::iter(faults).chain(results.try_flatten());
+        let ending = Box::pin(ending(deadline, self.stopped.clone()));
+        Ok(Until::new(results, ending).boxed())
     }
 
     /// Gathers the outcomes in the order of the computations.
@@ -129,39 +168,11 @@ impl FhevmExecutor for Service {
 
 #[tonic::async_trait]
 impl Executor for Service {
-    type ComputeStream = BoxStream<'static, Result<ComputeResult, Status>>;
+    type ComputeStream = Results;
 
     async fn compute(&self, request: Request<ComputeRequest>) -> Result<Response<Self::ComputeStream>, Status> {
         let admitted = Admitted::of(&request)?;
-        let ComputeRequest { block, outputs, form } = request.into_inner();
-        let block = block.unwrap_or_default();
-        let wanted = Wanted {
-            outputs,
-            form: form_of_number(form)?,
-        };
-        let computations = block.computations.len();
-        let job = tokio::select! {
-            job = Box::pin(Job::prepare(Arc::clone(&self.workshop), block, wanted)) => job?,
-            status = ending(admitted.deadline, self.stopped.clone()) => return Err(status),
-        };
-        tracing::info!(
-            computations,
-            parts = job.parts(),
-            results = job.results().len(),
-            "computing a block piece by piece"
-        );
-        let faults: Vec<_> = job
-            .input_faults()
-            .iter()
-            .map(|error| Ok(reported(Default::default(), Err(error.clone()))))
-            .collect();
-        let results = job.outcomes().map_ok(|outcomes| {
-            let results = outcomes.into_iter().map(|outcome| Ok(reported(outcome.handle, outcome.result)));
-            stream::iter(results)
-        });
-        let results = stream::iter(faults).chain(results.try_flatten());
-        let ending = Box::pin(ending(admitted.deadline, self.stopped.clone()));
-        Ok(Response::new(Until::new(results, ending).boxed()))
+        Ok(Response::new(self.begin(request.into_inner(), admitted.deadline).await?))
     }
 
     async fn describe(&self, _request: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {

@@ -52,6 +52,12 @@ pub trait FheBackend: Send + Sync + 'static {
     /// [`FheError::MalformedInput`] or [`FheError::InvalidProof`], both the sender's fault.
     fn verify_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError>;
 
+    /// Tells the types of a list's values with all checks short of the proof: a milliseconds' look that says nothing about who made the list.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedInput`] as [`Self::verify_input`].
+    fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError>;
+
     /// Turns values of a list that was verified before into ciphertexts: those at these positions, in this order. The others cost nothing.
     ///
     /// # Errors

@@ -53,6 +53,10 @@ impl FheBackend for ClearBackend {
         crate::input::clear_verify(&self.key, list, metadata)
     }
 
+    fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError> {
+        crate::input::clear_types(&self.key, list)
+    }
+
     fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         let values = self.expand_input(list)?;
         positions

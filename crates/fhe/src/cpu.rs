@@ -98,6 +98,10 @@ impl FheBackend for CpuBackend {
         self.pools.run(|| crate::input::cpu_verify(&self.keys, list, metadata))
     }
 
+    fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError> {
+        self.keys.input.read_list(list).map(|(_, types)| types)
+    }
+
     fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         self.pools.run(|| expansion::expand(&self.keys, list, Some(positions)))
     }

@@ -93,6 +93,10 @@ impl FheBackend for GpuBackend {
         self.cpu.verify_input(list, metadata)
     }
 
+    fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError> {
+        self.cpu.list_types(list)
+    }
+
     fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         self.cpu.expand_values(list, positions)
     }

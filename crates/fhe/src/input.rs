@@ -15,7 +15,7 @@ use cipherloom_primitives::{
 };
 
 pub(crate) use self::{
-    clear::{clear_expand, clear_verify},
+    clear::{clear_expand, clear_types, clear_verify},
     cpu::{InputKeys, cpu_encrypt, cpu_verify, write_public_key},
     generation_0_6::{write_crs_0_6, write_public_key_0_6},
 };

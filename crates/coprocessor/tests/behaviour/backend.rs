@@ -145,6 +145,10 @@ impl FheBackend for ObservedBackend {
         self.inner.verify_input(list, metadata)
     }
 
+    fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError> {
+        self.inner.list_types(list)
+    }
+
     fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         self.expanded.fetch_add(positions.len(), Ordering::SeqCst);
         self.inner.expand_values(list, positions)

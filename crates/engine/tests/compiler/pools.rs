@@ -148,6 +148,10 @@ impl FheBackend for Probe {
         self.inner.verify_input(list, metadata)
     }
 
+    fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError> {
+        self.inner.list_types(list)
+    }
+
     fn expand_values(&self, list: &[u8], positions: &[u8]) -> Result<Vec<Ciphertext>, FheError> {
         self.inner.expand_values(list, positions)
     }

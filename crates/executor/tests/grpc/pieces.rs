@@ -1,13 +1,15 @@
 //! Our own service: results one by one, each with its own success or failure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use cipherloom_executor::{ExecutorConfig, LocalExecutor};
 use cipherloom_primitives::{FheType, U256};
 use cipherloom_rpc::{
     cipherloom::executor::v1::{CiphertextForm, ComputeRequest, ComputeResult, DescribeRequest, compute_result::Outcome},
     fhevm::{common::FheOperation, executor::SyncComputeError},
 };
+use futures_util::TryStreamExt as _;
 use tonic::Code;
 
 use crate::fixture::{Block, Served, bytes, clear_keys, handle, input, scalar, toy_keys};
@@ -27,6 +29,30 @@ fn request(block: &Block) -> ComputeRequest {
     ComputeRequest {
         block: Some(block.request.clone()),
         ..ComputeRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_without_a_server_gives_the_same_bytes() {
+    for keys in [clear_keys(), toy_keys()] {
+        let served = Served::start(keys.clone()).await;
+        let mut block = Block::default();
+        let value = block.proven(&keys, &[(U64, 12)])[0];
+        let sum = block.compute(FheOperation::FheAdd, vec![input(value), scalar(U256::from(1))], U64);
+        block.compute(FheOperation::FheMul, vec![input(sum), input(value)], U64);
+        block.compute(FheOperation::FheDiv, vec![input(value), scalar(U256::ZERO)], U64);
+
+        let config = ExecutorConfig::new(served.handle.address(), *keys.manifest().id.as_bytes());
+        let local = LocalExecutor::start(config, keys.evaluation().unwrap()).unwrap();
+        let stream = local.compute(request(&block)).await.unwrap();
+        let here: Vec<ComputeResult> = stream.try_collect().await.unwrap();
+        let by_handle = |results: Vec<ComputeResult>| -> BTreeMap<Bytes, Option<Outcome>> {
+            results.into_iter().map(|result| (result.handle, result.outcome)).collect()
+        };
+        assert_eq!(by_handle(here), by_handle(results(&served, request(&block)).await));
+        assert_eq!(local.key_set_id(), *keys.manifest().id.as_bytes());
+        let unknown = local.compute(ComputeRequest { form: 7, ..request(&block) }).await;
+        assert_eq!(unknown.err().unwrap().code(), Code::InvalidArgument);
     }
 }
 

@@ -52,8 +52,7 @@ impl EncryptInputs for ClearEncryptor {
 /// Checks a list against the metadata, with the outcomes a real proof has.
 pub(crate) fn clear_verify(key: &ClearKey, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError> {
     let parsed = parse(key, list)?;
-    let types: Vec<FheType> = parsed.values.iter().map(|(ty, _)| *ty).collect();
-    check_types(&types)?;
+    let types = types_of(&parsed)?;
     if digest(metadata, parsed.signed) != *parsed.digest {
         return Err(FheError::InvalidProof);
     }
@@ -61,6 +60,17 @@ pub(crate) fn clear_verify(key: &ClearKey, list: &[u8], metadata: &InputMetadata
         types,
         list: list.to_vec(),
     })
+}
+
+/// Tells the types of a list with all checks short of the proof.
+pub(crate) fn clear_types(key: &ClearKey, list: &[u8]) -> Result<Vec<FheType>, FheError> {
+    types_of(&parse(key, list)?)
+}
+
+fn types_of(parsed: &Parsed<'_>) -> Result<Vec<FheType>, FheError> {
+    let types: Vec<FheType> = parsed.values.iter().map(|(ty, _)| *ty).collect();
+    check_types(&types)?;
+    Ok(types)
 }
 
 /// Reads the values of a list that was verified before.

@@ -43,6 +43,24 @@ fn full_lists_arrive() {
 }
 
 #[test]
+fn the_types_of_a_list_are_told_whomever_it_is_for_and_of_no_other_bytes() {
+    for fixture in both() {
+        let other = InputMetadata {
+            user: Address::repeat_byte(0x44),
+            ..metadata()
+        };
+        for metadata in [metadata(), other] {
+            let list = fixture.encryptor.encrypt(&values(), &metadata).unwrap();
+            assert_eq!(fixture.backend.list_types(&list).unwrap(), FheType::ALL, "{}", fixture.name);
+            let truncated = fixture.backend.list_types(&list[..list.len() - 1]);
+            assert!(matches!(truncated, Err(FheError::MalformedInput(_))), "{truncated:?}");
+        }
+        let oversized = fixture.backend.list_types(&vec![0; MAX_INPUT_LIST_BYTES + 1]);
+        assert!(matches!(oversized, Err(FheError::MalformedInput(_))), "{oversized:?}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_a_list_is_not_encrypted() {
     for fixture in both() {
         let encrypt = |values: &[(FheType, U256)]| fixture.encryptor.encrypt(values, &metadata());
