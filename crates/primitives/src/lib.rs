@@ -9,11 +9,14 @@
 //! * [`TypedOperation`] and [`Computation`]: an operation whose operands were checked against that table.
 //! * [`acl`]: what the access-control contract is asked about a decryption.
 //! * [`boundary`]: the forms of stored ciphertexts, and which one a computation reads.
+//! * [`ciphertext_state`]: how a native chain keeps ciphertexts in its state.
+//! * [`quorum`]: what a native chain's validators sign, and how certificates are checked.
 //! * [`eip712`]: the payloads users, coprocessors and the KMS sign.
 //! * [`input`] and [`decryption`]: input lists, input proofs, decryption requests and results as bytes.
 
 pub mod acl;
 pub mod boundary;
+pub mod ciphertext_state;
 pub mod computation;
 pub mod cost;
 pub mod decryption;
@@ -25,6 +28,7 @@ pub mod handle;
 pub mod input;
 pub mod native;
 pub mod operation;
+pub mod quorum;
 
 pub use acl::{AclFacts, AclQuestion};
 pub use alloy_primitives::{Address, B256, Bytes, U256};
