@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "fhevm/operations.proto",
     "fhevm/coprocessor.proto",
     "fhevm/executor.proto",
@@ -15,6 +15,7 @@ const FILES: [&str; 10] = [
     "cipherloom/kms.proto",
     "cipherloom/committee.proto",
     "cipherloom/ceremony.proto",
+    "cipherloom/consensus.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

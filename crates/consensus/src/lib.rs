@@ -1,1 +1,9 @@
 //! How the validators of a native chain agree on blocks.
+//!
+//! Validators agree on one block per height in the manner of Tendermint: rounds with a proposer each, two votes, instant finality, safety as long as
+//! less than a third of the voting power lies. The algorithm is a library without I/O; this crate gives it a network, a log that survives crashes,
+//! clocks, keys, and the [`Application`] whose blocks it decides.
+
+pub mod application;
+
+pub use application::{Application, ApplicationError, DecidedBlock, Head, MAX_BLOCK_BYTES, ProposedBlock, Verdict};

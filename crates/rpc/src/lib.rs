@@ -85,6 +85,13 @@ pub mod cipherloom {
             tonic::include_proto!("cipherloom.ceremony.v1");
         }
     }
+    /// What nodes of a native chain say to each other.
+    pub mod consensus {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("cipherloom.consensus.v1");
+        }
+    }
 }
 
 /// The encoded descriptors of all packages, for server reflection.
