@@ -30,7 +30,7 @@ mod state;
 pub use accounts::{DEPLOYER_MNEMONIC, DEPLOYER_PATH, DEV_MNEMONIC, DevAccount};
 pub use chain::block::{Block, MinedReceipt, MinedTransaction};
 pub use chain::interval::{LEAST_INTERVAL_MS, MiningInterval};
-pub use chain::{ChainEvent, ChainEventKind, DevChain};
+pub use chain::{Chain, ChainEvent, ChainEventKind, DevChain};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{AccountsConfig, DevChainConfig, Limits};
 pub use error::{NodeError, Result};

@@ -9,7 +9,7 @@ use alloy::rpc::types::{AccessList, AccessListItem, AccessListResult, Transactio
 use revm::context::result::ExecutionResult;
 use revm::state::EvmState;
 
-use super::DevChain;
+use super::Chain;
 use crate::error::Result;
 use crate::exec::{self, Sender};
 
@@ -19,7 +19,7 @@ const MAX_ROUNDS: usize = 8;
 /// Slots by account; both in order, so that the same call gives the same list.
 type Accesses = BTreeMap<Address, BTreeSet<B256>>;
 
-impl DevChain {
+impl Chain {
     /// Executes a call until its access list is complete, and returns the list with the gas that the call uses with it.
     ///
     /// The sender, the called or created account, precompiled contracts and the coinbase are warm anyway and in the list only with slots.

@@ -107,7 +107,7 @@ impl BlockBuilder {
         self.transactions.push(transaction);
     }
 
-    pub(crate) fn seal(self, parent_hash: B256, context: &BlockContext, state_root: B256) -> Block {
+    pub(crate) fn seal(self, parent_hash: B256, context: &BlockContext, state_root: B256, extra_data: Bytes) -> Block {
         let envelopes = self
             .transactions
             .iter()
@@ -129,7 +129,7 @@ impl BlockBuilder {
             gas_limit: context.gas_limit,
             gas_used: self.gas_used,
             timestamp: context.timestamp.saturating_to(),
-            extra_data: Bytes::from_static(b"cipherloom"),
+            extra_data,
             mix_hash: context.prevrandao,
             nonce: B64::ZERO,
             base_fee_per_gas: Some(context.base_fee),

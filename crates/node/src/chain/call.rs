@@ -7,7 +7,7 @@ use alloy::rpc::types::{BlockOverrides, TransactionRequest};
 use revm::context::TxEnv;
 use revm::context::result::{ExecutionResult, HaltReason};
 
-use super::{DevChain, View};
+use super::{Chain, View};
 use crate::error::{NodeError, Result};
 use crate::exec::{self, BlockContext, Sender};
 use crate::state::WorldState;
@@ -18,7 +18,7 @@ const ESTIMATE_TOLERANCE: u64 = 64;
 /// Gas a call with value passes on for free.
 const CALL_STIPEND: u64 = 2300;
 
-impl DevChain {
+impl Chain {
     /// Executes a call on the state after a block and returns its output.
     ///
     /// # Errors

@@ -167,7 +167,7 @@ impl DevChain {
     }
 
     pub(crate) fn check_block_count(&self, count: u64) -> Result<()> {
-        let limit = self.inner.limits.mine_blocks_per_call;
+        let limit = self.limits().mine_blocks_per_call;
         if count > limit {
             return Err(NodeError::LimitExceeded(format!(
                 "{count} blocks asked for, at most {limit} are mined per call"

@@ -24,7 +24,8 @@ use super::ChainEventKind;
 use super::block::{Block, BlockBuilder, prevrandao_after};
 use super::journal::{Journal, Record, VERSION};
 use super::pool::Pool;
-use crate::config::DevChainConfig;
+use crate::clock::Clock;
+use crate::config::{DevChainConfig, Limits};
 use crate::error::{NodeError, Result};
 use crate::exec::BlockContext;
 use crate::state::{BLOCKHASH_WINDOW, RecentHashes, WorldState};
@@ -44,9 +45,23 @@ const DEPLOYMENT_PROXY_CODE: Bytes = bytes!(
     "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3"
 );
 
+/// What the state machine of any chain goes by.
+pub(crate) struct CoreConfig {
+    pub(crate) chain_id: u64,
+    /// Gas limit of every block for which no other was set.
+    pub(crate) block_gas_limit: u64,
+    /// Receiver of priority fees, where no other was set.
+    pub(crate) coinbase: Address,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+}
+
+/// What development chains write where validators would be named.
+pub(crate) const DEVELOPMENT_MARK: Bytes = Bytes::from_static(b"cipherloom");
+
 /// The chain's state machine.
 pub(crate) struct Core {
-    pub(crate) config: DevChainConfig,
+    pub(crate) config: CoreConfig,
     blocks: Vec<Arc<Block>>,
     /// States after the last blocks; the last one is the head's and receives state edits.
     states: VecDeque<WorldState>,
@@ -77,14 +92,8 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Builds the first block, or reads the chain from its journal.
+    /// Builds the first block of a development chain, or reads the chain from its journal.
     pub(crate) fn open(config: DevChainConfig, funded: &[Address]) -> Result<Self> {
-        if config.block_gas_limit < LEAST_GAS_LIMIT {
-            return Err(NodeError::InvalidConfig(format!(
-                "block gas limit {} is below {LEAST_GAS_LIMIT}",
-                config.block_gas_limit
-            )));
-        }
         let (journal, records) = match &config.data_dir {
             Some(dir) => Journal::open(dir).map(|(journal, records)| (Some(journal), records))?,
             None => (None, Vec::new()),
@@ -98,6 +107,33 @@ impl Core {
         state.set_code(DEPLOYMENT_PROXY, DEPLOYMENT_PROXY_CODE)?;
         for address in funded {
             state.set_balance(*address, config.accounts.balance_wei);
+        }
+        let config = CoreConfig {
+            chain_id: config.chain_id,
+            block_gas_limit: config.block_gas_limit,
+            coinbase: config.coinbase,
+            clock: config.clock,
+            limits: config.limits,
+        };
+        let mut core = Self::new(config, state, genesis_time, DEVELOPMENT_MARK)?;
+        let genesis_record = Record::Genesis {
+            version: VERSION,
+            chain_id: core.config.chain_id,
+            timestamp: genesis_time,
+            hash: core.head().hash,
+        };
+        core.restore(journal, records, &genesis_record)?;
+        core.outbox.clear();
+        Ok(core)
+    }
+
+    /// A chain of one block, with this state. Nothing is kept on the disk.
+    pub(crate) fn new(config: CoreConfig, state: WorldState, genesis_time: u64, extra_data: Bytes) -> Result<Self> {
+        if config.block_gas_limit < LEAST_GAS_LIMIT {
+            return Err(NodeError::InvalidConfig(format!(
+                "block gas limit {} is below {LEAST_GAS_LIMIT}",
+                config.block_gas_limit
+            )));
         }
         let mut core = Self {
             config,
@@ -124,15 +160,8 @@ impl Core {
             events_sent: 0,
         };
         let context = core.context(0, B256::ZERO, genesis_time, GENESIS_BASE_FEE);
-        let genesis = BlockBuilder::default().seal(B256::ZERO, &context, state.root_hash());
-        let genesis_record = Record::Genesis {
-            version: VERSION,
-            chain_id: core.config.chain_id,
-            timestamp: genesis_time,
-            hash: genesis.hash,
-        };
+        let genesis = BlockBuilder::default().seal(B256::ZERO, &context, state.root_hash(), extra_data);
         core.adopt(genesis, state);
-        core.restore(journal, records, &genesis_record)?;
         core.outbox.clear();
         Ok(core)
     }

@@ -48,28 +48,28 @@ impl DevChain {
                      evm_ and hardhat_setIntervalMining take milliseconds, anvil_setIntervalMining takes seconds"
                 )));
             }
-            if self.inner.interval.receiver_count() == 0 {
+            if self.interval().receiver_count() == 0 {
                 return Err(NodeError::InvalidParams(
                     "a chain without a server does not mine by itself; call mine".to_owned(),
                 ));
             }
         }
-        self.inner.interval.send_replace(interval);
+        self.interval().send_replace(interval);
         Ok(())
     }
 
     /// Returns the pause between blocks that come by themselves, if they do.
     pub fn interval_mining(&self) -> Option<MiningInterval> {
-        *self.inner.interval.borrow()
+        *self.interval().borrow()
     }
 
     /// Tells about changes of [`Self::interval_mining`], unless somebody listens already: two who mine would be one too many.
     pub(crate) fn first_to_hear_intervals(&self) -> Option<watch::Receiver<Option<MiningInterval>>> {
-        (self.inner.interval.receiver_count() == 0).then(|| self.inner.interval.subscribe())
+        (self.interval().receiver_count() == 0).then(|| self.interval().subscribe())
     }
 
     pub(crate) fn stop_interval_mining(&self) {
-        self.inner.interval.send_replace(None);
+        self.interval().send_replace(None);
     }
 }
 

@@ -6,11 +6,11 @@ use alloy::eips::BlockId;
 use alloy::rpc::types::{Filter, FilterBlockOption, Log};
 
 use super::block::Block;
-use super::{DevChain, resolve, resolve_or_fail};
+use super::{Chain, resolve, resolve_or_fail};
 use crate::config::Limits;
 use crate::error::{NodeError, Result};
 
-impl DevChain {
+impl Chain {
     /// Returns the logs that a filter selects, in chain order.
     ///
     /// # Errors

@@ -1,14 +1,16 @@
-//! The chain in process: everything a client can do, without a server.
+//! The chain in process: what clients of any chain can do, without a server.
 //!
-//! [`DevChain`] is a handle; clones refer to the same chain. One lock guards the chain's state
+//! [`Chain`] is a handle; clones refer to the same chain. One lock guards the chain's state
 //! machine; calls, estimates and log queries copy what they need (which is cheap, see
-//! [`crate::state`]) and run outside the lock.
+//! [`crate::state`]) and run outside the lock. [`DevChain`] and [`crate::native::NativeChain`] are this and their own ways to
+//! make blocks.
 
 mod access;
 pub(crate) mod block;
 mod call;
 mod control;
 pub(crate) mod core;
+mod dev;
 pub(crate) mod interval;
 pub(crate) mod journal;
 pub(crate) mod logs;
@@ -23,13 +25,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::{Address, B256, Bytes, U256};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use self::block::Block;
 use self::core::Core;
-use self::interval::MiningInterval;
-use crate::accounts::{DevAccount, derive_accounts};
-use crate::config::{DevChainConfig, Limits};
+pub use self::dev::DevChain;
+use crate::config::Limits;
 use crate::error::{NodeError, Result};
 use crate::exec::BlockContext;
 use crate::rpc::filters::Filters;
@@ -38,22 +39,23 @@ use crate::state::WorldState;
 /// Events a slow subscriber may be behind before it is cut off.
 const EVENT_BACKLOG: usize = 4096;
 
-/// A development chain; clones share it.
+/// Sent transactions that whoever passes them on may be behind before it misses some.
+const SENT_BACKLOG: usize = 1024;
+
+/// What all kinds of chains offer their clients; clones share it.
 #[derive(Clone)]
-pub struct DevChain {
+pub struct Chain {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     chain_id: u64,
     limits: Limits,
-    accounts: Vec<DevAccount>,
-    deployer: Option<DevAccount>,
     core: Mutex<Core>,
     events: broadcast::Sender<ChainEvent>,
+    /// Raw transactions that clients of this node sent.
+    sent: broadcast::Sender<Bytes>,
     filters: Mutex<Filters>,
-    /// What the task that mines by itself listens to.
-    interval: watch::Sender<Option<MiningInterval>>,
 }
 
 /// Something that happened on the chain.
@@ -83,35 +85,22 @@ pub(crate) struct View {
     pub(crate) context: BlockContext,
 }
 
-impl DevChain {
-    /// Creates the chain, or restores it from the configured data directory.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::Accounts`] for an unusable mnemonic, [`NodeError::InvalidConfig`], and the journal's errors:
-    /// [`NodeError::Io`], [`NodeError::DataDirLocked`], [`NodeError::JournalOfOtherChain`],
-    /// [`NodeError::JournalCorrupt`], [`NodeError::ReplayMismatch`].
-    pub fn new(config: DevChainConfig) -> Result<Self> {
-        let (accounts, deployer) = derive_accounts(&config.accounts)?;
-        let unlocked = accounts.iter().chain(&deployer).map(DevAccount::address);
-        let funded = unlocked.chain(config.accounts.extra_funded.iter().copied()).collect::<Vec<_>>();
-        let chain_id = config.chain_id;
-        let limits = config.limits.clone();
-        let core = Core::open(config, &funded)?;
+impl Chain {
+    /// Makes a state machine available to many.
+    pub(crate) fn of(core: Core) -> Self {
+        let chain_id = core.config.chain_id;
+        let limits = core.config.limits.clone();
         let filters = Mutex::new(Filters::new(limits.filters));
-        let events = broadcast::Sender::new(EVENT_BACKLOG);
-        Ok(Self {
+        Self {
             inner: Arc::new(Inner {
                 chain_id,
                 limits,
-                accounts,
-                deployer,
                 core: Mutex::new(core),
-                events,
+                events: broadcast::Sender::new(EVENT_BACKLOG),
+                sent: broadcast::Sender::new(SENT_BACKLOG),
                 filters,
-                interval: watch::Sender::new(None),
             }),
-        })
+        }
     }
 
     /// Returns the EIP-155 chain id.
@@ -122,17 +111,6 @@ impl DevChain {
     /// Returns the configured limits.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
-    }
-
-    /// Returns the funded, unlocked development accounts, without the deployer.
-    pub fn accounts(&self) -> &[DevAccount] {
-        &self.inner.accounts
-    }
-
-    /// Returns the funded, unlocked account that deploys the host contracts at their published
-    /// addresses, if configured.
-    pub fn deployer(&self) -> Option<&DevAccount> {
-        self.inner.deployer.as_ref()
     }
 
     /// Subscribes to everything that happens from now on. A receiver that falls more than 4096
@@ -213,26 +191,6 @@ impl DevChain {
         Ok(self.state(id)?.storage(&address, slot))
     }
 
-    /// Asks the system to put the journal on the disk; without a data directory it does nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::Io`].
-    pub fn sync(&self) -> Result<()> {
-        self.core()?.sync()
-    }
-
-    /// Puts the journal on the disk and gives up the data directory, for all clones of this chain:
-    /// reading goes on, changes fail with [`NodeError::ShutDown`]. A chain without a data directory
-    /// is not affected.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::Io`].
-    pub fn close(&self) -> Result<()> {
-        self.change(Core::close)
-    }
-
     /// The state and call environment of a block.
     pub(crate) fn view(&self, id: BlockId) -> Result<View> {
         let core = self.core()?;
@@ -296,9 +254,9 @@ impl DevChain {
     }
 }
 
-impl fmt::Debug for DevChain {
+impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DevChain")
+        f.debug_struct("Chain")
             .field("chain_id", &self.inner.chain_id)
             .finish_non_exhaustive()
     }

@@ -16,9 +16,10 @@ use revm::context::result::ExecutionResult;
 use self::transfers::Transfers;
 use super::block::{Block, BlockBuilder, MinedTransaction, prevrandao_after};
 use super::call::{override_accounts, override_block};
+use super::core::DEVELOPMENT_MARK;
 use super::logs::block_logs;
 use super::submit::typed;
-use super::{DevChain, unknown};
+use super::{Chain, unknown};
 use crate::error::{NodeError, Result};
 use crate::exec::{self, BlockContext, Sender};
 use crate::state::WorldState;
@@ -43,7 +44,7 @@ pub(crate) struct Simulated {
     pub(crate) calls: Vec<SimCallResult>,
 }
 
-impl DevChain {
+impl Chain {
     /// Executes the blocks of `payload` on top of the block `id`.
     ///
     /// # Errors
@@ -159,7 +160,7 @@ impl Simulation {
             return Err(refused(code::TOO_MANY_BLOCKS, format!("more than {most} blocks")));
         }
         let parent_hash = context.hashes.hashes.last().copied().unwrap_or_default();
-        let block = builder.seal(parent_hash, &context, self.state.root_hash());
+        let block = builder.seal(parent_hash, &context, self.state.root_hash(), DEVELOPMENT_MARK);
         for log in block_logs(&block, false) {
             let call = log.transaction_index.and_then(|index| calls.get_mut(usize::try_from(index).ok()?));
             if let Some(call) = call {

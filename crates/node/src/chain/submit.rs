@@ -5,9 +5,10 @@ use alloy::consensus::{SignableTransaction, TxEnvelope, TypedTransaction};
 use alloy::eips::{BlockId, Decodable2718, Encodable2718};
 use alloy::primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use alloy::rpc::types::TransactionRequest;
+use tokio::sync::broadcast;
 
-use super::DevChain;
 use super::pool::PoolTransaction;
+use super::{Chain, DevChain};
 use crate::accounts::DevAccount;
 use crate::error::{NodeError, Result};
 use crate::exec::{Sender, blobs_unsupported};
@@ -15,10 +16,10 @@ use crate::exec::{Sender, blobs_unsupported};
 /// EIP-2718 type of blob transactions.
 const BLOB_TYPE: u8 = 3;
 
-impl DevChain {
+impl Chain {
     /// Takes a signed transaction and returns its hash.
     ///
-    /// With automining (the default), the transaction is in a block when this returns, unless it
+    /// On a development chain with automining (the default), the transaction is in a block when this returns, unless it
     /// waits for an earlier nonce. A transaction that reverts is mined and not an error.
     ///
     /// # Errors
@@ -27,6 +28,19 @@ impl DevChain {
     /// [`NodeError::FeeTooLow`], [`NodeError::AlreadyKnown`], [`NodeError::ReplacementUnderpriced`],
     /// [`NodeError::PoolFull`], [`NodeError::LimitExceeded`] or [`NodeError::Io`].
     pub fn send_raw_transaction(&self, raw: &[u8]) -> Result<B256> {
+        let hash = self.take_transaction(raw)?;
+        // Sending fails only when nobody passes transactions on.
+        let _ = self.inner.sent.send(Bytes::copy_from_slice(raw));
+        Ok(hash)
+    }
+
+    /// Subscribes to the raw transactions that clients send to this node from now on, and that were taken.
+    pub fn sent_transactions(&self) -> broadcast::Receiver<Bytes> {
+        self.inner.sent.subscribe()
+    }
+
+    /// As [`Self::send_raw_transaction`], for a transaction that others know already: it is not passed on.
+    pub(crate) fn take_transaction(&self, raw: &[u8]) -> Result<B256> {
         let limit = self.limits().transaction_size_bytes;
         if raw.len() > limit {
             return Err(NodeError::LimitExceeded(format!(
@@ -50,7 +64,9 @@ impl DevChain {
         };
         self.change(|core| core.submit(transaction))
     }
+}
 
+impl DevChain {
     /// Sends a transaction in the name of a development account or an impersonated one, filling
     /// in nonce, gas and fees where they are missing.
     ///

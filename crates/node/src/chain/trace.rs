@@ -5,7 +5,7 @@ use revm::Inspector;
 use revm::context_interface::{ContextTr, CreateScheme};
 use revm::interpreter::{CallInputs, CallOutcome, CallScheme, CreateInputs, CreateOutcome, InterpreterResult};
 
-use super::DevChain;
+use super::Chain;
 use crate::error::{NodeError, Result};
 use crate::exec::{self, Sender};
 
@@ -34,7 +34,7 @@ pub(crate) struct CallFrame {
     pub(crate) calls: Vec<CallFrame>,
 }
 
-impl DevChain {
+impl Chain {
     /// Executes a mined transaction again, on the state it met, and returns its outermost call.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use alloy::rpc::types::{Header, Log, Transaction, TransactionReceipt};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::chain::Chain;
 use crate::chain::block::{Block, MinedTransaction};
 use crate::chain::logs::block_logs;
 use crate::chain::pool::PoolTransaction;
@@ -87,6 +88,15 @@ pub(crate) fn pending_transaction(transaction: &PoolTransaction) -> Transaction 
         effective_gas_price: None,
         block_timestamp: None,
     }
+}
+
+/// A transaction that is mined or waits.
+pub(crate) fn transaction_of(chain: &Chain, hash: &B256) -> Result<Option<Transaction>> {
+    let core = chain.core()?;
+    Ok(match core.mined_transaction(hash) {
+        Some((block, index)) => transaction(&block, index),
+        None => core.pool.get(hash).map(pending_transaction),
+    })
 }
 
 /// The receipt of a mined transaction.

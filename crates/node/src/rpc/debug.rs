@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::convert::{json, quantity};
 use super::params::Params;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::chain::trace::CallFrame;
 use crate::error::{NodeError, Result};
 use crate::exec::revert_message;
@@ -27,7 +27,7 @@ struct CallTracerOptions {
 }
 
 /// Answers `debug_traceTransaction`; `None` for other methods.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     if method != "debug_traceTransaction" {
         return Ok(None);
     }

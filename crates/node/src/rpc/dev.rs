@@ -1,4 +1,4 @@
-//! The methods of development chains: time, mining, snapshots, state edits, impersonation.
+//! The methods of development chains: accounts with known keys, time, mining, snapshots, state edits, impersonation.
 //!
 //! Tools know them as `evm_`, `anvil_` and `hardhat_` methods, and not all agree on which is where, so every name is
 //! understood in each of the three. Where the tools differ, the namespace decides: `anvil_` answers null where the others
@@ -7,6 +7,7 @@
 mod accounts;
 mod chain;
 mod mining;
+mod unlocked;
 
 use serde_json::{Value, json};
 
@@ -31,6 +32,9 @@ impl Namespace {
 
 /// Answers a development method; `None` if it is not one.
 pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+    if let Some(value) = unlocked::dispatch(chain, method, params)? {
+        return Ok(Some(value));
+    }
     let Some((namespace, name)) = method.split_once('_') else {
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! The standard methods: `web3_`, `net_` and the `eth_` methods on state and transactions.
+//! The standard methods that every chain has: `web3_`, `net_` and the `eth_` methods on state and transactions.
 //!
 //! Blocks, receipts, logs, filters, fees, waiting transactions and simulations are in the modules below; each module answers the
 //! methods it knows and passes on the others.
@@ -17,20 +17,17 @@ use alloy::rpc::types::{BlockOverrides, TransactionRequest};
 use alloy::serde::storage::JsonStorageKey;
 use serde_json::{Value, json};
 
-use super::convert::{self, CLIENT_VERSION, json, quantity};
+use super::convert::{self, json, quantity};
 use super::params::Params;
-use super::sign;
-use crate::accounts::DevAccount;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::error::{NodeError, Result};
 
 /// Answers a standard method; `None` if it is not one.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     for answer in [
         meta,
         state,
         transactions,
-        signatures,
         blocks::dispatch,
         logs::dispatch,
         fees::dispatch,
@@ -45,9 +42,8 @@ pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> R
     Ok(None)
 }
 
-fn meta(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+fn meta(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     let value = match method {
-        "web3_clientVersion" => json!(CLIENT_VERSION),
         "web3_sha3" => {
             let data: Bytes = params.required("data")?;
             json(keccak256(data))?
@@ -61,18 +57,15 @@ fn meta(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Va
         "eth_hashrate" => quantity(0u64),
         "eth_blockNumber" => quantity(chain.block_number()?),
         "eth_coinbase" => json(chain.core()?.coinbase())?,
-        "eth_accounts" | "eth_requestAccounts" => json(chain.accounts().iter().map(DevAccount::address).collect::<Vec<_>>())?,
-        "rpc_modules" => json!({
-            "anvil": "1.0", "debug": "1.0", "eth": "1.0", "evm": "1.0", "hardhat": "1.0",
-            "net": "1.0", "personal": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0",
-        }),
+        // This node signs for nobody.
+        "eth_accounts" | "eth_requestAccounts" => json!([]),
         _ => return Ok(None),
     };
     params.end()?;
     Ok(Some(value))
 }
 
-fn state(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+fn state(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     match method {
         "eth_getBalance" | "eth_getTransactionCount" | "eth_getCode" => {
             let address: Address = params.required("address")?;
@@ -121,7 +114,7 @@ fn state(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<V
     }
 }
 
-fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+fn transactions(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     match method {
         "eth_sendRawTransaction" => {
             let raw: Bytes = params.required("signed transaction")?;
@@ -135,33 +128,10 @@ fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<O
             let hash = chain.send_raw_transaction(&raw)?;
             receipt_now(chain, &hash).map(Some)
         }
-        "eth_sendTransaction" | "eth_sendTransactionSync" | "eth_sendUnsignedTransaction" => {
-            let request: TransactionRequest = params.required("transaction")?;
-            if method == "eth_sendTransactionSync" {
-                params.optional_quantity("timeout")?;
-            }
-            params.end()?;
-            match method {
-                "eth_sendTransaction" => json(chain.send_transaction(request)?),
-                "eth_sendUnsignedTransaction" => json(chain.send_unsigned_transaction(request)?),
-                _ => receipt_now(chain, &chain.send_transaction(request)?),
-            }
-            .map(Some)
-        }
-        "eth_signTransaction" => {
-            let request: TransactionRequest = params.required("transaction")?;
-            params.end()?;
-            json(chain.sign_transaction(request)?).map(Some)
-        }
         "eth_getTransactionByHash" => {
             let hash: B256 = params.required("hash")?;
             params.end()?;
-            let core = chain.core()?;
-            let found = match core.mined_transaction(&hash) {
-                Some((block, index)) => convert::transaction(&block, index),
-                None => core.pool.get(&hash).map(convert::pending_transaction),
-            };
-            json(found).map(Some)
+            json(convert::transaction_of(chain, &hash)?).map(Some)
         }
         "eth_getTransactionBySenderAndNonce" => {
             let (sender, nonce) = (params.required("address")?, params.quantity("nonce")?);
@@ -200,31 +170,7 @@ fn transactions(chain: &DevChain, method: &str, params: &mut Params) -> Result<O
 }
 
 /// The receipt of a transaction that was just sent. One that waits (for an earlier nonce, or to be mined on demand) has none.
-fn receipt_now(chain: &DevChain, hash: &B256) -> Result<Value> {
+pub(super) fn receipt_now(chain: &Chain, hash: &B256) -> Result<Value> {
     let (block, index) = chain.mined_transaction(hash)?.ok_or(NodeError::TimedOut)?;
     json(convert::receipt(&block, index))
-}
-
-fn signatures(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
-    let signature = match method {
-        "eth_sign" => {
-            let (address, message) = (params.required("address")?, params.required("message")?);
-            params.end()?;
-            sign::message(chain, address, &message)?
-        }
-        // The historical order of arguments is the reverse of eth_sign's; a password may follow.
-        "personal_sign" => {
-            let (message, address) = (params.required("message")?, params.required("address")?);
-            params.optional::<String>("password")?;
-            params.end()?;
-            sign::message(chain, address, &message)?
-        }
-        "eth_signTypedData_v4" | "eth_signTypedData_v3" | "eth_signTypedData" => {
-            let (address, data) = (params.required("address")?, params.required("typed data")?);
-            params.end()?;
-            sign::typed_data(chain, address, data)?
-        }
-        _ => return Ok(None),
-    };
-    json(signature).map(Some)
 }

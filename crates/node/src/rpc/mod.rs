@@ -1,22 +1,22 @@
 //! JSON-RPC 2.0 over whatever carries bytes: single calls, batches, errors.
 //!
-//! Nothing here knows about HTTP or WebSocket; [`DevChain::rpc`] takes the bytes of a request and
-//! gives the bytes of the response. The methods are in [`eth`] (the standard ones), [`dev`] (those of
-//! development chains) and [`debug`] (the call tracer).
+//! Nothing here knows about HTTP or WebSocket; [`answer`] takes the bytes of a request and gives the bytes of the response.
+//! The methods of all chains are in [`eth`] (the standard ones) and [`debug`] (the call tracer); each kind of chain has [methods of
+//! its own](Methods), such as those in [`dev`].
 
 pub(crate) mod convert;
 mod debug;
 mod dev;
 mod eth;
 pub(crate) mod filters;
-mod params;
+pub(crate) mod params;
 mod sign;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use self::params::Params;
-use crate::chain::DevChain;
+use crate::chain::{Chain, DevChain};
 use crate::error::{NodeError, Result};
 
 /// One call, checked to be JSON-RPC 2.0.
@@ -36,47 +36,31 @@ pub(crate) enum Request {
     Batch(Vec<Result<Call, Invalid>>),
 }
 
+/// A chain as JSON-RPC sees it.
+pub(crate) trait Methods: Send + Sync + 'static {
+    /// The chain that the standard methods are about.
+    fn chain(&self) -> &Chain;
+
+    /// Answers a method of this kind of chain, which may take the place of a standard one; `None` if it is not one.
+    fn own(&self, method: &str, params: &mut Params) -> Result<Option<Value>>;
+}
+
+impl Methods for DevChain {
+    fn chain(&self) -> &Chain {
+        self
+    }
+
+    fn own(&self, method: &str, params: &mut Params) -> Result<Option<Value>> {
+        dev::dispatch(self, method, params)
+    }
+}
+
 impl DevChain {
     /// Answers a JSON-RPC request or batch; `None` if it holds only notifications.
     ///
     /// Subscriptions need a connection and are refused here.
     pub fn rpc(&self, request: &[u8]) -> Option<Vec<u8>> {
-        self.rpc_with(request, &mut |_| None)
-    }
-
-    /// As [`Self::rpc`]; `first` may answer a call before the ordinary methods do.
-    pub(crate) fn rpc_with(&self, request: &[u8], first: &mut dyn FnMut(&Call) -> Option<Result<Value>>) -> Option<Vec<u8>> {
-        let limit = self.limits().response_size_bytes;
-        match parse_request(request, self.limits().batch_calls) {
-            Err(error) => Some(response(&Value::Null, Err(error), limit)),
-            Ok(Request::Single(call)) => self.answer(call, first, limit),
-            Ok(Request::Batch(calls)) => {
-                let mut out = Vec::new();
-                for call in calls {
-                    // What earlier answers left of the limit; the rest of the batch gets errors.
-                    let left = limit.saturating_sub(out.len());
-                    if let Some(answer) = self.answer(call, first, left) {
-                        out.push(if out.is_empty() { b'[' } else { b',' });
-                        out.extend_from_slice(&answer);
-                    }
-                }
-                (!out.is_empty()).then(|| {
-                    out.push(b']');
-                    out
-                })
-            }
-        }
-    }
-
-    fn answer(&self, call: Result<Call, Invalid>, first: &mut dyn FnMut(&Call) -> Option<Result<Value>>, limit: usize) -> Option<Vec<u8>> {
-        match call {
-            Err(invalid) => Some(response(&invalid.0, Err(invalid.1), limit)),
-            Ok(call) if limit == 0 => call.id.map(|id| response(&id, Err(too_large()), 0)),
-            Ok(call) => {
-                let result = first(&call).unwrap_or_else(|| self.rpc_call(&call.method, call.params));
-                call.id.map(|id| response(&id, result, limit))
-            }
-        }
+        answer(self, request, &mut |_| None)
     }
 
     /// Calls one JSON-RPC method with its parameters (an array, or null for none).
@@ -85,14 +69,63 @@ impl DevChain {
     ///
     /// Whatever the method reports; [`NodeError::MethodNotFound`] for an unknown one.
     pub fn rpc_call(&self, method: &str, params: Value) -> Result<Value> {
-        let mut params = Params::new(positional(method, params))?;
-        for answer in [eth::dispatch, dev::dispatch, debug::dispatch] {
-            if let Some(result) = answer(self, method, &mut params)? {
-                return Ok(result);
-            }
-        }
-        Err(NodeError::MethodNotFound(printable(method)))
+        call(self, method, params)
     }
+}
+
+/// Answers a JSON-RPC request or batch; `first` may answer a call before the ordinary methods do.
+pub(crate) fn answer(methods: &dyn Methods, request: &[u8], first: &mut dyn FnMut(&Call) -> Option<Result<Value>>) -> Option<Vec<u8>> {
+    let limits = methods.chain().limits();
+    let limit = limits.response_size_bytes;
+    match parse_request(request, limits.batch_calls) {
+        Err(error) => Some(response(&Value::Null, Err(error), limit)),
+        Ok(Request::Single(call)) => answer_call(methods, call, first, limit),
+        Ok(Request::Batch(calls)) => {
+            let mut out = Vec::new();
+            for call in calls {
+                // What earlier answers left of the limit; the rest of the batch gets errors.
+                let left = limit.saturating_sub(out.len());
+                if let Some(answer) = answer_call(methods, call, first, left) {
+                    out.push(if out.is_empty() { b'[' } else { b',' });
+                    out.extend_from_slice(&answer);
+                }
+            }
+            (!out.is_empty()).then(|| {
+                out.push(b']');
+                out
+            })
+        }
+    }
+}
+
+fn answer_call(
+    methods: &dyn Methods,
+    request: Result<Call, Invalid>,
+    first: &mut dyn FnMut(&Call) -> Option<Result<Value>>,
+    limit: usize,
+) -> Option<Vec<u8>> {
+    match request {
+        Err(invalid) => Some(response(&invalid.0, Err(invalid.1), limit)),
+        Ok(request) if limit == 0 => request.id.map(|id| response(&id, Err(too_large()), 0)),
+        Ok(request) => {
+            let result = first(&request).unwrap_or_else(|| call(methods, &request.method, request.params));
+            request.id.map(|id| response(&id, result, limit))
+        }
+    }
+}
+
+/// Calls one method with its parameters (an array, or null for none).
+pub(crate) fn call(methods: &dyn Methods, method: &str, params: Value) -> Result<Value> {
+    let mut params = Params::new(positional(method, params))?;
+    if let Some(result) = methods.own(method, &mut params)? {
+        return Ok(result);
+    }
+    for answer in [eth::dispatch, debug::dispatch] {
+        if let Some(result) = answer(methods.chain(), method, &mut params)? {
+            return Ok(result);
+        }
+    }
+    Err(NodeError::MethodNotFound(printable(method)))
 }
 
 /// Alloy names the parameters of this one method.

@@ -4,6 +4,7 @@
 //! threads, bounded in number; a request that takes too long gets an error while its thread, whose
 //! work is bounded by the gas limit, finishes on its own.
 
+mod dev;
 mod interval;
 mod socket;
 
@@ -29,90 +30,71 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::accounts::DevAccount;
-use crate::chain::DevChain;
-use crate::config::DevChainConfig;
+pub use self::dev::DevChainHandle;
+use crate::chain::Chain;
 use crate::error::{NodeError, Result};
-use crate::rpc::anonymous_error;
+use crate::rpc::{Methods, anonymous_error, answer};
 
 /// How long open connections may take to finish at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// What every connection shares.
 struct Shared {
-    chain: DevChain,
+    methods: Arc<dyn Methods>,
     /// One permit per request that executes.
     requests: Arc<Semaphore>,
     /// One permit per WebSocket connection.
     sockets: Arc<Semaphore>,
-    /// WebSocket connections and the task that mines at intervals, awaited at shutdown.
+    /// WebSocket connections and other tasks, awaited at shutdown.
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// A running server and its chain. Dropping it stops the server without waiting.
+/// A running server. Dropping it stops it without waiting.
 #[derive(Debug)]
-pub struct DevChainHandle {
-    chain: DevChain,
+pub(crate) struct Server {
     address: SocketAddr,
     tasks: TaskTracker,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
 
-impl DevChain {
-    /// Creates (or restores) a chain and serves it at [`DevChainConfig::listen`].
-    ///
-    /// # Errors
-    ///
-    /// As [`DevChain::new`], and [`NodeError::Listen`] if the address is not available.
-    pub async fn start(config: DevChainConfig) -> Result<DevChainHandle> {
-        let listen = config.listen;
-        // Restoring a long journal executes many transactions.
-        let chain = tokio::task::spawn_blocking(move || Self::new(config))
-            .await
-            .map_err(|error| NodeError::Internal(format!("opening the chain: {error}")))??;
-        chain.serve(listen).await
-    }
-
-    /// Serves this chain at `listen`.
+impl Server {
+    /// Answers the methods of a chain at `listen`.
     ///
     /// # Errors
     ///
     /// [`NodeError::Listen`] if the address is not available.
-    pub async fn serve(&self, listen: SocketAddr) -> Result<DevChainHandle> {
+    pub(crate) async fn start(methods: Arc<dyn Methods>, listen: SocketAddr) -> Result<Self> {
         let cannot = |source| NodeError::Listen {
             address: listen.to_string(),
             source,
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let limits = self.limits();
+        let limits = methods.chain().limits().clone();
         let body_limit = Duration::from_millis(limits.request_timeout_ms.saturating_mul(2).saturating_add(1000));
         let shared = Arc::new(Shared {
-            chain: self.clone(),
+            methods,
             requests: Arc::new(Semaphore::new(limits.concurrent_requests)),
             sockets: Arc::new(Semaphore::new(limits.websocket_connections)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
         let (tasks, stop) = (shared.tasks.clone(), shared.stop.clone());
-        if let Some(changes) = self.first_to_hear_intervals() {
-            tasks.spawn(interval::mine(self.clone(), changes, stop.clone()));
-        }
         let app = Router::new()
             .route("/", post(answer_http).get(open_socket))
             .layer(DefaultBodyLimit::max(limits.request_size_bytes))
             .layer(CatchPanicLayer::new())
             // For bodies that trickle in; the work itself has its own, shorter limit and a JSON answer.
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, body_limit))
-            // Pages of a dApp under development come from anywhere; nothing of value is behind this.
+            // Pages of dApps come from anywhere; what is behind this is public.
             .layer(CorsLayer::permissive().allow_private_network(true))
             .with_state(shared);
         let stopped = stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "the development chain's server failed");
+                tracing::error!(%error, "the chain's server failed");
             }
         });
         // Everyone's address is nobody's to connect to; from here, the loopback one is meant.
@@ -121,50 +103,31 @@ impl DevChain {
             SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port())),
             specific => specific,
         };
-        Ok(DevChainHandle {
-            chain: self.clone(),
+        Ok(Self {
             address,
             tasks,
             stop,
             server,
         })
     }
-}
 
-impl DevChainHandle {
-    /// Returns the chain itself, for use within the process.
-    pub fn chain(&self) -> &DevChain {
-        &self.chain
-    }
-
-    /// Returns the address to connect to: the listening one, with loopback for an unspecified one.
-    pub fn address(&self) -> SocketAddr {
+    /// The address to connect to: the listening one, with loopback for an unspecified one.
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns the URL for JSON-RPC over HTTP.
-    pub fn rpc_url(&self) -> String {
-        format!("http://{}", self.address)
+    /// Tasks that [`Self::shutdown`] waits for.
+    fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
-    /// Returns the URL for JSON-RPC over WebSocket.
-    pub fn ws_url(&self) -> String {
-        format!("ws://{}", self.address)
+    /// Cancelled when the server stops.
+    fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
-    /// Returns the funded development accounts, without the deployer.
-    pub fn accounts(&self) -> &[DevAccount] {
-        self.chain.accounts()
-    }
-
-    /// Returns the funded account that deploys the host contracts, if configured.
-    pub fn deployer(&self) -> Option<&DevAccount> {
-        self.chain.deployer()
-    }
-
-    /// Stops the server, waits up to two seconds for open connections to end, puts the journal on the
-    /// disk and gives up the data directory, as [`DevChain::close`] does.
-    pub async fn shutdown(mut self) {
+    /// Stops and waits up to two seconds for open connections to end.
+    pub(crate) async fn shutdown(&mut self) {
         self.stop.cancel();
         self.tasks.close();
         let ended = async {
@@ -176,24 +139,24 @@ impl DevChainHandle {
             tracing::debug!("some connections did not end in time and are cut");
             self.server.abort();
         }
-        // A cut connection may still hold the chain for a moment; the data directory must be free now.
-        if let Err(error) = self.chain.close() {
-            tracing::error!(%error, "the journal could not be put on the disk");
-        }
     }
 }
 
-impl Drop for DevChainHandle {
+impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
 impl Shared {
+    fn chain(&self) -> &Chain {
+        self.methods.chain()
+    }
+
     /// Runs `work` on a blocking thread within the limits on number and time.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(DevChain) -> T + Send + 'static) -> Result<T> {
-        let limit = Duration::from_millis(self.chain.limits().request_timeout_ms);
-        let chain = self.chain.clone();
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&dyn Methods) -> T + Send + 'static) -> Result<T> {
+        let limit = Duration::from_millis(self.chain().limits().request_timeout_ms);
+        let methods = Arc::clone(&self.methods);
         let requests = Arc::clone(&self.requests);
         let run = async {
             let permit = requests
@@ -203,7 +166,7 @@ impl Shared {
             tokio::task::spawn_blocking(move || {
                 // Held until the work is really over, even if nobody waits for it any more.
                 let _permit = permit;
-                work(chain)
+                work(&*methods)
             })
             .await
             .map_err(|error| NodeError::Internal(error.to_string()))
@@ -220,7 +183,7 @@ async fn answer_http(State(shared): State<Arc<Shared>>, body: Result<Bytes, Byte
             return json_response(rejection.status(), anonymous_error(&error));
         }
     };
-    match shared.run(move |chain| chain.rpc(&body)).await {
+    match shared.run(move |methods| answer(methods, &body, &mut |_| None)).await {
         Ok(Some(response)) => json_response(StatusCode::OK, response),
         Ok(None) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => json_response(StatusCode::OK, anonymous_error(&error)),
@@ -238,7 +201,7 @@ async fn open_socket(State(shared): State<Arc<Shared>>, upgrade: Result<WebSocke
     let Ok(permit) = Arc::clone(&shared.sockets).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections\n").into_response();
     };
-    let limit = shared.chain.limits().request_size_bytes;
+    let limit = shared.chain().limits().request_size_bytes;
     upgrade.max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| {
         let tasks = shared.tasks.clone();
         tasks.track_future(async move {

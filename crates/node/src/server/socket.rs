@@ -13,10 +13,10 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Shared;
 use crate::chain::block::Block;
 use crate::chain::logs::{block_logs, check_filter};
-use crate::chain::{ChainEvent, ChainEventKind, DevChain};
+use crate::chain::{Chain, ChainEvent, ChainEventKind};
 use crate::error::{NodeError, Result};
 use crate::rpc::convert::{self, json};
-use crate::rpc::{Call, anonymous_error};
+use crate::rpc::{self, Call, anonymous_error};
 
 /// The subscriptions of a connection.
 #[derive(Default)]
@@ -57,8 +57,8 @@ pub(super) async fn serve(mut socket: WebSocket, shared: &Shared) {
                 };
                 // The subscriptions travel to the blocking thread and come back with the answer.
                 let mut travelling = std::mem::take(&mut subscriptions);
-                let answered = shared.run(move |chain| {
-                    let answer = chain.rpc_with(&request, &mut |call| travelling.answer(&chain, call));
+                let answered = shared.run(move |methods| {
+                    let answer = rpc::answer(methods, &request, &mut |call| travelling.answer(methods.chain(), call));
                     (travelling, answer)
                 });
                 let answer = match answered.await {
@@ -82,7 +82,7 @@ pub(super) async fn serve(mut socket: WebSocket, shared: &Shared) {
                     Err(RecvError::Lagged(_)) => return close(&mut socket, close_code::POLICY, "too slow to follow the chain").await,
                     Err(RecvError::Closed) => return,
                 };
-                for notification in subscriptions.notifications(&shared.chain, &event) {
+                for notification in subscriptions.notifications(shared.chain(), &event) {
                     if !send(&mut socket, shared, notification.to_string().into_bytes()).await {
                         return;
                     }
@@ -95,7 +95,7 @@ pub(super) async fn serve(mut socket: WebSocket, shared: &Shared) {
 /// Sends one message; false if the connection is gone or does not take it in time.
 async fn send(socket: &mut WebSocket, shared: &Shared, message: Vec<u8>) -> bool {
     let Ok(text) = String::from_utf8(message) else { return false };
-    let limit = Duration::from_millis(shared.chain.limits().request_timeout_ms);
+    let limit = Duration::from_millis(shared.chain().limits().request_timeout_ms);
     tokio::select! {
         () = shared.stop.cancelled() => false,
         sent = tokio::time::timeout(limit, socket.send(Message::Text(text.into()))) => matches!(sent, Ok(Ok(()))),
@@ -120,7 +120,7 @@ impl Subscriptions {
     }
 
     /// Answers the two methods that need a connection.
-    fn answer(&mut self, chain: &DevChain, call: &Call) -> Option<Result<Value>> {
+    fn answer(&mut self, chain: &Chain, call: &Call) -> Option<Result<Value>> {
         match call.method.as_str() {
             "eth_subscribe" => Some(self.subscribe(chain, &call.params)),
             "eth_unsubscribe" => Some(self.unsubscribe(&call.params)),
@@ -128,7 +128,7 @@ impl Subscriptions {
         }
     }
 
-    fn subscribe(&mut self, chain: &DevChain, params: &Value) -> Result<Value> {
+    fn subscribe(&mut self, chain: &Chain, params: &Value) -> Result<Value> {
         let limit = chain.limits().subscriptions_per_connection;
         if self.active.len() >= limit {
             return Err(NodeError::LimitExceeded(format!(
@@ -162,7 +162,7 @@ impl Subscriptions {
         Ok(json!(removed))
     }
 
-    fn notifications(&self, chain: &DevChain, event: &ChainEvent) -> Vec<Value> {
+    fn notifications(&self, chain: &Chain, event: &ChainEvent) -> Vec<Value> {
         let mut out = Vec::new();
         for (id, subscription) in self.active.iter().filter(|(_, subscription)| event.sequence > subscription.after) {
             for result in results(chain, &subscription.topic, &event.kind) {
@@ -174,7 +174,7 @@ impl Subscriptions {
     }
 }
 
-fn parse_topic(chain: &DevChain, params: &Value) -> Result<Topic> {
+fn parse_topic(chain: &Chain, params: &Value) -> Result<Topic> {
     let wrong = |reason: String| NodeError::InvalidParams(format!("argument 1 (subscription options): {reason}"));
     let kind = params
         .get(0)
@@ -203,7 +203,7 @@ fn parse_topic(chain: &DevChain, params: &Value) -> Result<Topic> {
 }
 
 /// What a subscription to `topic` sends for an event.
-fn results(chain: &DevChain, topic: &Topic, event: &ChainEventKind) -> Vec<Value> {
+fn results(chain: &Chain, topic: &Topic, event: &ChainEventKind) -> Vec<Value> {
     match (topic, event) {
         (Topic::NewHeads, ChainEventKind::NewBlock(block)) => json(convert::header(block)).into_iter().collect(),
         (Topic::Logs(filter), ChainEventKind::NewBlock(block)) => matching_logs(block, filter, false),
@@ -213,10 +213,11 @@ fn results(chain: &DevChain, topic: &Topic, event: &ChainEventKind) -> Vec<Value
             .flat_map(|block: &Arc<Block>| matching_logs(block, filter, true))
             .collect(),
         (Topic::PendingHashes, ChainEventKind::PendingTransaction(hash)) => json(hash).into_iter().collect(),
-        (Topic::PendingTransactions, ChainEventKind::PendingTransaction(hash)) => chain
-            .rpc_call("eth_getTransactionByHash", json!([hash]))
+        (Topic::PendingTransactions, ChainEventKind::PendingTransaction(hash)) => convert::transaction_of(chain, hash)
+            .ok()
+            .flatten()
+            .and_then(|found| json(found).ok())
             .into_iter()
-            .filter(|found| !found.is_null())
             .collect(),
         _ => Vec::new(),
     }

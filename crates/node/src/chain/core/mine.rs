@@ -7,8 +7,8 @@ use alloy::consensus::Transaction;
 use alloy::eips::Encodable2718;
 use alloy::primitives::{B256, U256};
 
-use super::Core;
 use super::time::offset_between;
+use super::{Core, DEVELOPMENT_MARK};
 use crate::chain::ChainEventKind;
 use crate::chain::block::{Block, BlockBuilder, MinedTransaction};
 use crate::chain::journal::{Record, RecordedTransaction};
@@ -106,7 +106,7 @@ impl Core {
     /// Builds the block that [`Self::mine_block`] would mine now, without mining it.
     pub(crate) fn preview(&self) -> Block {
         let (builder, context, state, _) = self.build(usize::MAX);
-        builder.seal(self.head().hash, &context, state.root_hash())
+        builder.seal(self.head().hash, &context, state.root_hash(), DEVELOPMENT_MARK)
     }
 
     fn build(&self, most: usize) -> (BlockBuilder, BlockContext, WorldState, Vec<(B256, NodeError)>) {
@@ -140,7 +140,7 @@ impl Core {
     }
 
     fn seal(&mut self, builder: BlockBuilder, context: &BlockContext, state: WorldState) -> Result<()> {
-        let block = builder.seal(self.head().hash, context, state.root_hash());
+        let block = builder.seal(self.head().hash, context, state.root_hash(), DEVELOPMENT_MARK);
         let time_offset = match self.fixed_timestamp() {
             Some(timestamp) => offset_between(self.config.clock.now_unix_s(), timestamp),
             None => self.time_offset,

@@ -3,9 +3,9 @@
 use alloy::consensus::TxEnvelope;
 use alloy::eips::Decodable2718;
 
-use super::Core;
 use super::mine::run;
 use super::rewind::edited;
+use super::{Core, DEVELOPMENT_MARK};
 use crate::chain::block::BlockBuilder;
 use crate::chain::journal::{Journal, Record, VERSION};
 use crate::chain::pool::PoolTransaction;
@@ -77,7 +77,7 @@ impl Core {
                     };
                     run(&mut state, &mut builder, &context, &transaction)?;
                 }
-                let block = builder.seal(parent, &context, state.root_hash());
+                let block = builder.seal(parent, &context, state.root_hash(), DEVELOPMENT_MARK);
                 if block.hash != hash || block.header.number != number {
                     return Err(NodeError::ReplayMismatch {
                         number,

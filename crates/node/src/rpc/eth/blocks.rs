@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::super::convert::{self, json, quantity};
 use super::super::params::Params;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::chain::block::Block;
 use crate::error::Result;
 
 /// Answers a method on blocks; `None` if it is not one.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     let value = match method {
         "eth_getBlockByNumber" | "eth_getBlockByHash" => {
             let id = block_id(method, params)?;
@@ -63,7 +63,7 @@ pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> R
     Ok(Some(value))
 }
 
-fn block(chain: &DevChain, id: BlockId, full: bool) -> Result<Value> {
+fn block(chain: &Chain, id: BlockId, full: bool) -> Result<Value> {
     let Some(found) = chain.block(id)? else { return Ok(Value::Null) };
     let mut value = json(convert::block(&found, full))?;
     if id == BlockId::pending()
@@ -84,7 +84,7 @@ fn block_id(method: &str, params: &mut Params) -> Result<BlockId> {
     params.required::<BlockNumberOrTag>("block number").map(BlockId::Number)
 }
 
-fn find(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Arc<Block>>> {
+fn find(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Arc<Block>>> {
     let id = block_id(method, params)?;
     chain.block(id)
 }

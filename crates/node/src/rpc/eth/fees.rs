@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::convert::{json, quantity};
 use super::super::params::Params;
 use crate::chain::block::Block;
-use crate::chain::{DevChain, resolve_or_fail};
+use crate::chain::{Chain, resolve_or_fail};
 use crate::error::{NodeError, Result};
 
 /// Most blocks in one fee history.
@@ -25,7 +25,7 @@ const SUGGESTED_TIP: u64 = 1_000_000_000;
 const BLOB_BASE_FEE: u64 = 1;
 
 /// Answers a method on fees; `None` if it is not one.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     let value = match method {
         "eth_gasPrice" => quantity(chain.core()?.next_base_fee().saturating_add(SUGGESTED_TIP)),
         "eth_maxPriorityFeePerGas" => quantity(SUGGESTED_TIP),
@@ -43,7 +43,7 @@ pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> R
     Ok(Some(value))
 }
 
-fn history(chain: &DevChain, count: u64, newest: BlockNumberOrTag, percentiles: Option<&[f64]>) -> Result<FeeHistory> {
+fn history(chain: &Chain, count: u64, newest: BlockNumberOrTag, percentiles: Option<&[f64]>) -> Result<FeeHistory> {
     let percentiles_in_order = percentiles.unwrap_or_default().is_sorted()
         && percentiles
             .unwrap_or_default()

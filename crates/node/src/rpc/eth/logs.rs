@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::super::convert::json;
 use super::super::filters::FilterKind;
 use super::super::params::Params;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::chain::logs::{check_filter, collect};
 use crate::error::{NodeError, Result};
 
 /// Answers a method on logs or filters; `None` if it is not one.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     match method {
         "eth_getLogs" => {
             let filter: Filter = params.required("filter")?;
@@ -61,7 +61,7 @@ pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> R
     }
 }
 
-fn install(chain: &DevChain, kind: impl FnOnce(u64) -> FilterKind) -> Result<Value> {
+fn install(chain: &Chain, kind: impl FnOnce(u64) -> FilterKind) -> Result<Value> {
     let core = chain.core()?;
     let next_block = core.head().header.number.saturating_add(1);
     json(chain.filters()?.install(kind(next_block)))
@@ -89,7 +89,7 @@ fn end(filter: &Filter) -> u64 {
     }
 }
 
-fn changes(chain: &DevChain, id: &U256) -> Result<Value> {
+fn changes(chain: &Chain, id: &U256) -> Result<Value> {
     let core = chain.core()?;
     let head = core.head().header.number;
     let mut filters = chain.filters()?;

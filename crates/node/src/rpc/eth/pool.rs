@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::convert::{self, json, quantity};
 use super::super::params::Params;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::chain::core::Core;
 use crate::chain::pool::PoolTransaction;
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::error::Result;
 type Group = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// Answers a method on waiting transactions; `None` if it is not one.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     let value = match method {
         "txpool_status" => {
             params.end()?;

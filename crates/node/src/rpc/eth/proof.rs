@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::super::convert::json;
 use super::super::params::Params;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::error::{NodeError, Result};
 
 /// Most storage slots proved in one call.
 const MAX_SLOTS: usize = 1024;
 
 /// Answers `eth_getProof`; `None` for other methods.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     if method != "eth_getProof" {
         return Ok(None);
     }

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::super::convert::{self, json};
 use super::super::params::Params;
-use crate::chain::DevChain;
+use crate::chain::Chain;
 use crate::error::Result;
 
 /// Answers `eth_createAccessList` and `eth_simulateV1`; `None` for other methods.
-pub(super) fn dispatch(chain: &DevChain, method: &str, params: &mut Params) -> Result<Option<Value>> {
+pub(super) fn dispatch(chain: &Chain, method: &str, params: &mut Params) -> Result<Option<Value>> {
     match method {
         "eth_createAccessList" => {
             let request: TransactionRequest = params.required("transaction")?;
