@@ -5,5 +5,8 @@
 //! clocks, keys, and the [`Application`] whose blocks it decides.
 
 pub mod application;
+pub mod network;
+pub mod p2p;
 
 pub use application::{Application, ApplicationError, DecidedBlock, Head, MAX_BLOCK_BYTES, ProposedBlock, Verdict};
+pub use network::{Channel, Network, NetworkError, PeerId, Received};
