@@ -7,10 +7,11 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, Bytes, FixedBytes, Signature, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 
 use crate::handle::Handle;
+pub use crate::recovery::recover_signer;
 
 sol! {
     /// Signed by a coprocessor: these input handles belong to this user and contract.
@@ -178,20 +179,6 @@ pub const fn signed_extra_data(extra_data: &[u8]) -> &[u8] {
         [0] => &[],
         other => other,
     }
-}
-
-/// Recovers who signed a digest, accepting only signatures OpenZeppelin's ECDSA accepts: 65 bytes, v of 27 or 28, low s.
-#[must_use]
-pub fn recover_signer(digest: B256, signature: &[u8]) -> Option<Address> {
-    let (_, v) = signature.split_at_checked(64)?;
-    if !matches!(v, [27 | 28]) {
-        return None;
-    }
-    let signature = Signature::try_from(signature).ok()?;
-    if signature.normalize_s().is_some() {
-        return None;
-    }
-    signature.recover_address_from_prehash(&digest).ok()
 }
 
 /// Returns the digest a coprocessor signs to vouch for the bytes of a ciphertext.

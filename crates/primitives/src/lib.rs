@@ -29,6 +29,7 @@ pub mod input;
 pub mod native;
 pub mod operation;
 pub mod quorum;
+mod recovery;
 
 pub use acl::{AclFacts, AclQuestion};
 pub use alloy_primitives::{Address, B256, Bytes, U256};
