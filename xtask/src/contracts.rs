@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::command::root;
 
 /// The host contracts that are deployed; everything else in `contracts/src` is part of one of them.
-const HOST_CONTRACTS: [&str; 11] = [
+const HOST_CONTRACTS: [&str; 13] = [
     "ACL",
     "EmptyACL",
     "EmptyHostContract",
@@ -28,8 +28,10 @@ const HOST_CONTRACTS: [&str; 11] = [
     "HostProxy",
     "InputVerifier",
     "KMSVerifier",
+    "NativeInputVerifier",
     "PauserSet",
     "ProtocolConfig",
+    "ValidatorSet",
 ];
 
 /// The folders of snapshots, below [`snapshots_dir`].

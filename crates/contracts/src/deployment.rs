@@ -12,10 +12,10 @@ use crate::{
     addresses::{HostAddresses, nonce},
     bindings::{
         ACL, EmptyACL, EmptyHostContract, FHEVMExecutor, GatewayContract, HCULimit, HostProxy, IProtocolConfig, InputVerifier, KMSVerifier,
-        PauserSet, ProtocolConfig,
+        NativeInputVerifier, PauserSet, ProtocolConfig,
     },
     face::Face,
-    host_contract::{HostContract, Wiring, upgrade_call},
+    host_contract::{HostContract, InputChecks, Wiring, upgrade_call},
 };
 
 /// What to deploy.
@@ -179,7 +179,12 @@ pub enum Part {
 /// signers, a threshold above their number, inconsistent limits) makes the transaction of that contract revert.
 #[must_use]
 pub fn deployment_steps(config: &DeploymentConfig) -> Vec<DeploymentStep> {
-    let wiring = config.wiring();
+    steps(config, config.wiring())
+}
+
+/// The same for a native chain: nothing differs but the implementation of the `InputVerifier`, so the addresses are the same too.
+#[must_use]
+pub(crate) fn steps(config: &DeploymentConfig, wiring: Wiring) -> Vec<DeploymentStep> {
     let host = wiring.addresses;
     let mut plan = Plan::of(config.deployer);
 
@@ -214,7 +219,7 @@ pub fn deployment_steps(config: &DeploymentConfig) -> Vec<DeploymentStep> {
     }
     for contract in HostContract::ALL.into_iter().filter(|contract| contract.is_upgradeable()) {
         if contract != HostContract::GatewayContract || gateway {
-            plan.implementation(contract, &wiring, initialization(contract, config));
+            plan.implementation(contract, &wiring, initialization(contract, config, wiring.inputs));
         }
     }
     for pauser in &config.pausers {
@@ -246,13 +251,13 @@ pub fn gateway_deployment_steps(config: &DeploymentConfig) -> Vec<DeploymentStep
     plan.proxy(
         contract,
         nonce::SEPARATE_GATEWAY_IMPLEMENTATION,
-        initialization(contract, config).into(),
+        initialization(contract, config, InputChecks::Coprocessors).into(),
     );
     plan.steps
 }
 
 /// The call that completes a contract's deployment.
-fn initialization(contract: HostContract, config: &DeploymentConfig) -> Bytes {
+fn initialization(contract: HostContract, config: &DeploymentConfig, inputs: InputChecks) -> Bytes {
     let DeploymentConfig {
         domains,
         coprocessors,
@@ -265,6 +270,11 @@ fn initialization(contract: HostContract, config: &DeploymentConfig) -> Bytes {
         HostContract::FhevmExecutor => FHEVMExecutor::initializeFromEmptyProxyCall {}.abi_encode(),
         HostContract::KmsVerifier => KMSVerifier::initializeFromEmptyProxyCall {
             verifyingContractSource: domains.decryption,
+            chainIDSource: domains.gateway_chain_id,
+        }
+        .abi_encode(),
+        HostContract::InputVerifier if inputs == InputChecks::Validators => NativeInputVerifier::initializeFromEmptyProxyCall {
+            verifyingContractSource: domains.input_verification,
             chainIDSource: domains.gateway_chain_id,
         }
         .abi_encode(),

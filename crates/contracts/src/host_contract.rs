@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     addresses::HostAddresses,
     bindings::{
-        ACL, EmptyACL, EmptyHostContract, FHEVMExecutor, GatewayContract, HCULimit, HostProxy, InputVerifier, KMSVerifier, PauserSet,
-        ProtocolConfig,
+        ACL, EmptyACL, EmptyHostContract, FHEVMExecutor, GatewayContract, HCULimit, HostProxy, InputVerifier, KMSVerifier,
+        NativeInputVerifier, PauserSet, ProtocolConfig,
     },
     face::Face,
     storage_layout::StorageLayout,
@@ -32,7 +32,7 @@ pub enum HostContract {
     /// Checks signatures of the KMS.
     #[serde(rename = "KMSVerifier")]
     KmsVerifier,
-    /// Checks signatures of coprocessors over inputs.
+    /// Checks signatures of coprocessors over inputs, or on native chains the inputs themselves.
     InputVerifier,
     /// Limits the cost of operations.
     #[serde(rename = "HCULimit")]
@@ -56,16 +56,40 @@ pub struct Wiring {
     pub bridge: Address,
     /// Which version of the protocol they speak for.
     pub face: Face,
+    /// Who checks encrypted inputs.
+    #[serde(default)]
+    pub inputs: InputChecks,
+}
+
+/// Who checks encrypted inputs on a chain: which contract the `InputVerifier` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InputChecks {
+    /// Coprocessors sign their handles.
+    #[default]
+    Coprocessors,
+    /// Every validator of a native chain checks the list that a transaction carries.
+    Validators,
 }
 
 impl Wiring {
-    /// The wiring of a deployment without a bridge.
+    /// The wiring of a deployment without a bridge, whose inputs coprocessors check.
     #[must_use]
     pub const fn new(addresses: HostAddresses, face: Face) -> Self {
         Self {
             addresses,
             bridge: Address::ZERO,
             face,
+            inputs: InputChecks::Coprocessors,
+        }
+    }
+
+    /// The wiring of a native chain without a bridge.
+    #[must_use]
+    pub const fn native(addresses: HostAddresses, face: Face) -> Self {
+        Self {
+            inputs: InputChecks::Validators,
+            ..Self::new(addresses, face)
         }
     }
 }
@@ -156,7 +180,12 @@ impl HostContract {
     /// The data of the transaction that creates the implementation.
     #[must_use]
     pub fn creation_code(self, wiring: &Wiring) -> Bytes {
-        let Wiring { addresses, bridge, face } = wiring;
+        let Wiring {
+            addresses,
+            bridge,
+            face,
+            inputs,
+        } = wiring;
         let (acl, face) = (addresses.acl, face.minor());
         let (code, arguments) = match self {
             Self::Acl => (
@@ -188,7 +217,14 @@ impl HostContract {
                 }
                 .abi_encode(),
             ),
-            Self::InputVerifier => (&InputVerifier::BYTECODE, InputVerifier::constructorCall { acl }.abi_encode()),
+            // Both implementations take the same.
+            Self::InputVerifier => (
+                match inputs {
+                    InputChecks::Coprocessors => &InputVerifier::BYTECODE,
+                    InputChecks::Validators => &NativeInputVerifier::BYTECODE,
+                },
+                InputVerifier::constructorCall { acl }.abi_encode(),
+            ),
             Self::HcuLimit => (
                 &HCULimit::BYTECODE,
                 HCULimit::constructorCall {
@@ -219,19 +255,39 @@ impl HostContract {
             Self::Acl => &ACL::DEPLOYED_BYTECODE,
             Self::FhevmExecutor => &FHEVMExecutor::DEPLOYED_BYTECODE,
             Self::KmsVerifier => &KMSVerifier::DEPLOYED_BYTECODE,
-            Self::InputVerifier => &InputVerifier::DEPLOYED_BYTECODE,
+            Self::InputVerifier => match wiring.inputs {
+                InputChecks::Coprocessors => &InputVerifier::DEPLOYED_BYTECODE,
+                InputChecks::Validators => &NativeInputVerifier::DEPLOYED_BYTECODE,
+            },
             Self::HcuLimit => &HCULimit::DEPLOYED_BYTECODE,
             Self::ProtocolConfig => &ProtocolConfig::DEPLOYED_BYTECODE,
             Self::PauserSet => &PauserSet::DEPLOYED_BYTECODE,
             Self::GatewayContract => &GatewayContract::DEPLOYED_BYTECODE,
         };
-        fill(self.name(), template, wiring, implementation)
+        fill(self.artifact(wiring.inputs), template, wiring, implementation)
+    }
+
+    /// The name of what is compiled for it.
+    const fn artifact(self, inputs: InputChecks) -> &'static str {
+        match (self, inputs) {
+            (Self::InputVerifier, InputChecks::Validators) => "NativeInputVerifier",
+            _ => self.name(),
+        }
+    }
+
+    /// How this version of the contract keeps its state, where coprocessors check inputs.
+    #[must_use]
+    pub fn storage_layout(self) -> StorageLayout {
+        self.storage_layout_with(InputChecks::Coprocessors)
     }
 
     /// How this version of the contract keeps its state.
     #[must_use]
-    pub fn storage_layout(self) -> StorageLayout {
+    pub fn storage_layout_with(self, inputs: InputChecks) -> StorageLayout {
         let snapshot = match self {
+            Self::InputVerifier if inputs == InputChecks::Validators => {
+                include_str!("../../../contracts/snapshots/storage/NativeInputVerifier.json")
+            }
             Self::Acl => include_str!("../../../contracts/snapshots/storage/ACL.json"),
             Self::FhevmExecutor => include_str!("../../../contracts/snapshots/storage/FHEVMExecutor.json"),
             Self::KmsVerifier => include_str!("../../../contracts/snapshots/storage/KMSVerifier.json"),
@@ -332,16 +388,18 @@ mod tests {
 
     #[test]
     fn every_immutable_has_a_value_and_a_place_in_its_code() {
-        let wiring = Wiring::new(development::addresses(), Face::V0_14);
         let implementation = Address::repeat_byte(0xa5);
-        for contract in HostContract::ALL {
-            let names = &IMMUTABLES[contract.name()];
-            assert_eq!(names.contains_key("__self"), contract.is_upgradeable(), "{contract}");
-            let code = contract.runtime_code(&wiring, implementation);
-            for (name, starts) in names {
-                assert!(!starts.is_empty(), "{contract} {name}");
-                for start in starts {
-                    assert_eq!(&code[*start..start + 32], immutable(name, &wiring, implementation).as_slice());
+        let addresses = development::addresses();
+        for wiring in [Wiring::new(addresses, Face::V0_14), Wiring::native(addresses, Face::V0_14)] {
+            for contract in HostContract::ALL {
+                let names = &IMMUTABLES[contract.artifact(wiring.inputs)];
+                assert_eq!(names.contains_key("__self"), contract.is_upgradeable(), "{contract}");
+                let code = contract.runtime_code(&wiring, implementation);
+                for (name, starts) in names {
+                    assert!(!starts.is_empty(), "{contract} {name}");
+                    for start in starts {
+                        assert_eq!(&code[*start..start + 32], immutable(name, &wiring, implementation).as_slice());
+                    }
                 }
             }
         }
@@ -361,7 +419,9 @@ mod tests {
     #[test]
     fn layouts_are_those_of_their_contracts() {
         for contract in HostContract::ALL {
-            assert_eq!(contract.storage_layout().contract, contract.name());
+            for inputs in [InputChecks::Coprocessors, InputChecks::Validators] {
+                assert_eq!(contract.storage_layout_with(inputs).contract, contract.artifact(inputs));
+            }
         }
     }
 }

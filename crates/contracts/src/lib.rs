@@ -4,6 +4,7 @@
 //!   they cannot differ from the bytecode that is deployed.
 //! * [`HostAddresses`]: where the contracts of a deployment are; a plain function of the deployer's address.
 //! * [`deployment_steps`]: the transactions that deploy and connect them.
+//! * [`native`]: what differs on native chains, and the set of validators that stands on them.
 //! * [`HostContract`]: each contract's code as it must be on chain, its version strings and its storage layout.
 //! * [`StorageLayout::check_upgrade`]: whether a new implementation reads what an old one wrote.
 //! * [`decode_log`]: raw logs to [`HostEvent`]s, with computations checked against the operation table.
@@ -19,6 +20,7 @@ mod error;
 mod events;
 mod face;
 mod host_contract;
+pub mod native;
 mod operation_events;
 mod storage_layout;
 
@@ -31,7 +33,9 @@ pub use error::DecodeError;
 pub use events::{HostEvent, decode_log};
 pub use face::{Face, UnknownFace};
 pub use host_contract::{
-    HostContract, UnknownHostContract, Wiring, empty_acl_runtime_code, empty_host_contract_runtime_code, proxy_runtime_code, upgrade_call,
+    HostContract, InputChecks, UnknownHostContract, Wiring, empty_acl_runtime_code, empty_host_contract_runtime_code, proxy_runtime_code,
+    upgrade_call,
 };
+pub use native::{NativeDeployment, native_deployment_steps};
 pub use operation_events::event_topic;
 pub use storage_layout::{Encoding, IncompatibleLayout, LayoutProblem, Member, Namespace, StorageLayout, StorageType};
