@@ -51,7 +51,12 @@ async fn an_executor_without_a_server_gives_the_same_bytes() {
         };
         assert_eq!(by_handle(here), by_handle(results(&served, request(&block)).await));
         assert_eq!(local.key_set_id(), *keys.manifest().id.as_bytes());
-        let unknown = local.compute(ComputeRequest { form: 7, ..request(&block) }).await;
+        let unknown = local
+            .compute(ComputeRequest {
+                form: 7,
+                ..request(&block)
+            })
+            .await;
         assert_eq!(unknown.err().unwrap().code(), Code::InvalidArgument);
     }
 }
