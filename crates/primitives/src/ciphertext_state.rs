@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn the_bytes_begin_after_the_slot_and_go_round() {
         assert_eq!(word_slot(B256::ZERO, 0), B256::with_last_byte(1));
-        assert_eq!(word_slot(B256::with_last_byte(0xfe), 1), U256::from(0x100).into());
+        assert_eq!(word_slot(B256::with_last_byte(0xfe), 1), B256::from(U256::from(0x100)));
         assert_eq!(word_slot(B256::repeat_byte(0xff), 2), B256::with_last_byte(2));
     }
 }
