@@ -1,4 +1,4 @@
-//! Why a log of a host contract could not be read.
+//! Why a log or a call of a host contract could not be read.
 
 use alloy_primitives::Address;
 use cipherloom_primitives::{HandleError, OperationError, UnknownFheType};
@@ -66,4 +66,10 @@ pub enum DecodeError {
     /// An input was admitted under another handle or type than its own.
     #[error("event VerifyInput admits an input under another handle or type than its own")]
     InputMismatch,
+    /// A call asked for a random value without the event that tells the seed.
+    #[error("a call of {function} emitted no event with its seed")]
+    NoSeed {
+        /// The function.
+        function: &'static str,
+    },
 }

@@ -8,6 +8,7 @@
 //! * [`HostContract`]: each contract's code as it must be on chain, its version strings and its storage layout.
 //! * [`StorageLayout::check_upgrade`]: whether a new implementation reads what an old one wrote.
 //! * [`decode_log`]: raw logs to [`HostEvent`]s, with computations checked against the operation table.
+//! * [`decode_call`]: calls of the executor that succeeded to the same events, for nodes that see calls.
 //! * [`development`]: the constants of the development chain that published dApp libraries have built in.
 //!
 //! Nothing here does I/O. Source of the ABI: public protocol, sections 1 and 10.
@@ -21,6 +22,7 @@ mod events;
 mod face;
 mod host_contract;
 pub mod native;
+mod operation_calls;
 mod operation_events;
 mod storage_layout;
 
@@ -37,5 +39,6 @@ pub use host_contract::{
     upgrade_call,
 };
 pub use native::{NativeDeployment, native_deployment_steps};
+pub use operation_calls::{ExecutorCall, call_selector, decode_call};
 pub use operation_events::event_topic;
 pub use storage_layout::{Encoding, IncompatibleLayout, LayoutProblem, Member, Namespace, StorageLayout, StorageType};

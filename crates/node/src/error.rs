@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
 
+use crate::native::FheGasExceeded;
+
 /// Result of the node's operations.
 pub type Result<T, E = NodeError> = std::result::Result<T, E>;
 
@@ -171,6 +173,27 @@ pub enum NodeError {
         /// The recomputed hash.
         actual: B256,
     },
+    /// A transaction needs more gas than is left in the block.
+    #[error("the transaction may use {needed} gas; {left} is left in the block")]
+    BlockGasExceeded {
+        /// The transaction's gas limit.
+        needed: u64,
+        /// What is left.
+        left: u64,
+    },
+    /// A transaction asks for more homomorphic work than is left in the block of a native chain.
+    #[error("the transaction needs {needed_hcu} HCU of FHE gas; {left_hcu} of {limit_hcu} are left in the block")]
+    FheGasExceeded {
+        /// What the transaction needs.
+        needed_hcu: u64,
+        /// What is left.
+        left_hcu: u64,
+        /// What a block has. A transaction that needs more never fits.
+        limit_hcu: u64,
+    },
+    /// Ciphertexts are not those that a block of a native chain asks for.
+    #[error("ciphertexts of the block: {0}")]
+    Ciphertexts(String),
     /// A bug in this crate: something believed impossible happened.
     #[error("internal error: {0}")]
     Internal(String),
@@ -218,9 +241,25 @@ impl NodeError {
 
     /// Tells whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::TimedOut | Self::PoolFull | Self::DataDirLocked(_) | Self::FeeTooLow { .. }
-        )
+        match self {
+            Self::TimedOut | Self::PoolFull | Self::DataDirLocked(_) | Self::FeeTooLow { .. } | Self::BlockGasExceeded { .. } => true,
+            Self::FheGasExceeded { needed_hcu, limit_hcu, .. } => needed_hcu <= limit_hcu,
+            _ => false,
+        }
+    }
+}
+
+impl From<FheGasExceeded> for NodeError {
+    fn from(exceeded: FheGasExceeded) -> Self {
+        let FheGasExceeded {
+            needed_hcu,
+            left_hcu,
+            limit_hcu,
+        } = exceeded;
+        Self::FheGasExceeded {
+            needed_hcu,
+            left_hcu,
+            limit_hcu,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The one place that drives revm: environments in, results and state changes out.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use alloy::consensus::TxEnvelope;
 use alloy::consensus::{Transaction, Typed2718};
@@ -12,7 +13,7 @@ use revm::context::result::{EVMError, ExecutionResult, HaltReason, InvalidTransa
 use revm::context::{BlockEnv, Context, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::database_interface::WrapDatabaseRef;
-use revm::handler::MainnetContext;
+use revm::handler::{EthPrecompiles, MainnetContext};
 use revm::precompile::Precompiles;
 use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
 use revm::primitives::hardfork::SpecId;
@@ -20,6 +21,8 @@ use revm::state::EvmState;
 use revm::{ExecuteEvm, InspectEvm, Inspector, MainBuilder, MainContext};
 
 use crate::error::{NodeError, Result};
+use crate::native::fhelib::{Execution, FheLib};
+use crate::native::rules::NativeRules;
 use crate::state::{RecentHashes, StateView, WorldState};
 
 /// The rules of execution.
@@ -36,6 +39,8 @@ pub(crate) struct BlockContext {
     pub(crate) coinbase: Address,
     pub(crate) prevrandao: B256,
     pub(crate) hashes: RecentHashes,
+    /// The rules of a native chain; none on a development chain.
+    pub(crate) native: Option<Arc<NativeRules>>,
 }
 
 /// Which checks of the sender apply.
@@ -56,7 +61,12 @@ pub(crate) enum Sender {
 /// The transaction is invalid: it cannot be part of a block. A revert is not an error here.
 pub(crate) fn execute(state: &WorldState, block: &BlockContext, tx: TxEnv, sender: Sender) -> Result<(ExecutionResult, EvmState)> {
     let offer = Offer::of(&tx);
-    match context(state, block, &tx, sender).build_mainnet().transact(tx) {
+    let mut evm = context(state, block, &tx, sender).build_mainnet();
+    let outcome = match native_precompiles(block, sender) {
+        Some(precompiles) => evm.with_precompiles(precompiles).transact(tx),
+        None => evm.transact(tx),
+    };
+    match outcome {
         Ok(done) => Ok((done.result, done.state)),
         Err(error) => Err(offer.refused(error, state, block)),
     }
@@ -78,11 +88,26 @@ where
     I: Inspector<CallContext<'a>>,
 {
     let offer = Offer::of(&tx);
-    let context = context(state, block, &tx, sender);
-    match context.build_mainnet_with_inspector(inspector).inspect_tx(tx) {
+    let mut evm = context(state, block, &tx, sender).build_mainnet_with_inspector(inspector);
+    let outcome = match native_precompiles(block, sender) {
+        Some(precompiles) => evm.with_precompiles(precompiles).inspect_tx(tx),
+        None => evm.inspect_tx(tx),
+    };
+    match outcome {
         Ok(done) => Ok((done.result, done.state)),
         Err(error) => Err(offer.refused(error, state, block)),
     }
+}
+
+/// The precompiled contracts of a native chain.
+///
+/// Whoever executes a transaction of a block again, to trace it, wants the outcome it had: its proofs are asked for again.
+fn native_precompiles(block: &BlockContext, sender: Sender) -> Option<FheLib<EthPrecompiles>> {
+    let execution = match sender {
+        Sender::Signed | Sender::Impersonated => Execution::Transaction,
+        Sender::Call => Execution::Call,
+    };
+    Some(block.native.as_ref()?.precompiles(SPEC, execution))
 }
 
 /// What revm executes in.

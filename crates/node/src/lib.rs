@@ -23,6 +23,7 @@ mod clock;
 mod config;
 mod error;
 mod exec;
+pub mod native;
 mod rpc;
 mod server;
 mod state;

@@ -289,6 +289,7 @@ impl Core {
             coinbase: self.coinbase(),
             prevrandao: self.next_prevrandao.unwrap_or_else(|| prevrandao_after(parent_hash)),
             hashes: RecentHashes { first, hashes },
+            native: None,
         }
     }
 

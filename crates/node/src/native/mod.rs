@@ -1,0 +1,34 @@
+//! A native chain: validators compute on ciphertexts inside the block, and what contracts store is state.
+//!
+//! There is no coprocessor here. A transaction is executed on handles, as everywhere; what it asks the executor contract for is noticed, and at the end of
+//! the block an executor computes the ciphertexts of those results that contracts stored. They go into state, under an account of their own, before the
+//! state root is computed. `docs/native.md` tells the whole of it.
+//!
+//! # The library
+//!
+//! These parts know nothing of this node, and any client whose EVM is revm can use them; `docs/native-integration.md` shows how.
+//!
+//! * [`BlockSession`]: one per block. Its [`Recorder`]s, inspectors, notice what each transaction asks for; it knows what reached storage, counts FHE gas
+//!   ([`fhe_gas()`]), and gives the [`BlockWork`] to compute.
+//! * [`FheLib`]: the precompiled contract at `0x…5d`.
+//! * [`write_ciphertexts`] and [`read_ciphertext`]: ciphertexts as storage.
+//! * [`ComputeBlock`] and [`CheckInputs`]: what the client must bring along, a way to an executor and a check of input proofs.
+
+pub(crate) mod ciphertexts;
+pub(crate) mod execute;
+pub(crate) mod fhe_gas;
+pub(crate) mod fhelib;
+pub(crate) mod recorder;
+pub(crate) mod rules;
+pub(crate) mod session;
+pub(crate) mod work;
+
+pub use ciphertexts::{
+    ReadError, WriteError, ciphertext_slots, public_key_slots, read_ciphertext, read_metadata, read_public_key, read_public_key_metadata,
+    write_ciphertexts,
+};
+pub use fhe_gas::{FheGasExceeded, PROOF_HCU, STORED_HCU, fhe_gas};
+pub use fhelib::{Execution, FheLib, READ_GAS, READ_WORD_GAS, VERIFY_BYTE_GAS, VERIFY_GAS};
+pub use recorder::{NativeContracts, Noticed, Recorder, TransactionWork};
+pub use session::{BlockPlan, BlockSession, ResultsRefused};
+pub use work::{BlockWork, CheckInputs, ComputeBlock, ComputeUnavailable, InputRefused, ProvenInput, Results, compute_checked};

@@ -1,0 +1,51 @@
+//! What makes execution native: carried by the context of every block, so that calls, estimates, traces and blocks see the same chain.
+
+use std::fmt;
+use std::sync::Arc;
+
+use alloy::primitives::Address;
+use revm::handler::EthPrecompiles;
+use revm::primitives::hardfork::SpecId;
+
+use super::fhelib::{Execution, FheLib};
+use super::recorder::NativeContracts;
+use super::session::BlockSession;
+use super::work::CheckInputs;
+
+/// The rules of a native chain.
+pub(crate) struct NativeRules {
+    contracts: NativeContracts,
+    fhe_gas_limit: u64,
+    inputs: Arc<dyn CheckInputs>,
+}
+
+impl NativeRules {
+    /// Collects them: the proxies of executor and ACL, the chain's id, the FHE gas of a block in HCU, and the check of input proofs.
+    pub(crate) fn new(executor: Address, acl: Address, chain_id: u64, fhe_gas_limit: u64, inputs: Arc<dyn CheckInputs>) -> Self {
+        Self {
+            contracts: NativeContracts { executor, acl, chain_id },
+            fhe_gas_limit,
+            inputs,
+        }
+    }
+
+    /// Begins a block.
+    pub(super) fn session(&self) -> BlockSession {
+        BlockSession::new(self.contracts, self.fhe_gas_limit)
+    }
+
+    /// The precompiled contracts.
+    pub(crate) fn precompiles(&self, spec: SpecId, execution: Execution) -> FheLib<EthPrecompiles> {
+        let inputs = Arc::clone(&self.inputs);
+        FheLib::new(EthPrecompiles::new(spec), self.contracts.chain_id, inputs, execution)
+    }
+}
+
+impl fmt::Debug for NativeRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NativeRules")
+            .field("contracts", &self.contracts)
+            .field("fhe_gas_limit", &self.fhe_gas_limit)
+            .finish_non_exhaustive()
+    }
+}
