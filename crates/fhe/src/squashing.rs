@@ -15,7 +15,7 @@ mod batch;
 mod keys;
 mod list;
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use cipherloom_primitives::FheType;
 use tfhe::{
@@ -59,7 +59,7 @@ impl NoiseSquasher {
     /// # Errors
     /// [`FheError::ForeignCiphertext`] if the value is of the clear backend, [`FheError::KeyMaterial`] if it is of other parameters.
     pub fn squash(&self, ciphertext: &Ciphertext) -> Result<SquashedValue, FheError> {
-        numbers(ciphertext.ty, &self.squashed(ciphertext)?)
+        numbers(ciphertext.ty, self.squashed(ciphertext)?.iter().map(Ok))
     }
 
     /// Squashes values and packs them into one list of at most 128 squashed ciphertexts.
@@ -95,26 +95,36 @@ impl NoiseSquasher {
     }
 }
 
-/// Takes the numbers out of squashed ciphertexts.
-fn numbers(ty: FheType, ciphertexts: &[SquashedNoiseCiphertext]) -> Result<SquashedValue, FheError> {
-    let dimension = ciphertexts
-        .first()
-        .map_or(0, |one| one.lwe_ciphertext().lwe_size().to_lwe_dimension().0);
-    let same = |one: &SquashedNoiseCiphertext| one.lwe_ciphertext().lwe_size().to_lwe_dimension().0 == dimension;
-    if ciphertexts.len() != list::ciphertext_count(ty) || !ciphertexts.iter().all(same) {
-        return Err(crate::stored::malformed(
-            ty,
-            "it is not squashed to as many ciphertexts as its type has",
-        ));
+/// Takes the numbers out of squashed ciphertexts, which can come one after the other.
+fn numbers<C: Borrow<SquashedNoiseCiphertext>>(
+    ty: FheType,
+    ciphertexts: impl Iterator<Item = Result<C, FheError>>,
+) -> Result<SquashedValue, FheError> {
+    let wrong = || crate::stored::malformed(ty, "it is not squashed to as many ciphertexts as its type has");
+    let expected = list::ciphertext_count(ty);
+    let (mut count, mut size, mut words) = (0, 0, Vec::new());
+    for ciphertext in ciphertexts {
+        let ciphertext = ciphertext?;
+        let lwe: &[u128] = ciphertext.borrow().lwe_ciphertext().as_ref();
+        if count == 0 {
+            size = lwe.len();
+            // Megabytes, so all at once: growing would copy them and touch as much memory again.
+            words.reserve_exact(expected.saturating_mul(size));
+        }
+        if count == expected || lwe.len() != size {
+            return Err(wrong());
+        }
+        words.extend_from_slice(lwe);
+        count += 1;
     }
-    let words = ciphertexts
-        .iter()
-        .flat_map(|one| one.lwe_ciphertext().as_ref().iter().copied())
-        .collect();
+    if count != expected {
+        return Err(wrong());
+    }
     Ok(SquashedValue {
         // At most 256.
         bits: u16::try_from(ty.bits()).unwrap_or(u16::MAX),
-        dimension,
+        // All but the body.
+        dimension: size.saturating_sub(1),
         words,
     })
 }

@@ -97,8 +97,9 @@ impl SquashedValue {
             .iter()
             .map(|ty| {
                 let places = next.by_ref().take(ciphertext_count(*ty));
-                let taken = places.map(|place| list.unpack(place)).collect::<Result<Vec<_>, _>>();
-                numbers(*ty, &taken.map_err(|reason| malformed(*ty, reason.to_string()))?)
+                // One after the other: all of them are megabytes, and as much again as numbers.
+                let taken = places.map(|place| list.unpack(place).map_err(|reason| malformed(*ty, reason.to_string())));
+                numbers(*ty, taken)
             })
             .collect()
     }
