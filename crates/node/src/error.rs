@@ -10,7 +10,7 @@ use crate::native::FheGasExceeded;
 /// Result of the node's operations.
 pub type Result<T, E = NodeError> = std::result::Result<T, E>;
 
-/// Everything that can go wrong in the development chain.
+/// Everything that can go wrong in a chain.
 ///
 /// The texts of transaction errors start with the words that Ethereum clients look for.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +173,26 @@ pub enum NodeError {
         /// The recomputed hash.
         actual: B256,
     },
+    /// A genesis file describes no chain that can be.
+    #[error("genesis file: {0}")]
+    Genesis(String),
+    /// No executor computed a block in time.
+    #[error("{0}")]
+    ExecutorUnavailable(String),
+    /// Nobody who follows the rules takes this block, or what came along with it.
+    #[error("the block is refused: {0}")]
+    BlockRefused(String),
+    /// A block to be committed is none that was executed here.
+    #[error("block {0} was neither proposed nor validated by this node")]
+    UnknownCandidate(B256),
+    /// A block of the data directory does not come out again.
+    #[error("block {number} of the data directory: {reason}; it was probably written by another version of this program")]
+    ReplayRefused {
+        /// The block.
+        number: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// A transaction needs more gas than is left in the block.
     #[error("the transaction may use {needed} gas; {left} is left in the block")]
     BlockGasExceeded {
@@ -235,6 +255,8 @@ impl NodeError {
                 | Self::DataDirLocked(_)
                 | Self::JournalCorrupt { .. }
                 | Self::ReplayMismatch { .. }
+                | Self::ReplayRefused { .. }
+                | Self::ExecutorUnavailable(_)
                 | Self::Internal(_)
         )
     }
@@ -242,7 +264,12 @@ impl NodeError {
     /// Tells whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::TimedOut | Self::PoolFull | Self::DataDirLocked(_) | Self::FeeTooLow { .. } | Self::BlockGasExceeded { .. } => true,
+            Self::TimedOut
+            | Self::PoolFull
+            | Self::DataDirLocked(_)
+            | Self::FeeTooLow { .. }
+            | Self::BlockGasExceeded { .. }
+            | Self::ExecutorUnavailable(_) => true,
             Self::FheGasExceeded { needed_hcu, limit_hcu, .. } => needed_hcu <= limit_hcu,
             _ => false,
         }

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::{DevChainConfig, Limits};
 use crate::error::{NodeError, Result};
 use crate::exec::BlockContext;
+use crate::native::rules::NativeRules;
 use crate::state::{BLOCKHASH_WINDOW, RecentHashes, WorldState};
 
 /// Base fee of the first block, in wei per gas.
@@ -54,6 +55,8 @@ pub(crate) struct CoreConfig {
     pub(crate) coinbase: Address,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    /// How encrypted computation works inside blocks, on chains where it does.
+    pub(crate) native: Option<Arc<NativeRules>>,
 }
 
 /// What development chains write where validators would be named.
@@ -114,6 +117,7 @@ impl Core {
             coinbase: config.coinbase,
             clock: config.clock,
             limits: config.limits,
+            native: None,
         };
         let mut core = Self::new(config, state, genesis_time, DEVELOPMENT_MARK)?;
         let genesis_record = Record::Genesis {
@@ -229,6 +233,13 @@ impl Core {
         self.next_context_with(self.next_timestamp(), self.next_base_fee()).0
     }
 
+    /// Environment of the block that `proposer` makes on the head.
+    pub(crate) fn context_of_next(&self, timestamp: u64, proposer: Address) -> BlockContext {
+        let (mut context, _) = self.next_context_with(timestamp, self.next_base_fee());
+        context.coinbase = proposer;
+        context
+    }
+
     /// Environment in which an existing block was executed.
     pub(crate) fn context_of(&self, block: &Block) -> BlockContext {
         let header = &block.header;
@@ -289,7 +300,7 @@ impl Core {
             coinbase: self.coinbase(),
             prevrandao: self.next_prevrandao.unwrap_or_else(|| prevrandao_after(parent_hash)),
             hashes: RecentHashes { first, hashes },
-            native: None,
+            native: self.config.native.clone(),
         }
     }
 

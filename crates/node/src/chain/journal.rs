@@ -104,14 +104,7 @@ impl Journal {
     ///
     /// [`NodeError::DataDirLocked`], [`NodeError::JournalCorrupt`] or [`NodeError::Io`].
     pub(crate) fn open(data_dir: &Path) -> Result<(Self, Vec<Record>)> {
-        std::fs::create_dir_all(data_dir).map_err(|source| io_error(data_dir, source))?;
-        let lock_path = data_dir.join("LOCK");
-        let lock = open_file(&lock_path)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(NodeError::DataDirLocked(data_dir.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io_error(&lock_path, source)),
-        }
+        let lock = lock_directory(data_dir)?;
         let path = data_dir.join("chain.journal");
         let mut file = open_file(&path)?;
         let mut content = Vec::new();
@@ -168,7 +161,24 @@ impl Journal {
     }
 }
 
-fn open_file(path: &Path) -> Result<File> {
+/// Creates a data directory and keeps other processes out of it for as long as the file is open.
+///
+/// # Errors
+///
+/// [`NodeError::DataDirLocked`] or [`NodeError::Io`].
+pub(crate) fn lock_directory(data_dir: &Path) -> Result<File> {
+    std::fs::create_dir_all(data_dir).map_err(|source| io_error(data_dir, source))?;
+    let lock_path = data_dir.join("LOCK");
+    let lock = open_file(&lock_path)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(NodeError::DataDirLocked(data_dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io_error(&lock_path, source)),
+    }
+}
+
+/// Opens a file to read and write, creating it if it is not there.
+pub(crate) fn open_file(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -178,7 +188,7 @@ fn open_file(path: &Path) -> Result<File> {
         .map_err(|source| io_error(path, source))
 }
 
-fn io_error(path: &Path, source: io::Error) -> NodeError {
+pub(crate) fn io_error(path: &Path, source: io::Error) -> NodeError {
     NodeError::Io {
         path: path.to_owned(),
         source,

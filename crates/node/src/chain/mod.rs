@@ -129,14 +129,14 @@ impl Chain {
     }
 
     /// Returns a block; `None` if there is none with this hash or number. `Pending` gives the
-    /// block that would be mined now.
+    /// block that would be mined now; on a native chain, where that takes validators, the latest one.
     ///
     /// # Errors
     ///
     /// Only [`NodeError::Internal`], after a panic inside the chain.
     pub fn block(&self, id: BlockId) -> Result<Option<Arc<Block>>> {
         let core = self.core()?;
-        if id == BlockId::pending() {
+        if id == BlockId::pending() && core.config.native.is_none() {
             return Ok(Some(Arc::new(core.preview())));
         }
         Ok(resolve(&core, id).and_then(|number| core.block(number).cloned()))

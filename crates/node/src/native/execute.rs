@@ -117,11 +117,6 @@ impl BlockRun {
         self.session.fhe_gas_used()
     }
 
-    /// Whether there are no transactions yet.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.builder.is_empty()
-    }
-
     /// What has to be computed. After this nothing can be added to the block.
     pub(crate) fn work(&self) -> BlockWork {
         self.plan().work().clone()

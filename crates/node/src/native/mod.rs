@@ -13,15 +13,30 @@
 //! * [`FheLib`]: the precompiled contract at `0x…5d`.
 //! * [`write_ciphertexts`] and [`read_ciphertext`]: ciphertexts as storage.
 //! * [`ComputeBlock`] and [`CheckInputs`]: what the client must bring along, a way to an executor and a check of input proofs.
+//!
+//! # The node
+//!
+//! * [`Genesis`]: the file that all nodes of a chain begin with.
+//! * [`NativeChain`]: what consensus drives, and clients ask over JSON-RPC.
 
+mod candidates;
+mod chain;
+mod checks;
 pub(crate) mod ciphertexts;
+mod codec;
 pub(crate) mod execute;
 pub(crate) mod fhe_gas;
 pub(crate) mod fhelib;
+mod genesis;
 pub(crate) mod recorder;
+mod rpc;
 pub(crate) mod rules;
 pub(crate) mod session;
+mod store;
+mod validators;
 pub(crate) mod work;
+
+pub use chain::{Head, NativeChain, NativeConfig, NetworkStatus, ProposedBlock, Verdict};
 
 pub use ciphertexts::{
     ReadError, WriteError, ciphertext_slots, public_key_slots, read_ciphertext, read_metadata, read_public_key, read_public_key_metadata,
@@ -29,6 +44,10 @@ pub use ciphertexts::{
 };
 pub use fhe_gas::{FheGasExceeded, PROOF_HCU, STORED_HCU, fhe_gas};
 pub use fhelib::{Execution, FheLib, READ_GAS, READ_WORD_GAS, VERIFY_BYTE_GAS, VERIFY_GAS};
+pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisDomains};
 pub use recorder::{NativeContracts, Noticed, Recorder, TransactionWork};
+pub use rpc::NativeChainHandle;
 pub use session::{BlockPlan, BlockSession, ResultsRefused};
+pub use store::DecidedBlock;
+pub use validators::{VALIDATOR_SET, validator_slots};
 pub use work::{BlockWork, CheckInputs, ComputeBlock, ComputeUnavailable, InputRefused, ProvenInput, Results, compute_checked};

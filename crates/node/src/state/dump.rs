@@ -11,12 +11,12 @@ use crate::error::Result;
 /// An account with its storage, in the form that anvil writes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AccountDump {
-    nonce: u64,
-    balance: U256,
+    pub(crate) nonce: u64,
+    pub(crate) balance: U256,
     #[serde(default)]
-    code: Bytes,
+    pub(crate) code: Bytes,
     #[serde(default)]
-    storage: BTreeMap<B256, B256>,
+    pub(crate) storage: BTreeMap<B256, B256>,
 }
 
 impl WorldState {

@@ -174,8 +174,9 @@ impl Core {
         }
     }
 
-    pub(super) fn adopt(&mut self, block: Block, state: WorldState) {
-        let block = Arc::new(block);
+    /// Makes a block the head.
+    pub(crate) fn adopt(&mut self, block: impl Into<Arc<Block>>, state: WorldState) {
+        let block = block.into();
         for (index, transaction) in block.transactions.iter().enumerate() {
             self.transactions.insert(transaction.hash, (block.header.number, index));
             self.pool.remove(&transaction.hash);
