@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use alloy::transports::{RpcError, TransportErrorKind};
-use cipherloom_primitives::{Address, B256};
+use cipherloom_primitives::{Address, B256, Handle, ciphertext_state::StoredError};
+
+use crate::light::LightError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,45 @@ pub enum ChainError {
         /// The contract.
         contract: Address,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A node shows a block of a native chain that its validators did not certify, as far as they are known.
+    #[error("the chain's node {node} shows a block that does not count: {source}")]
+    Certificate {
+        /// The node, as it may be logged.
+        node: String,
+        /// What is wrong.
+        source: LightError,
+    },
+    /// Validators of a native chain signed two histories. Nothing is believed until somebody has looked into it.
+    #[error(
+        "validators of the chain signed two histories; it was seen at block {number}. Nothing of this chain is believed any more: find out which validators \
+         signed twice, then start again from a genesis or a trusted set that you know to be right"
+    )]
+    Forked {
+        /// Where it was seen.
+        number: u64,
+    },
+    /// It is proven that something is stored for a handle which is no ciphertext of its type.
+    #[error("what the chain has stored for handle {handle} is no ciphertext: {source}")]
+    StoredCiphertext {
+        /// The handle.
+        handle: Handle,
+        /// What is wrong with it.
+        source: StoredError,
+    },
+    /// Something cannot be proven, and one node is not believed.
+    #[error("{what} cannot be proven, and a single node is not believed: let two nodes or more agree")]
+    Unproven {
+        /// What was asked.
+        what: &'static str,
+    },
+    /// A file about a native chain cannot be read or written.
+    #[error("{}: {reason}", .path.display())]
+    NativeFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
         reason: String,
     },
     /// The chain contradicts a block that is final.
@@ -234,12 +275,17 @@ impl ChainError {
             | Self::Contradiction { .. }
             | Self::Disagreement { .. }
             | Self::StaleHead { .. }
+            | Self::Certificate { .. }
             | Self::Proof { .. }
             | Self::Explorer { .. } => Fault::Node,
             Self::Url(_)
             | Self::NoNodes { .. }
             | Self::Quorum { .. }
             | Self::FinalityBroken { .. }
+            | Self::Forked { .. }
+            | Self::StoredCiphertext { .. }
+            | Self::Unproven { .. }
+            | Self::NativeFile { .. }
             | Self::Tls(_)
             | Self::Contract { .. }
             | Self::WrongChain { .. }

@@ -3,6 +3,7 @@
 //! * [`HostChain`]: one deployment of the host contracts behind the JSON-RPC URLs of one or several nodes; typed reads with time limit and retries.
 //! * [`Follower`]: turns the chain into [`BlockEvents`], detects reorganisations, and keeps no state worth saving.
 //! * [`WitnessedChain`]: the chain as whoever decrypts reads it: at one block, through nodes of which a quorum must agree, with proofs.
+//! * [`light`]: native chains, followed by what their validators signed.
 //! * [`evidence`]: storage proofs of all that a request depends on, in one parcel.
 //! * [`GatewayReader`]: decryptions that contracts asked for, and what was delivered.
 //! * [`proof`]: storage of the ACL, proven against the header of a block.
@@ -28,6 +29,7 @@ pub mod follower;
 pub mod gateway_contract;
 pub mod host_chain;
 mod https;
+pub mod light;
 mod log_checks;
 pub mod manifest;
 mod nodes;
@@ -57,6 +59,7 @@ pub use fees::Fees;
 pub use follower::{ChainHead, FollowUpdate, Follower, FollowerConfig};
 pub use gateway_contract::{DeliveredDecryption, FinalHead, GatewayEvents, GatewayReader, RequestedDecryption};
 pub use host_chain::{CallLimits, HostChain, InputVerificationDomain, SignerSetOnChain};
+pub use light::{LightClient, LightOptions, NativeGenesis, PinnedNative};
 pub use manifest::Deployment;
 pub use nodes::redacted_url;
 pub use pinned::{ContextOnChain, PinnedChain};

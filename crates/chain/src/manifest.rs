@@ -4,7 +4,7 @@
 //! nothing secret. A lost file can be made again from the chain, since addresses follow from the deployer; only the hashes of transactions and the
 //! storage layouts that upgrades are checked against are lost with it.
 
-mod named;
+pub(crate) mod named;
 mod records;
 
 use std::{
