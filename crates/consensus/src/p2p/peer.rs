@@ -47,7 +47,9 @@ impl FromStr for PeerAddress {
             .chars()
             .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_'));
         if (literal && host.parse::<SocketAddr>().is_err()) || (!literal && !plain) {
-            return Err(wrong("the host is neither a name nor an IP address; IPv6 addresses stand in brackets"));
+            return Err(wrong(
+                "the host is neither a name nor an IP address; IPv6 addresses stand in brackets",
+            ));
         }
         Ok(Self { id, host: host.to_owned() })
     }
