@@ -17,6 +17,8 @@ pub(crate) struct NativeRules {
     contracts: NativeContracts,
     fhe_gas_limit: u64,
     inputs: Arc<dyn CheckInputs>,
+    /// Nothing is executed as a transaction: no proof is checked.
+    only_calls: bool,
 }
 
 impl NativeRules {
@@ -26,6 +28,17 @@ impl NativeRules {
             contracts: NativeContracts { executor, acl, chain_id },
             fhe_gas_limit,
             inputs,
+            only_calls: false,
+        }
+    }
+
+    /// The same rules for what anybody can have simulated, in as many transactions as he likes: no proof is checked.
+    pub(crate) fn without_proofs(&self) -> Self {
+        Self {
+            contracts: self.contracts,
+            fhe_gas_limit: self.fhe_gas_limit,
+            inputs: Arc::clone(&self.inputs),
+            only_calls: true,
         }
     }
 
@@ -37,6 +50,7 @@ impl NativeRules {
     /// The precompiled contracts.
     pub(crate) fn precompiles(&self, spec: SpecId, execution: Execution) -> FheLib<EthPrecompiles> {
         let inputs = Arc::clone(&self.inputs);
+        let execution = if self.only_calls { Execution::Call } else { execution };
         FheLib::new(EthPrecompiles::new(spec), self.contracts.chain_id, inputs, execution)
     }
 }
