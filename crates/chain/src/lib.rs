@@ -32,6 +32,7 @@ mod https;
 pub mod light;
 mod log_checks;
 pub mod manifest;
+mod native_state;
 mod nodes;
 pub mod pinned;
 pub mod profile;

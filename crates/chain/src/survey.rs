@@ -125,6 +125,11 @@ impl Survey {
     /// Returns what the implementations should have compiled in.
     #[must_use]
     pub fn wiring(&self, face: Face) -> Wiring {
+        // No other InputVerifier can be without coprocessors.
+        let native = |state: &StateSurvey| state.coprocessors.signers.is_empty() && state.coprocessors.threshold.is_zero();
+        if self.state.as_ref().is_some_and(native) {
+            return Wiring::native(self.addresses, face);
+        }
         Wiring::new(self.addresses, face)
     }
 }

@@ -13,8 +13,8 @@ use alloy::{
     sol_types::SolCall,
 };
 use cipherloom_contracts::{
-    HostContract, IncompatibleLayout, StorageLayout, Wiring,
-    bindings::{ACL, FHEVMExecutor, GatewayContract, HCULimit, InputVerifier, KMSVerifier, PauserSet, ProtocolConfig},
+    HostContract, IncompatibleLayout, InputChecks, StorageLayout, Wiring,
+    bindings::{ACL, FHEVMExecutor, GatewayContract, HCULimit, InputVerifier, KMSVerifier, NativeInputVerifier, PauserSet, ProtocolConfig},
     upgrade_call,
 };
 
@@ -68,7 +68,7 @@ impl Upgrade {
             contract,
             from,
             creation_code: contract.creation_code(wiring),
-            layout: Some(contract.storage_layout()),
+            layout: Some(contract.storage_layout_with(wiring.inputs)),
             migration: Bytes::new(),
         }
     }
@@ -185,7 +185,10 @@ pub fn constructor_arguments(contract: HostContract, wiring: &Wiring) -> Bytes {
         HostContract::Acl => &ACL::BYTECODE,
         HostContract::FhevmExecutor => &FHEVMExecutor::BYTECODE,
         HostContract::KmsVerifier => &KMSVerifier::BYTECODE,
-        HostContract::InputVerifier => &InputVerifier::BYTECODE,
+        HostContract::InputVerifier => match wiring.inputs {
+            InputChecks::Coprocessors => &InputVerifier::BYTECODE,
+            InputChecks::Validators => &NativeInputVerifier::BYTECODE,
+        },
         HostContract::HcuLimit => &HCULimit::BYTECODE,
         HostContract::ProtocolConfig => &ProtocolConfig::BYTECODE,
         HostContract::PauserSet => &PauserSet::BYTECODE,

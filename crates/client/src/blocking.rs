@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use alloy::signers::Signer;
 use cipherloom_primitives::{
-    Address, Handle,
+    Address, Bytes, Handle,
     decryption::{DecryptionPermit, RequestedValue},
 };
 use tokio::runtime::{Handle as RuntimeHandle, Runtime};
@@ -129,6 +129,22 @@ impl Client {
         add: impl FnOnce(InputBuilder) -> InputBuilder,
     ) -> Result<EncryptedInput, ClientError> {
         self.threads.run(add(self.client.encrypt(contract, user)).encrypt())
+    }
+
+    /// Returns whether the chain's validators check inputs themselves; as [`crate::Client::is_native_chain`].
+    ///
+    /// # Errors
+    /// As [`crate::Client::is_native_chain`].
+    pub fn is_native_chain(&self) -> Result<bool, ClientError> {
+        self.threads.run(self.client.is_native_chain())
+    }
+
+    /// Reads the ciphertext of a handle from a native chain; as [`crate::Client::ciphertext`].
+    ///
+    /// # Errors
+    /// As [`crate::Client::ciphertext`].
+    pub fn ciphertext(&self, handle: Handle) -> Result<Bytes, ClientError> {
+        self.threads.run(self.client.ciphertext(handle))
     }
 
     /// Asks for the plaintexts of handles that were made public; as [`crate::Client::public_decrypt`].

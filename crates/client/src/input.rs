@@ -103,6 +103,9 @@ impl InputBuilder {
     /// Encrypts the values with a proof (seconds of CPU on production parameters, on a thread of its own) and has the
     /// coprocessors admit them.
     ///
+    /// On a native chain ([`Client::is_native_chain`]) nobody is asked: the proof that a contract call takes holds the encrypted list itself, some
+    /// tens of kilobytes, and every validator checks it.
+    ///
     /// Dropping the future abandons the request; a proof that is being computed is finished on its thread and thrown away.
     ///
     /// # Errors
@@ -118,12 +121,16 @@ impl InputBuilder {
             acl,
             chain_id,
         };
+        let is_native = self.client.is_native_chain().await?;
         let encryptor = Arc::clone(&self.client.encryptor().await?.encrypt);
         let types: Vec<FheType> = self.values.iter().map(|(ty, _)| *ty).collect();
         let values = self.values;
         let list = tokio::task::spawn_blocking(move || encryptor.encrypt(&values, &metadata))
             .await
             .map_err(|_| ClientError::Task)??;
+        if is_native {
+            return self.client.native_input(&list, &types);
+        }
 
         let body = wire::input_body(self.contract, self.user, chain_id, &list, &EXTRA_DATA);
         let result: InputResult = shared.gateway.job(OPERATION, &body).await?;

@@ -65,6 +65,9 @@
 //! | public key | that nobody unknown has its secret key, unless it is pinned | inputs can be read: pin the key set |
 //! | KMS, coprocessors | decrypting and computing correctly | as the deployment's thresholds say |
 //!
+//! On a native chain there are no coprocessors: an input goes with the transaction, encrypted, and every validator checks it. Nothing in a program
+//! changes. [`Client::ciphertext`] reads what a contract has stored there.
+//!
 //! # Failures
 //!
 //! Everything that goes over the network is limited in size and time ([`ClientLimits`]) and tried again where that can help: after failures that pass
@@ -100,6 +103,7 @@ mod gateway;
 mod input;
 mod key_cache;
 mod keys;
+mod native;
 mod patience;
 mod permit;
 mod plaintext;
@@ -142,6 +146,7 @@ struct Shared {
     gateway: Gateway,
     chain: HostChain,
     encryptor: OnceCell<Encryptor>,
+    is_native_chain: OnceCell<bool>,
 }
 
 /// What inputs are encrypted with, once it was fetched.
@@ -186,6 +191,7 @@ impl Client {
             gateway,
             chain,
             encryptor: OnceCell::new(),
+            is_native_chain: OnceCell::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

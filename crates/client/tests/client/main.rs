@@ -9,6 +9,7 @@ mod blocking;
 mod committee;
 mod honest;
 mod keys;
+mod native;
 mod permits;
 mod server;
 mod synchronous;

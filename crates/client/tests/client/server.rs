@@ -23,12 +23,13 @@ use axum::{
 };
 use cipherloom_client::{Client, ClientConfig, ClientError, ClientLimits, KeyTrust};
 use cipherloom_contracts::{
-    bindings::{InputVerifier, KMSVerifier},
+    bindings::{FheLib, InputVerifier, KMSVerifier},
     development,
 };
 use cipherloom_fhe::{KeySet, KeySetId, ParameterSet};
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
+    ciphertext_state::FHELIB,
     decryption::{ClassicPermit, DecryptionPermit, RequestedValue, UnifiedPermit, UserDecryptionRequest, UserDecryptionShare, abi_words},
     eip712::{SigningDomains, recover_signer},
     input::{InputMetadata, input_handles},
@@ -108,6 +109,8 @@ pub(crate) struct Stack {
     pub(crate) downloads: Mutex<Vec<(Option<String>, bool)>>,
     /// Where files are said to be, if not here.
     pub(crate) files_at: Mutex<Option<String>>,
+    /// Whether the chain is a native one, without coprocessors.
+    pub(crate) native: Mutex<bool>,
     /// What the chain says about its signers.
     pub(crate) kms_signers: Mutex<Vec<Address>>,
     pub(crate) threshold: Mutex<u64>,
@@ -176,6 +179,7 @@ impl Stack {
             break_download_after: Mutex::default(),
             downloads: Mutex::default(),
             files_at: Mutex::default(),
+            native: Mutex::new(false),
             kms_signers: Mutex::new(vec![node_address(&key(KMS))]),
             threshold: Mutex::new(1),
             committee: Mutex::default(),
@@ -219,6 +223,18 @@ impl Stack {
 
     fn behaviour(&self) -> Behaviour {
         *self.behaviour.lock().unwrap()
+    }
+
+    /// Says what a coprocessor or validator finds in a list: the types of its values, if the proof holds.
+    pub(crate) fn verify_input(&self, list: &[u8], contract: Address, user: Address) -> Option<Vec<FheType>> {
+        let metadata = InputMetadata {
+            contract,
+            user,
+            acl: development::addresses().acl,
+            chain_id: self.domains.host_chain_id,
+        };
+        let verified = self.keys.evaluation().unwrap().verify_input(list, &metadata);
+        verified.ok().map(|input| input.types)
     }
 
     /// Makes a handle known with its plaintext.
@@ -578,7 +594,23 @@ fn call(stack: &Stack, call: &Value) -> Vec<u8> {
     let addresses = development::addresses();
     let domains = &stack.domains;
     let selector: [u8; 4] = data[..4].try_into().unwrap();
+    let is_native = *stack.native.lock().unwrap();
     match selector {
+        FheLib::getCiphertextCall::SELECTOR if to == FHELIB => {
+            assert_eq!(data.len(), 36);
+            let handle = Handle::try_from(&data[4..]).unwrap();
+            let plaintext = stack.plaintexts.lock().unwrap().get(&handle).copied();
+            match plaintext {
+                Some(value) if is_native => value.to_be_bytes_vec(),
+                _ => vec![],
+            }
+        }
+        InputVerifier::getCoprocessorSignersCall::SELECTOR if is_native => {
+            InputVerifier::getCoprocessorSignersCall::abi_encode_returns(&vec![])
+        }
+        InputVerifier::getThresholdCall::SELECTOR if is_native && to == addresses.input_verifier => {
+            InputVerifier::getThresholdCall::abi_encode_returns(&U256::ZERO)
+        }
         InputVerifier::eip712DomainCall::SELECTOR if to == addresses.input_verifier => {
             InputVerifier::eip712DomainCall::abi_encode_returns(&InputVerifier::eip712DomainReturn {
                 fields: [0x0f].into(),

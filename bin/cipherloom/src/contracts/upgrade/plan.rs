@@ -54,7 +54,7 @@ pub(super) fn plan(options: &UpgradeOptions, deployed: &Deployed, survey: &Surve
         let recorded = deployed.record.as_ref().and_then(|record| record.implementations.get(&name));
         // This build's code under another face has this build's layout; for anything else the file has to tell.
         let present = if Face::ALL.into_iter().any(|face| contract.is_of_this_build(&survey.wiring(face))) {
-            Some(name.storage_layout())
+            Some(name.storage_layout_with(wiring.inputs))
         } else {
             recorded
                 .filter(|recorded| Some(recorded.code_hash) == contract.code_hash())
