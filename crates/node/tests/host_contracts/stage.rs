@@ -9,13 +9,14 @@ use alloy::{
     sol_types::{SolCall, SolError},
 };
 use cipherloom_contracts::{
-    DeploymentConfig, DeploymentStep, HostAddresses, HostEvent, SignerSet, bindings::FHEVMExecutor as Executor, decode_log,
-    deployment_steps, development, gateway_deployment_steps,
+    DeploymentConfig, DeploymentStep, Face, HcuLimits, HostAddresses, HostEvent, NativeDeployment, SignerSet,
+    bindings::FHEVMExecutor as Executor, decode_log, deployment_steps, development, gateway_deployment_steps, native_deployment_steps,
 };
 use cipherloom_node::{DevChain, DevChainConfig, NodeError};
-use cipherloom_primitives::{Computation, FheType, Handle, Operation, operation::Shape};
+use cipherloom_primitives::{Computation, FheType, Handle, Operation, ciphertext_state::FHELIB, operation::Shape};
 
 sol!(Batch, "../../contracts/test/artifacts/Batch.json");
+sol!(FheLibDouble, "../../contracts/test/artifacts/FheLibDouble.json");
 
 pub(crate) const LATEST: BlockId = BlockId::Number(BlockNumberOrTag::Latest);
 
@@ -210,6 +211,30 @@ impl Stage {
         };
         let chain = DevChain::new(DevChainConfig::default()).unwrap();
         deploy(&chain, &development::deployment(set(&coprocessors), set(&kms)));
+        Self::over(chain, coprocessors, kms)
+    }
+
+    /// Deploys what native chains have, with one KMS node; where their nodes have a library, a contract stands that knows which lists are good.
+    pub(crate) fn native() -> Self {
+        let chain = DevChain::new(DevChainConfig::default()).unwrap();
+        let deployer = development::DEPLOYER;
+        let deployment = NativeDeployment {
+            deployer,
+            owner: deployer,
+            domains: development::signing_domains(),
+            face: Face::default(),
+            kms: SignerSet::single(Address::repeat_byte(2)).into(),
+            hcu_limits: HcuLimits::default(),
+            pausers: vec![deployer],
+            relayers: vec![deployer],
+        };
+        send_steps(&chain, deployer, native_deployment_steps(&deployment));
+        let stage = Self::over(chain, Vec::new(), Vec::new());
+        stage.set_code(FHELIB, &FheLibDouble::DEPLOYED_BYTECODE);
+        stage
+    }
+
+    fn over(chain: DevChain, coprocessors: Vec<PrivateKeySigner>, kms: Vec<PrivateKeySigner>) -> Self {
         let mut stage = Self {
             chain,
             host: development::addresses(),
@@ -219,6 +244,12 @@ impl Stage {
         };
         stage.batch = stage.create(Batch::BYTECODE.clone());
         stage
+    }
+
+    /// Puts code at an address.
+    pub(crate) fn set_code(&self, address: Address, code: &Bytes) {
+        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": "anvil_setCode", "params": [address, code]});
+        assert!(self.rpc(&request).get("error").is_none());
     }
 
     pub(crate) fn owner(&self) -> Address {
