@@ -62,8 +62,8 @@ pub enum Verdict {
     Invalid(String),
 }
 
-/// Largest block and largest sidecar in bytes that consensus moves.
-pub const MAX_BLOCK_BYTES: usize = 64 * 1024 * 1024;
+/// Largest block, and largest sidecar, in bytes: both fit into one message of the network.
+pub const MAX_BLOCK_BYTES: usize = 30 * 1024 * 1024;
 
 /// Why the application did not do what consensus asked.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,25 @@
 //! clocks, keys, and the [`Application`] whose blocks it decides.
 
 pub mod application;
+mod blocks;
+mod codec;
+pub mod config;
+mod context;
+mod core;
+mod engine;
+mod gossip;
+pub mod log;
 pub mod network;
+pub mod node;
 pub mod p2p;
+mod signing;
+pub mod status;
+mod sync;
 
 pub use application::{Application, ApplicationError, DecidedBlock, Head, MAX_BLOCK_BYTES, ProposedBlock, Verdict};
+pub use config::{NodeConfig, Timeouts};
+pub use context::proposer;
+pub use core::Step;
 pub use network::{Channel, Network, NetworkError, PeerId, Received};
+pub use node::{ConsensusError, Node};
+pub use status::{NodeStatus, RoundStatus};

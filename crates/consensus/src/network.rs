@@ -3,6 +3,8 @@
 //! Peers are authenticated, but not trusted: anybody may run a node. Nothing here waits: a message that finds a full queue is dropped, which
 //! consensus makes good by repeating itself. Whether a message goes further is for consensus to decide, after it checked it.
 
+use std::collections::HashSet;
+
 use alloy::primitives::{Address, Bytes};
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -89,4 +91,7 @@ pub trait Network: Send + Sync + 'static {
 
     /// Who is connected.
     fn peers(&self) -> Vec<PeerId>;
+
+    /// Says who the validators are, so that there is always room for them.
+    fn favour(&self, _validators: HashSet<PeerId>) {}
 }
