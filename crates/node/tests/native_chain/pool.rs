@@ -1,0 +1,58 @@
+//! Transactions on their way into blocks.
+
+use alloy::primitives::{Address, Bytes};
+use cipherloom_node::NodeError;
+
+use crate::world::World;
+
+const TO: Address = Address::repeat_byte(0x70);
+
+#[tokio::test]
+async fn what_clients_send_is_passed_on_and_what_peers_send_is_not() {
+    let world = World::new();
+    let (one, other) = (world.node(), world.node());
+    let mut sent = one.chain.new_transactions();
+    let mut heard = other.chain.new_transactions();
+    let raw = world.transaction(1, 0, TO, 5, Bytes::new());
+    one.chain.send_raw_transaction(&raw).unwrap();
+    assert!(matches!(one.chain.send_raw_transaction(&raw), Err(NodeError::AlreadyKnown)));
+    let passed = sent.try_recv().unwrap();
+    assert_eq!(passed, raw);
+    assert!(sent.try_recv().is_err(), "once");
+    assert!(other.chain.add_transaction(&passed).unwrap());
+    assert!(!other.chain.add_transaction(&passed).unwrap());
+    assert!(heard.try_recv().is_err());
+    world.decide(&[&other, &one]).await;
+    assert!(!one.chain.add_transaction(&raw).unwrap(), "it is mined");
+    assert_eq!(one.chain.balance(TO, crate::world::LATEST).unwrap().to::<u64>(), 5);
+}
+
+#[test]
+fn transactions_that_no_block_takes_are_not_taken() {
+    let world = World::new();
+    let node = world.node();
+    let mut forged = world.transaction(1, 0, TO, 5, Bytes::new()).to_vec();
+    let end = forged.len() - 1;
+    forged.truncate(end);
+    for raw in [&forged[..], b"", b"\x03blob", &[0xff; 100]] {
+        assert!(!node.chain.add_transaction(raw).unwrap());
+    }
+    let poor = world.transaction(1, 0, TO, u64::MAX, Bytes::new());
+    assert!(
+        node.chain.add_transaction(&poor).unwrap(),
+        "18 ether are not too much for a user of these tests"
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_waits_for_the_nonce_before_it() {
+    let world = World::new();
+    let node = world.node();
+    let raw = |nonce| world.transaction(2, nonce, TO, 1, Bytes::new());
+    node.chain.send_raw_transaction(&raw(1)).unwrap();
+    world.decide(&[&node]).await;
+    assert!(node.chain.block(crate::world::LATEST).unwrap().unwrap().transactions.is_empty());
+    node.chain.send_raw_transaction(&raw(0)).unwrap();
+    world.decide(&[&node]).await;
+    assert_eq!(node.chain.block(crate::world::LATEST).unwrap().unwrap().transactions.len(), 2);
+}
