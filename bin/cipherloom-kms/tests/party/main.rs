@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "../../../../crates/coprocessor/tests/prometheus/expressions.rs"]
+mod expressions;
 mod ground;
 mod life;
 mod strangers;
+mod watched;

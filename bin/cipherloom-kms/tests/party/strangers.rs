@@ -71,6 +71,9 @@ async fn each_role_may_ask_what_it_is_for() {
     // Auditors use the public port: the attested one is not for them.
     let mut auditor = CommitteeClient::new(ground.channel(Role::Auditor, &parties[0]).await);
     auditor.public_shares(question(31337)).await.unwrap_err();
+
+    // All of that is counted, and what is deployed to watch parties knows what it is called.
+    crate::watched::check(&metrics(&parties[0]).await);
 }
 
 #[tokio::test]
@@ -83,12 +86,7 @@ async fn a_party_in_no_committee_talks_to_nobody_but_can_be_looked_at() {
     let status: Value = get(&party, "status").await;
     assert_eq!(status["state"], "awaiting-registration");
     assert_eq!(status["signer"], serde_json::json!(party.signer()));
-    let page = reqwest::get(format!("http://{}/metrics", party.metrics_address()))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let page = metrics(&party).await;
     for line in [
         "kms_party_state{state=\"awaiting_registration\"} 1",
         "kms_party_state{state=\"serving\"} 0",
@@ -117,6 +115,11 @@ async fn simulated_attestation_is_refused_on_other_chains_than_those_for_develop
     };
     let refused = Box::pin(RunningParty::start(config)).await.err().unwrap();
     assert!(format!("{refused:#}").contains("accepts nothing"), "{refused:#}");
+}
+
+async fn metrics(party: &RunningParty) -> String {
+    let url = format!("http://{}/metrics", party.metrics_address());
+    reqwest::get(url).await.unwrap().text().await.unwrap()
 }
 
 async fn get(party: &RunningParty, what: &str) -> Value {
