@@ -14,6 +14,53 @@
 //! * [`write_ciphertexts`] and [`read_ciphertext`]: ciphertexts as storage.
 //! * [`ComputeBlock`] and [`CheckInputs`]: what the client must bring along, a way to an executor and a check of input proofs.
 //!
+//! # A block
+//!
+//! ```
+//! use std::{error::Error, sync::Arc};
+//!
+//! use cipherloom_node::native::{
+//!     BlockSession, BlockWork, CheckInputs, Execution, FheLib, NativeContracts, Results, write_ciphertexts,
+//! };
+//! use revm::{
+//!     Context, DatabaseCommit, InspectEvm, MainBuilder, MainContext,
+//!     context::{BlockEnv, TxEnv},
+//!     database::{InMemoryDB, WrapDatabaseRef},
+//!     handler::EthPrecompiles,
+//!     primitives::hardfork::SpecId,
+//! };
+//!
+//! /// Executes a block and writes its ciphertexts; the state root can be computed then.
+//! fn execute(
+//!     database: &mut InMemoryDB,
+//!     (block, transactions): (BlockEnv, Vec<TxEnv>),
+//!     contracts: NativeContracts,
+//!     inputs: &Arc<dyn CheckInputs>,
+//!     compute: impl FnOnce(BlockWork) -> Results,
+//! ) -> Result<(), Box<dyn Error>> {
+//!     let mut session = BlockSession::new(contracts, 20_000_000);
+//!     for transaction in transactions {
+//!         let precompiles = EthPrecompiles::new(SpecId::PRAGUE);
+//!         let precompiles = FheLib::new(precompiles, contracts.chain_id, Arc::clone(inputs), Execution::Transaction);
+//!         let mut recorder = session.recorder();
+//!         let done = Context::mainnet()
+//!             .with_db(WrapDatabaseRef(&*database))
+//!             .with_block(block.clone())
+//!             .modify_cfg_chained(|cfg| cfg.chain_id = contracts.chain_id)
+//!             .build_mainnet_with_inspector(&mut recorder)
+//!             .with_precompiles(precompiles)
+//!             .inspect_tx(transaction)?;
+//!         session.admit(recorder.finish(), &done.state)?;
+//!         database.commit(done.state);
+//!     }
+//!     let plan = session.plan(block.number.to(), database)?;
+//!     let stored = plan.settle(compute(plan.work().clone()))?;
+//!     let changes = write_ciphertexts(&stored, database)?;
+//!     database.commit(changes);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # The node
 //!
 //! * [`Genesis`]: the file that all nodes of a chain begin with.
