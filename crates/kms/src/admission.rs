@@ -1,6 +1,6 @@
 //! What every decryption has to pass before anything is decrypted, whoever holds the key: one node, or each party of a committee for itself.
 //!
-//! **Flow.** Limits and shape; a block is chosen, at which everything else is read; the permit's signature; on chain the KMS context, the rights, and who attests ciphertexts. What passed is
+//! **Flow.** Limits and shape; a block is chosen, at which everything else is read; the permit's signature; on chain the KMS context, the rights, and by what ciphertexts are known. What passed is
 //! [`Admitted`], with the line for the audit log. Ciphertexts are looked at afterwards (`provenance`).
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -19,7 +19,7 @@ use crate::{
     audit::{AuditEntry, DecryptionKind},
     checks::{check_context, check_permit_signature, check_public, check_readable, request_digest},
     error::KmsError,
-    ports::{Clock, CoprocessorSet, HostChainView, PinnedView},
+    ports::{Clock, HostChainView, PinnedView, Provenance},
 };
 
 /// What requests are judged by.
@@ -34,8 +34,10 @@ pub(crate) struct Admission {
 
 /// A request that may be answered.
 pub(crate) struct Admitted<T> {
-    /// Who may attest ciphertexts.
-    pub(crate) coprocessors: CoprocessorSet,
+    /// The chain at the block at which the request was judged.
+    pub(crate) chain: Box<dyn PinnedView>,
+    /// By what ciphertexts are known.
+    pub(crate) provenance: Provenance,
     /// What is recorded before an answer leaves.
     pub(crate) entry: AuditEntry,
     /// What else was read at the same block.
@@ -80,7 +82,7 @@ impl Admission {
         let now = self.clock.now_seconds();
         let chain = self.pin(now, evidence).await?;
         let questions = request.acl_questions();
-        let (facts, coprocessors, also) = self.read(&*chain, &request.extra_data, &questions, also(&*chain)).await?;
+        let (facts, provenance, also) = self.read(&*chain, &request.extra_data, &questions, also(&*chain)).await?;
         check_public(request, &facts)?;
         let entry = AuditEntry {
             time: now,
@@ -91,7 +93,12 @@ impl Admission {
             request: request_digest(request)?,
             share: None,
         };
-        Ok(Admitted { coprocessors, entry, also })
+        Ok(Admitted {
+            chain,
+            provenance,
+            entry,
+            also,
+        })
     }
 
     /// Judges a request for values of a user, and reads the key they are encrypted to. `also` reads more at the same block.
@@ -107,7 +114,7 @@ impl Admission {
         let chain = self.pin(now, evidence).await?;
         check_permit_signature(&*chain, request, &self.domains).await?;
         let questions = request.acl_questions();
-        let (facts, coprocessors, also) = self.read(&*chain, &request.extra_data, &questions, also(&*chain)).await?;
+        let (facts, provenance, also) = self.read(&*chain, &request.extra_data, &questions, also(&*chain)).await?;
         // Where the block is old, a delegation may have ended since; where the chain's clock is ahead, it has ended there.
         check_readable(request, &facts, now.max(chain.block().timestamp))?;
         let mut owners: Vec<Address> = request.values.iter().map(|value| value.owner).collect();
@@ -127,7 +134,13 @@ impl Admission {
             request: request_digest(request)?,
             share: None,
         };
-        Ok((Admitted { coprocessors, entry, also }, public_key))
+        let admitted = Admitted {
+            chain,
+            provenance,
+            entry,
+            also,
+        };
+        Ok((admitted, public_key))
     }
 
     async fn read<T>(
@@ -136,14 +149,14 @@ impl Admission {
         extra_data: &[u8],
         questions: &BTreeSet<AclQuestion>,
         also: BoxFuture<'_, Result<T, KmsError>>,
-    ) -> Result<(AclFacts, CoprocessorSet, T), KmsError> {
-        let ((), facts, coprocessors, also) = try_join4(
+    ) -> Result<(AclFacts, Provenance, T), KmsError> {
+        let ((), facts, provenance, also) = try_join4(
             check_context(chain, extra_data, self.node),
             async { Ok(chain.acl(questions).await?) },
-            async { Ok(chain.coprocessors().await?) },
+            async { Ok(chain.provenance().await?) },
             also,
         )
         .await?;
-        Ok((facts, coprocessors, also))
+        Ok((facts, provenance, also))
     }
 }

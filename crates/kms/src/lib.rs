@@ -14,7 +14,8 @@
 //! 3. The signature over the permit: of the account's key, or one that the account recognises if it is a contract (ERC-1271).
 //! 4. On chain: the KMS context the request names exists and this node is in it; nobody whose rights are used has invalidated the permit; the
 //!    access-control contract allows every handle, by its answers or by what is proven to stand in its storage.
-//! 5. Each ciphertext carries attestations over handle, key set and bytes by enough registered coprocessors.
+//! 5. Each ciphertext carries attestations over handle, key set and bytes by enough registered coprocessors; or, on a native chain, it is proven to stand in
+//!    the state that the validators signed ([`cipherloom_chain::LightClient`]).
 //! 6. Decryption on a blocking thread, under a limit on how many run at once.
 //! 7. The audit log has the decryption on disk.
 //! 8. Only then the answer is signed and leaves.
@@ -56,8 +57,8 @@ pub use error::{KmsError, MORE_SHARES_NEEDED};
 pub use legacy::{LegacyError, LegacyKms, LegacyKmsParts, LegacySite};
 pub use node::{KmsLimits, KmsNode, KmsParts};
 pub use ports::{
-    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, PinnedBlock, PinnedView, SignedCiphertext, SignedSquashed,
-    SourceError, SquashedSource, SystemClock,
+    ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, NoCiphertexts, PinnedBlock, PinnedView, Provenance,
+    SignedCiphertext, SignedSquashed, SourceError, SquashedSource, SystemClock,
 };
 pub use signing_key::NodeKey;
 pub use timings::{Step, Timings};

@@ -18,7 +18,7 @@ use crate::{
     audit::{AuditEntry, AuditLog},
     checks::check_context,
     error::KmsError,
-    ports::{CiphertextSource, Clock, CoprocessorSet, HostChainView, SignedCiphertext, SourceError},
+    ports::{CiphertextSource, Clock, HostChainView, PinnedView, Provenance, SourceError},
     provenance,
     signing_key::NodeKey,
     timings::{Step, Timings},
@@ -57,7 +57,7 @@ pub struct KmsParts {
     pub domains: SigningDomains,
     /// The host chain.
     pub chain: Arc<dyn HostChainView>,
-    /// Where ciphertexts come from.
+    /// Where ciphertexts come from, of a chain that has none in its state; otherwise [`crate::NoCiphertexts`].
     pub ciphertexts: Arc<dyn CiphertextSource>,
     /// Where decryptions are recorded.
     pub audit: AuditLog,
@@ -140,7 +140,7 @@ impl KmsNode {
         let start = Instant::now();
         let admitted = self.admission.public(&request, evidence, |_| Box::pin(ready(Ok(())))).await?;
         let start = self.timings.lap(Step::Checks, start);
-        let ciphertexts = self.ciphertexts(&request.handles, &admitted.coprocessors).await?;
+        let ciphertexts = self.ciphertexts(&request.handles, &*admitted.chain, &admitted.provenance).await?;
         self.timings.lap(Step::Ciphertexts, start);
 
         let entry = admitted.entry;
@@ -181,7 +181,8 @@ impl KmsNode {
         let start = Instant::now();
         let (admitted, public_key) = self.admission.user(&request, evidence, |_| Box::pin(ready(Ok(())))).await?;
         let start = self.timings.lap(Step::Checks, start);
-        let ciphertexts = self.ciphertexts(&admitted.entry.handles, &admitted.coprocessors).await?;
+        let handles = &admitted.entry.handles;
+        let ciphertexts = self.ciphertexts(handles, &*admitted.chain, &admitted.provenance).await?;
         self.timings.lap(Step::Ciphertexts, start);
 
         let entry = admitted.entry;
@@ -198,26 +199,42 @@ impl KmsNode {
     }
 
     /// Fetches the ciphertexts and checks where they come from.
-    async fn ciphertexts(&self, handles: &[Handle], coprocessors: &CoprocessorSet) -> Result<Vec<SignedCiphertext>, KmsError> {
-        let shared = &self.shared;
+    async fn ciphertexts(
+        &self,
+        handles: &[Handle],
+        chain: &dyn PinnedView,
+        provenance: &Provenance,
+    ) -> Result<Vec<(Handle, Vec<u8>)>, KmsError> {
         stream::iter(handles.iter().copied())
-            .map(|handle| async move {
-                let fetched = shared.ciphertexts.ciphertext(handle).await;
-                let ciphertext = fetched.map_err(|source| unavailable(handle, source))?;
-                provenance::check(&(&ciphertext).into(), handle, shared.key_set_id, coprocessors).inspect_err(|error| {
-                    tracing::error!(%handle, %error, "refused a ciphertext; the coprocessor's storage may have been tampered with");
-                })?;
-                Ok(ciphertext)
-            })
+            .map(|handle| async move { Ok((handle, self.ciphertext(handle, chain, provenance).await?)) })
             .buffered(CONCURRENT_FETCHES)
             .try_collect()
             .await
     }
 
+    async fn ciphertext(&self, handle: Handle, chain: &dyn PinnedView, provenance: &Provenance) -> Result<Vec<u8>, KmsError> {
+        let shared = &self.shared;
+        match provenance {
+            Provenance::Attestations(coprocessors) => {
+                let fetched = shared.ciphertexts.ciphertext(handle).await;
+                let ciphertext = fetched.map_err(|source| unavailable(handle, source))?;
+                provenance::check(&(&ciphertext).into(), handle, shared.key_set_id, coprocessors).inspect_err(|error| {
+                    tracing::error!(%handle, %error, "refused a ciphertext; the coprocessor's storage may have been tampered with");
+                })?;
+                Ok(ciphertext.bytes)
+            }
+            Provenance::ChainState { key_set_id } => {
+                provenance::check_stored(*key_set_id, handle, shared.key_set_id)?;
+                let stored = chain.stored_ciphertext(handle).await;
+                stored.map_err(|source| unavailable(handle, source))
+            }
+        }
+    }
+
     /// Decrypts on a blocking thread, records the decryption, then lets `answer` make the answer.
     async fn decrypt<T: Send + 'static>(
         &self,
-        ciphertexts: Vec<SignedCiphertext>,
+        ciphertexts: Vec<(Handle, Vec<u8>)>,
         entry: AuditEntry,
         answer: impl FnOnce(&KmsParts, Vec<(Handle, U256)>) -> Result<T, KmsError> + Send + 'static,
     ) -> Result<T, KmsError> {
@@ -231,11 +248,11 @@ impl KmsNode {
             let start = timings.lap(Step::Turn, start);
             let values = ciphertexts
                 .iter()
-                .map(|ciphertext| {
-                    let handle = ciphertext.handle;
+                .map(|(handle, bytes)| {
+                    let handle = *handle;
                     let value = shared
                         .decrypt
-                        .decrypt(handle.fhe_type(), &ciphertext.bytes)
+                        .decrypt(handle.fhe_type(), bytes)
                         .map_err(|source| KmsError::Decryption { handle, source })?;
                     Ok((handle, value))
                 })

@@ -24,8 +24,15 @@ pub trait PinnedView: Send + Sync {
     /// Asks the access-control contract.
     fn acl<'a>(&'a self, questions: &'a BTreeSet<AclQuestion>) -> BoxFuture<'a, Result<AclFacts, ChainViewError>>;
 
-    /// Returns who may attest ciphertexts.
-    fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>>;
+    /// Returns by what a ciphertext is known to be the one behind its handle.
+    fn provenance(&self) -> BoxFuture<'_, Result<Provenance, ChainViewError>>;
+
+    /// Returns the ciphertext that the chain itself has stored for a handle, and that is proven to be there at this block. Asked only where
+    /// [`Self::provenance`] is [`Provenance::ChainState`].
+    fn stored_ciphertext(&self, handle: Handle) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        let reason = format!("the chain of {handle} keeps no ciphertexts in its state");
+        Box::pin(std::future::ready(Err(SourceError::Failed(reason))))
+    }
 
     /// Returns the nodes of the KMS context that extra data name.
     fn kms_context<'a>(&'a self, extra_data: &'a [u8]) -> BoxFuture<'a, Result<ContextOnChain, ChainViewError>>;
@@ -50,6 +57,19 @@ pub struct PinnedBlock {
     pub timestamp: u64,
 }
 
+/// By what a ciphertext is known to be the one behind its handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provenance {
+    /// Enough of these coprocessors signed that it is. It comes from a [`CiphertextSource`].
+    Attestations(CoprocessorSet),
+    /// The validators of a native chain computed it and have it in the state that they signed. It comes from [`PinnedView::stored_ciphertext`].
+    ChainState {
+        /// The one key set of the chain.
+        key_set_id: B256,
+    },
+}
+
 /// The registered coprocessors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoprocessorSet {
@@ -68,6 +88,17 @@ pub struct ChainViewError(pub String);
 pub trait CiphertextSource: Send + Sync {
     /// Returns the ciphertext behind a handle, without waiting for it to be computed.
     fn ciphertext(&self, handle: Handle) -> BoxFuture<'_, Result<SignedCiphertext, SourceError>>;
+}
+
+/// The source for a native chain, whose ciphertexts are in its state: it has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCiphertexts;
+
+impl CiphertextSource for NoCiphertexts {
+    fn ciphertext(&self, _: Handle) -> BoxFuture<'_, Result<SignedCiphertext, SourceError>> {
+        let reason = "no coprocessor works for this chain".to_owned();
+        Box::pin(std::future::ready(Err(SourceError::Failed(reason))))
+    }
 }
 
 /// A ciphertext with the word of coprocessors that it is the one behind a handle.

@@ -1,7 +1,8 @@
 //! Whether a ciphertext is the one behind its handle.
 //!
 //! A KMS that decrypts whatever it is given is an oracle that gives the secret key away: crafted ciphertexts make decryption results depend on key
-//! bits. So bytes are decrypted only if enough registered coprocessors signed that they are the ciphertext of this handle under this key set.
+//! bits. So bytes are decrypted only if enough registered coprocessors signed that they are the ciphertext of this handle under this key set; or, on a native
+//! chain, if they are proven to stand in the state that its validators signed.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use cipherloom_primitives::{
 
 use crate::{
     error::KmsError,
-    ports::{CoprocessorSet, SignedCiphertext, SignedSquashed},
+    ports::{CoprocessorSet, Provenance, SignedCiphertext, SignedSquashed},
 };
 
 /// The longest ciphertext looked at; a stored `euint256` has a fraction of it.
@@ -58,6 +59,28 @@ impl<'a> From<&'a SignedSquashed> for Claim<'a> {
             digest: squashed_ciphertext_attestation_digest,
         }
     }
+}
+
+/// Returns the coprocessors whose word counts, where there are any. What a committee decrypts was squashed by coprocessors, which a native chain has none of.
+pub(crate) fn coprocessors(provenance: &Provenance, handles: &[Handle]) -> Result<CoprocessorSet, KmsError> {
+    match provenance {
+        Provenance::Attestations(coprocessors) => Ok(coprocessors.clone()),
+        Provenance::ChainState { .. } => Err(KmsError::Provenance {
+            handle: handles.first().copied().ok_or(KmsError::Task)?,
+            reason: "nobody squashes the ciphertexts of a native chain for a committee".to_owned(),
+        }),
+    }
+}
+
+/// Checks that the ciphertexts of a native chain are under this key set.
+pub(crate) fn check_stored(of_chain: B256, handle: Handle, key_set_id: B256) -> Result<(), KmsError> {
+    if of_chain == key_set_id {
+        return Ok(());
+    }
+    Err(KmsError::Provenance {
+        handle,
+        reason: format!("its chain is under key set {of_chain}, not {key_set_id}"),
+    })
 }
 
 /// Checks handle, key set and attestations of a ciphertext.

@@ -68,6 +68,7 @@ impl Default for LightOptions {
 pub struct LightClient {
     quorum: Quorum,
     options: LightOptions,
+    key_set_id: B256,
     known: Arc<Mutex<Known>>,
     /// Whoever follows the chain; others wait, and find that there is nothing left to do.
     following: Arc<tokio::sync::Mutex<()>>,
@@ -113,6 +114,7 @@ impl LightClient {
         Ok(Self {
             quorum,
             options,
+            key_set_id: genesis.key_set_id,
             known: Arc::new(Mutex::new(Known {
                 trusted,
                 recent: VecDeque::new(),
@@ -160,7 +162,7 @@ impl LightClient {
             header: Some(header.clone()),
         };
         let chain = PinnedChain::new(self.quorum.clone(), AclSource::Proof, sealed, usable);
-        Ok(PinnedNative::new(chain, self.quorum.clone(), header, hash))
+        Ok(PinnedNative::new(chain, self.quorum.clone(), header, hash, self.key_set_id))
     }
 
     fn is_usable(&self, head: &Header, evidence: &AclEvidence) -> bool {

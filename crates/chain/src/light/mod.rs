@@ -24,6 +24,7 @@
 
 mod client;
 mod genesis;
+mod inputs;
 mod pinned;
 mod storage;
 mod trusted;

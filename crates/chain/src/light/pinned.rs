@@ -20,15 +20,17 @@ pub struct PinnedNative {
     quorum: Quorum,
     header: Header,
     hash: B256,
+    key_set_id: B256,
 }
 
 impl PinnedNative {
-    pub(super) const fn new(chain: PinnedChain, quorum: Quorum, header: Header, hash: B256) -> Self {
+    pub(super) const fn new(chain: PinnedChain, quorum: Quorum, header: Header, hash: B256, key_set_id: B256) -> Self {
         Self {
             chain,
             quorum,
             header,
             hash,
+            key_set_id,
         }
     }
 
@@ -54,6 +56,12 @@ impl PinnedNative {
     #[must_use]
     pub const fn timestamp(&self) -> u64 {
         self.header.timestamp
+    }
+
+    /// Returns the key set that all ciphertexts of the chain are under, as its genesis says.
+    #[must_use]
+    pub const fn key_set_id(&self) -> B256 {
+        self.key_set_id
     }
 
     /// Returns what is proven to stand in the storage of the access-control contract.

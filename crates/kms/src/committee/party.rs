@@ -81,7 +81,8 @@ impl Party {
             .inspect_err(|error| self.alarm_for(error))?;
         let (share, entry) = (admitted.also, admitted.entry);
         let start = self.timings.lap(Step::Checks, start);
-        let lists = self.squashed(&entry, &share, &admitted.coprocessors).await?;
+        let coprocessors = provenance::coprocessors(&admitted.provenance, &entry.handles)?;
+        let lists = self.squashed(&entry, &share, &coprocessors).await?;
         self.timings.lap(Step::Ciphertexts, start);
         let party = Arc::clone(&self);
         self.in_turn(move || {
@@ -166,7 +167,8 @@ impl Party {
             .inspect_err(|error| self.alarm_for(error))?;
         let (share, entry) = (admitted.also, admitted.entry);
         let start = self.timings.lap(Step::Checks, start);
-        let lists = self.squashed(&entry, &share, &admitted.coprocessors).await?;
+        let coprocessors = provenance::coprocessors(&admitted.provenance, &entry.handles)?;
+        let lists = self.squashed(&entry, &share, &coprocessors).await?;
         self.timings.lap(Step::Ciphertexts, start);
         let party = Arc::clone(&self);
         self.in_turn(move || {

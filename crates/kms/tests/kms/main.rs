@@ -7,6 +7,7 @@
 
 mod answers;
 mod committee;
+mod native;
 mod permits;
 mod refusals;
 mod support;

@@ -10,7 +10,7 @@ use cipherloom_chain::{AclEvidence, ContextOnChain};
 use cipherloom_fhe::{KeySet, ParameterSet, insecure_test_keys};
 use cipherloom_kms::{
     AuditLog, ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, KmsLimits, KmsNode, KmsParts, NodeKey, PinnedBlock,
-    PinnedView, SignedCiphertext, SourceError,
+    PinnedView, Provenance, SignedCiphertext, SourceError,
 };
 use cipherloom_primitives::{
     AclFacts, AclQuestion, Address, B256, Bytes, FheType, Handle, TypedOperation, U256,
@@ -37,6 +37,10 @@ pub(crate) struct ChainState {
     pub(crate) invalidated_before: HashMap<Address, u64>,
     /// Accounts that are contracts, each with the one digest and signature that it recognises.
     pub(crate) wallets: HashMap<Address, (B256, Bytes)>,
+    /// The key set of a native chain, which has ciphertexts in its state and no coprocessors.
+    pub(crate) native: Option<B256>,
+    /// What a native chain has stored.
+    pub(crate) in_state: HashMap<Handle, Result<Vec<u8>, SourceError>>,
     pub(crate) coprocessors: Vec<Address>,
     pub(crate) threshold: usize,
     /// The contexts that were not destroyed, with their nodes and epochs; the last one is current.
@@ -115,11 +119,19 @@ impl PinnedView for FakeChain {
         self.read(|state| questions.iter().map(|question| (*question, state.answer(question))).collect())
     }
 
-    fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>> {
-        self.read(|state| CoprocessorSet {
-            signers: state.coprocessors.clone(),
-            threshold: state.threshold,
+    fn provenance(&self) -> BoxFuture<'_, Result<Provenance, ChainViewError>> {
+        self.read(|state| match state.native {
+            Some(key_set_id) => Provenance::ChainState { key_set_id },
+            None => Provenance::Attestations(CoprocessorSet {
+                signers: state.coprocessors.clone(),
+                threshold: state.threshold,
+            }),
         })
+    }
+
+    fn stored_ciphertext(&self, handle: Handle) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
+        let found = self.0.lock().unwrap().in_state.get(&handle).cloned();
+        Box::pin(async move { found.unwrap_or(Err(SourceError::Failed("nothing is stored".into()))) })
     }
 
     fn kms_context<'a>(&'a self, extra_data: &'a [u8]) -> BoxFuture<'a, Result<ContextOnChain, ChainViewError>> {

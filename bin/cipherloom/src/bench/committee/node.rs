@@ -16,7 +16,7 @@ use cipherloom_chain::{AclEvidence, CommitteeOnChain, ContextOnChain};
 use cipherloom_contracts::development;
 use cipherloom_kms::{
     AuditLog, BudgetLimits, Budgets, ChainViewError, Clock as _, CommitteeNode, CommitteeParts, CoprocessorSet, HeldShares, HostChainView,
-    KmsError, KmsLimits, LogAlarms, NodeKey, PinnedBlock, PinnedView, SignedSquashed, SourceError, SquashedSource, SystemClock,
+    KmsError, KmsLimits, LogAlarms, NodeKey, PinnedBlock, PinnedView, Provenance, SignedSquashed, SourceError, SquashedSource, SystemClock,
 };
 use cipherloom_kms_node::party::messages;
 use cipherloom_primitives::{AclFacts, AclQuestion, Handle};
@@ -288,11 +288,11 @@ impl PinnedView for Chain {
         Box::pin(ready(Ok(questions.iter().map(answer).collect())))
     }
 
-    fn coprocessors(&self) -> BoxFuture<'_, Result<CoprocessorSet, ChainViewError>> {
-        Box::pin(ready(Ok(CoprocessorSet {
+    fn provenance(&self) -> BoxFuture<'_, Result<Provenance, ChainViewError>> {
+        Box::pin(ready(Ok(Provenance::Attestations(CoprocessorSet {
             signers: vec![self.0.coprocessor],
             threshold: 1,
-        })))
+        }))))
     }
 
     fn kms_context<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, Result<ContextOnChain, ChainViewError>> {
