@@ -6,6 +6,7 @@
 )]
 
 mod blocks;
+mod example;
 mod genesis;
 #[path = "../native/hashing.rs"]
 mod hashing;
