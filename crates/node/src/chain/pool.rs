@@ -117,6 +117,24 @@ impl Pool {
         }
     }
 
+    /// Drops a transaction that cannot be mined next, for its nonce or for its fee: the one that came last. It costs nothing to send such, so that
+    /// they must not keep others out of a full pool.
+    pub(crate) fn make_room(&mut self, state: &WorldState, base_fee: u64, limits: &Limits) {
+        if self.by_hash.len() < limits.pool_transactions {
+            return;
+        }
+        let idle = self.by_sender.iter().flat_map(|(sender, waiting)| {
+            let end = self.pending_nonce(sender, state.nonce(sender));
+            let idle = waiting
+                .iter()
+                .filter(move |(nonce, (_, transaction))| **nonce >= end || transaction.envelope.max_fee_per_gas() < u128::from(base_fee));
+            idle.map(|(_, (arrival, transaction))| (*arrival, transaction.hash))
+        });
+        if let Some((_, hash)) = idle.max() {
+            self.remove(&hash);
+        }
+    }
+
     /// The nonce after the last waiting transaction that follows on `next` without a gap.
     pub(crate) fn pending_nonce(&self, sender: &Address, mut next: u64) -> u64 {
         if let Some(waiting) = self.by_sender.get(sender) {

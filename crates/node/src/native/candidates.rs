@@ -153,7 +153,7 @@ pub(super) fn check_same(received: &ReceivedBlock, own: &Block) -> Result<()> {
     )))
 }
 
-/// What a transaction may cost at most, for messages.
+/// Tells whether a transaction that was not taken into a block cannot be in a later one, either.
 pub(super) fn never_fits(error: &NodeError, gas_limit: u64, transaction: &impl Transaction) -> bool {
     match error {
         NodeError::FheGasExceeded { needed_hcu, limit_hcu, .. } => needed_hcu > limit_hcu,

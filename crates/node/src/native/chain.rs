@@ -15,7 +15,7 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, Bytes};
 use cipherloom_contracts::HostContract;
 use cipherloom_primitives::quorum::{CommitCertificate, ConsensusDomain, ValidatorSet};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::Instant;
 
 use super::candidates::{Candidate, Candidates, check_header, check_same, never_fits, run_all};
@@ -23,6 +23,7 @@ use super::checks::{NotedChecks, Verdicts};
 use super::codec::{ReceivedBlock, Sidecar, decode_block, encode_header};
 use super::execute::BlockRun;
 use super::genesis::Genesis;
+use super::rpc::MOST_WAITING;
 use super::rules::NativeRules;
 use super::store::{DecidedBlock, Store};
 use super::validators::SetHistory;
@@ -35,6 +36,9 @@ use crate::exec::BlockContext;
 
 /// How long to wait before an executor that failed is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often to look at the clock while it is behind.
+const CLOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a node of a native chain is started with.
 #[derive(Clone)]
@@ -124,6 +128,8 @@ struct Inner {
     certificates: Mutex<Vec<CommitCertificate>>,
     candidates: Mutex<Candidates>,
     network: Mutex<NetworkStatus>,
+    /// One permit per client that waits for a receipt.
+    waiting: Semaphore,
 }
 
 impl NativeChain {
@@ -162,6 +168,7 @@ impl NativeChain {
                 certificates: Mutex::default(),
                 candidates: Mutex::default(),
                 network: Mutex::default(),
+                waiting: Semaphore::new(MOST_WAITING),
                 genesis,
             }),
         };
@@ -221,6 +228,7 @@ impl NativeChain {
     /// [`NodeError::UnknownBlock`] if `height` is not the next one, [`NodeError::ExecutorUnavailable`] if the executor did not answer before
     /// the deadline, or [`NodeError::Internal`].
     pub async fn propose(&self, height: u64, round: u32, proposer: Address, deadline: Instant) -> Result<ProposedBlock> {
+        self.wait_for_time(deadline).await?;
         let this = self.clone();
         let made = blocking(move || this.collect(height, proposer, deadline)).await?;
         tracing::debug!(
@@ -385,9 +393,30 @@ impl NativeChain {
         Ok(core.block(height).map(|block| (encode_header(&block.header), certificate)))
     }
 
+    /// Permits to wait for a receipt.
+    pub(super) fn waiting(&self) -> &Semaphore {
+        &self.inner.waiting
+    }
+
     /// The sets of validators.
     pub(super) fn sets(&self) -> MutexGuard<'_, SetHistory> {
         lock(&self.inner.sets)
+    }
+
+    /// Waits while blocks come faster than seconds and their timestamps run ahead of the clock: others would refuse a block from the future.
+    async fn wait_for_time(&self, deadline: Instant) -> Result<()> {
+        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 4;
+        while Instant::now() < until {
+            let (now, next) = {
+                let core = self.core()?;
+                (core.config.clock.now_unix_s(), core.head().header.timestamp.saturating_add(1))
+            };
+            if next <= now.saturating_add(self.inner.max_future_s / 3) {
+                break;
+            }
+            tokio::time::sleep(CLOCK_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Chooses and executes transactions for the next block.

@@ -35,6 +35,9 @@ const CHANGES_PER_PAGE: usize = 64;
 /// Longest wait for a transaction to be in a block (EIP-7966), in milliseconds.
 const MOST_WAIT_MS: u64 = 20_000;
 
+/// Most clients that may wait so at one time: each takes up one of the threads that answer.
+pub(super) const MOST_WAITING: usize = 8;
+
 /// How often to look whether it is.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
@@ -186,6 +189,10 @@ impl NativeChain {
 
     /// Waits for a transaction's receipt.
     fn receipt_within(&self, hash: B256, wait: Duration) -> Result<Value> {
+        let _waiting = self
+            .waiting()
+            .try_acquire()
+            .map_err(|_| NodeError::LimitExceeded(format!("transaction {hash} was taken; too many clients wait for theirs already")))?;
         let until = Instant::now() + wait;
         loop {
             if let Some((block, index)) = self.mined_transaction(&hash)? {

@@ -178,6 +178,30 @@ async fn only_certified_candidates_are_committed_and_only_once() {
 }
 
 #[tokio::test]
+async fn blocks_that_come_faster_than_seconds_do_not_run_away_from_the_clock() {
+    let world = World::new();
+    let node = world.node();
+    let propose = async |height: u64, deadline: Instant| {
+        let proposed = node.chain.propose(height, 0, world.proposer(height), deadline).await.unwrap();
+        let certificate = world.certificate(&node, height, proposed.hash);
+        node.chain.commit(proposed.hash, certificate).await.unwrap();
+        decode(&proposed.bytes).header.timestamp
+    };
+    for height in 1..=5 {
+        assert_eq!(propose(height, soon()).await, START + height);
+    }
+    let clock = std::sync::Arc::clone(&world.clock);
+    let later = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        clock.set(START + 1);
+    });
+    let before = Instant::now();
+    assert_eq!(propose(6, soon()).await, START + 6);
+    assert!(before.elapsed() >= Duration::from_millis(150), "it waited for the clock");
+    later.await.unwrap();
+}
+
+#[tokio::test]
 async fn heights_other_than_the_next_are_not_known_yet() {
     let world = World::new();
     let node = world.node();

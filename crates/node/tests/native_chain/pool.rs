@@ -1,7 +1,8 @@
 //! Transactions on their way into blocks.
 
 use alloy::primitives::{Address, Bytes};
-use cipherloom_node::NodeError;
+use cipherloom_node::native::{NativeChain, NativeConfig};
+use cipherloom_node::{Limits, NodeError};
 
 use crate::world::World;
 
@@ -42,6 +43,35 @@ fn transactions_that_no_block_takes_are_not_taken() {
         node.chain.add_transaction(&poor).unwrap(),
         "18 ether are not too much for a user of these tests"
     );
+}
+
+#[test]
+fn transactions_that_cannot_be_mined_make_room_for_those_that_can() {
+    let world = World::new();
+    let node = world.node();
+    let limits = Limits {
+        pool_transactions: 3,
+        ..Limits::default()
+    };
+    let config = NativeConfig {
+        limits,
+        ..NativeConfig::new(world.genesis.clone())
+    };
+    let chain = NativeChain::open(config, node.executor.clone(), node.inputs.clone()).unwrap();
+    let raw = |user, nonce| world.transaction(user, nonce, TO, 1, Bytes::new());
+    for nonce in [5, 6, 7] {
+        chain.send_raw_transaction(&raw(0, nonce)).unwrap();
+    }
+    assert!(
+        matches!(chain.send_raw_transaction(&raw(1, 1)), Err(NodeError::PoolFull)),
+        "for one that cannot, nobody makes room"
+    );
+    for user in [1, 2, 3] {
+        chain.send_raw_transaction(&raw(user, 0)).unwrap();
+    }
+    assert!(matches!(chain.send_raw_transaction(&raw(0, 0)), Err(NodeError::PoolFull)));
+    let status = chain.rpc_call("txpool_status", serde_json::json!([])).unwrap();
+    assert_eq!(status, serde_json::json!({ "pending": "0x3", "queued": "0x0" }));
 }
 
 #[tokio::test]

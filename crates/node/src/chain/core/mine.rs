@@ -23,6 +23,11 @@ impl Core {
     pub(crate) fn submit(&mut self, transaction: PoolTransaction) -> Result<B256> {
         self.check_submission(&transaction)?;
         let hash = transaction.hash;
+        if self.config.native.is_some() && self.follows(&transaction) {
+            let (limits, base_fee) = (self.config.limits.clone(), self.next_base_fee());
+            let state = self.head_state().clone();
+            self.pool.make_room(&state, base_fee, &limits);
+        }
         self.pool.insert(transaction, &self.config.limits)?;
         self.outbox.push(ChainEventKind::PendingTransaction(hash));
         if self.automine
@@ -31,6 +36,13 @@ impl Core {
             return Err(reason);
         }
         Ok(hash)
+    }
+
+    /// Tells whether a transaction could be mined after those of its sender that wait.
+    fn follows(&self, transaction: &PoolTransaction) -> bool {
+        let PoolTransaction { sender, envelope, .. } = transaction;
+        let next = self.pool.pending_nonce(sender, self.head_state().nonce(sender));
+        envelope.nonce() == next && envelope.max_fee_per_gas() >= u128::from(self.next_base_fee())
     }
 
     fn check_submission(&self, transaction: &PoolTransaction) -> Result<()> {
