@@ -8,7 +8,8 @@
 //!
 //! The first two are those of the 0.6 generation. In a transaction `getCiphertext` fails with all gas: contracts must not read ciphertexts, because what
 //! they read would have to be paid for and executed by everybody. `verifyInput` is what the native `InputVerifier` asks: in a transaction the proof is
-//! checked; calls and gas estimates check everything but the proof, and cost the same gas. A refused list is a revert, malformed call data fails with all gas.
+//! checked; calls and gas estimates check everything but the proof, and cost the same gas. A refused list is a revert; malformed call data, and more than
+//! [`MOST_PROOFS`] lists in one transaction, fail with all gas.
 //!
 //! [`FheLib`] wraps the precompiled contracts of an EVM. It reads storage from the database, beneath the journal: nothing that a transaction does changes
 //! these accounts' storage.
@@ -45,6 +46,11 @@ pub const VERIFY_GAS: u64 = 400_000;
 /// Gas of checking a list, for each of its bytes.
 pub const VERIFY_BYTE_GAS: u64 = 16;
 
+/// How many lists one transaction can have checked; the call after the last one fails with all gas.
+///
+/// A transaction that asks for more FHE gas than a block has pays nothing, since it cannot be part of one. This bounds what it makes a proposer do in vain.
+pub const MOST_PROOFS: u32 = 8;
+
 /// The kind of key `fhePubKey` knows: the compact public key, with which clients encrypt.
 const COMPACT_PUBLIC_KEY: u8 = 1;
 
@@ -60,12 +66,14 @@ pub enum Execution {
     Call,
 }
 
-/// An EVM's precompiled contracts, with FheLib.
+/// An EVM's precompiled contracts, with FheLib, for one transaction or call.
 pub struct FheLib<P> {
     inner: P,
     chain_id: u64,
     inputs: Arc<dyn CheckInputs>,
     execution: Execution,
+    /// How many lists may still be checked.
+    proofs_left: u32,
     /// The inner contracts' addresses and ours; empty before the first `set_spec`.
     addresses: AddressSet,
 }
@@ -79,6 +87,7 @@ impl<P> FheLib<P> {
             chain_id,
             inputs,
             execution,
+            proofs_left: MOST_PROOFS,
             addresses: AddressSet::default(),
         }
     }
@@ -87,7 +96,7 @@ impl<P> FheLib<P> {
     ///
     /// # Errors
     /// Only those of the database.
-    fn answer<D: Database>(&self, database: &mut D, input: &[u8], gas: u64) -> Result<Answer, D::Error> {
+    fn answer<D: Database>(&mut self, database: &mut D, input: &[u8], gas: u64) -> Result<Answer, D::Error> {
         let Some((selector, arguments)) = input.split_first_chunk::<4>() else {
             return Ok(Answer::Halt("FheLib: no function is named"));
         };
@@ -107,7 +116,7 @@ impl<P> FheLib<P> {
         }
     }
 
-    fn verify(&self, arguments: &[u8], gas: u64) -> Answer {
+    fn verify(&mut self, arguments: &[u8], gas: u64) -> Answer {
         type Arguments = (sol_data::Address, sol_data::Address, sol_data::Address, sol_data::Bytes);
         let too_long = Answer::Halt("FheLib: the input list is too long");
         if arguments.len() > MAX_INPUT_LIST_BYTES.saturating_add(VERIFY_OVERHEAD_BYTES) {
@@ -124,6 +133,10 @@ impl<P> FheLib<P> {
         if cost > gas {
             return Answer::OutOfGas;
         }
+        let Some(left) = self.proofs_left.checked_sub(1) else {
+            return Answer::Halt("FheLib: the transaction has had as many input lists checked as it may");
+        };
+        self.proofs_left = left;
         let context = InputMetadata {
             contract,
             user,

@@ -90,7 +90,7 @@ pub use ciphertexts::{
     write_ciphertexts,
 };
 pub use fhe_gas::{FheGasExceeded, PROOF_HCU, STORED_HCU, fhe_gas};
-pub use fhelib::{Execution, FheLib, READ_GAS, READ_WORD_GAS, VERIFY_BYTE_GAS, VERIFY_GAS};
+pub use fhelib::{Execution, FheLib, MOST_PROOFS, READ_GAS, READ_WORD_GAS, VERIFY_BYTE_GAS, VERIFY_GAS};
 pub use genesis::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisDomains};
 pub use recorder::{NativeContracts, Noticed, Recorder, TransactionWork};
 pub use rpc::NativeChainHandle;

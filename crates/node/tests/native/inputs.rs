@@ -6,7 +6,7 @@ use alloy::primitives::{Address, Bytes};
 use alloy::sol_types::SolCall;
 use cipherloom_contracts::bindings::FHEVMExecutor as Executor;
 use cipherloom_contracts::development;
-use cipherloom_node::native::PROOF_HCU;
+use cipherloom_node::native::{MOST_PROOFS, PROOF_HCU};
 use cipherloom_primitives::input::{InputMetadata, input_handles};
 use cipherloom_primitives::native::{NativeInputProof, native_input_handles};
 use cipherloom_primitives::{FheType, Handle, Operation};
@@ -184,4 +184,38 @@ fn an_operand_may_be_an_input_of_the_same_block_that_was_allowed_before() {
         block.run(&second.calls).unwrap()
     });
     assert!(client.ciphertext(done.work.computations().last().unwrap().result).is_some());
+}
+
+#[test]
+fn a_transaction_has_only_so_many_lists_checked() {
+    let mut client = Client::new();
+    let most = u8::try_from(MOST_PROOFS).unwrap();
+    let program = |lists: u8| {
+        let mut program = Program::new();
+        for seed in 0..lists {
+            let input = Input::current(seed);
+            admit(&mut program, input.handles[0], USER, &input.proof);
+        }
+        program
+    };
+    client.block(|block| {
+        let allowed = block.run(&program(most).calls).unwrap();
+        assert!(allowed.result.is_success(), "{:?}", allowed.result);
+        let refused = block.run(&program(most + 1).calls).unwrap();
+        assert!(!refused.result.is_success());
+        assert_eq!(refused.work.proofs_checked, u64::from(most));
+    });
+    assert_eq!(checked(&client), 2 * usize::from(most));
+    // A gas estimate finds it out, too.
+    let call = |lists: u8| {
+        client.call(
+            BATCH,
+            Batch::runCall {
+                calls: program(lists).calls,
+            }
+            .abi_encode(),
+        )
+    };
+    assert!(call(most).is_success());
+    assert!(!call(most + 1).is_success());
 }
