@@ -11,7 +11,7 @@ use super::{PeerAddress, PeerError};
 pub struct NetworkConfig {
     /// Where peers connect; port 0 picks a free one. Without it nobody can connect, but this node connects to others.
     pub listen: Option<SocketAddr>,
-    /// The node key: its address is this node's [`PeerId`](crate::network::PeerId). If it is also a validator's signing key, [`PeerNetwork::favour`](super::PeerNetwork::favour)
+    /// The node key: its address is this node's [`PeerId`](crate::network::PeerId). If it is also a validator's signing key, [`Network::favour`](crate::network::Network::favour)
     /// can be told a validator set.
     pub key: PrivateKeySigner,
     /// The chain.

@@ -131,7 +131,8 @@ impl Peer {
 
     /// Sends a message of the network itself.
     pub(super) fn tell(&self, node: &Node, control: &Control) {
-        node.push(self, Lane::Control, Outgoing::plain(control.encode(), false));
+        let message = control.encode();
+        node.push(self, Lane::Control, Outgoing::plain(message, false));
     }
 
     /// Takes the answer to a ping.
@@ -164,7 +165,7 @@ where
     let label = match (&error, ended) {
         (_, Some(end)) => end.as_str(),
         (PeerError::Protocol(_), None) => "protocol",
-        (PeerError::TimedOut(_), None) => "silent",
+        (PeerError::TimedOut(_), None) => "timed_out",
         (PeerError::ShutDown, None) => "shutdown",
         (_, None) => "lost",
     };

@@ -20,10 +20,13 @@ use super::{
 use crate::network::PeerId;
 
 /// How often a peer is told addresses, at most.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
-/// How often peers are asked, if more are wanted.
-const ASK_EVERY: u32 = 15;
+/// After how many looks at the book peers are asked, if more are wanted.
+const ASK_EVERY: u32 = 10;
+
+/// How often to look whether more peers are wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How many peers of one neighbourhood are connected to.
 const PER_NEIGHBOURHOOD: usize = 2;
@@ -60,11 +63,19 @@ pub(super) fn told(node: &Node, peer: &Peer, addresses: Vec<(PeerId, SocketAddr)
     }
 }
 
-/// Notes where a connected peer says that it listens.
+/// Notes where a newly connected peer says that it listens, and asks it about others.
 pub(super) fn introduced(node: &Node, peer: &Peer) {
     if let Some(address) = peer.listens_at {
         note(node, peer.id, address, peer.id);
     }
+    if node.config.discovery {
+        ask(node, peer);
+    }
+}
+
+fn ask(node: &Node, peer: &Peer) {
+    peer.asked_addresses.store(true, Ordering::Relaxed);
+    peer.tell(node, &Control::AskAddresses);
 }
 
 fn note(node: &Node, id: PeerId, address: SocketAddr, told_by: PeerId) {
@@ -81,7 +92,7 @@ fn note(node: &Node, id: PeerId, address: SocketAddr, told_by: PeerId) {
 
 /// Connects to peers that were heard of, until there are enough.
 pub(super) async fn discover(node: Arc<Node>) {
-    let mut ticks = interval(Duration::from_millis(500).min(node.config.limits.last_retry));
+    let mut ticks = interval(LOOK_EVERY);
     let mut turn = 0_u32;
     loop {
         tokio::select! {
@@ -92,21 +103,14 @@ pub(super) async fn discover(node: Arc<Node>) {
             continue;
         }
         if turn.is_multiple_of(ASK_EVERY) {
-            ask(&node);
+            let peers: Vec<Arc<Peer>> = node.peers().values().cloned().collect();
+            peers.iter().for_each(|peer| ask(&node, peer));
         }
         turn = turn.wrapping_add(1);
         if let Some((id, address)) = choose(&node) {
             node.discovered.fetch_add(1, Ordering::Relaxed);
             node.tasks.spawn(connect(Arc::clone(&node), id, address));
         }
-    }
-}
-
-fn ask(node: &Node) {
-    let peers: Vec<Arc<Peer>> = node.peers().values().cloned().collect();
-    for peer in peers {
-        peer.asked_addresses.store(true, Ordering::Relaxed);
-        peer.tell(node, &Control::AskAddresses);
     }
 }
 

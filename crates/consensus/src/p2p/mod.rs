@@ -2,7 +2,7 @@
 //!
 //! # Roles
 //! Every node has a *node key*, and the address of that key is its [`PeerId`](crate::network::PeerId). *Configured* peers are those of the configuration; *favoured* ones
-//! are those and whoever is named with [`PeerNetwork::favour`], usually the validators; all others are *strangers*: anybody may run a node.
+//! are those and whoever is named with [`Network::favour`](crate::network::Network::favour), usually the validators; all others are *strangers*: anybody may run a node.
 //!
 //! # Messages and flow
 //! A connection is TLS 1.3 with throw-away certificates, then a hello from both sides that is signed over the connection, the chain and its genesis

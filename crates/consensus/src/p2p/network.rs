@@ -93,12 +93,6 @@ impl PeerNetwork {
         infos
     }
 
-    /// Tells whose connections matter most besides those of configured peers: they are let in however full the node is, use memory that no stranger can
-    /// fill, and are banned for a short time only. Replaces those told before.
-    pub fn favour(&self, peers: HashSet<PeerId>) {
-        self.node.favour(peers);
-    }
-
     /// Counts an offence against a peer, and bans it when they are too many.
     pub fn punish_for(&self, peer: PeerId, offence: Offence, reason: &str) {
         self.node.punish(peer, offence, reason);
@@ -154,5 +148,11 @@ impl Network for PeerNetwork {
         let mut peers: Vec<PeerId> = self.node.peers().keys().copied().collect();
         peers.sort_unstable();
         peers
+    }
+
+    /// Besides configured peers: they are let in however full the node is, use memory that no stranger can fill, and are banned for a short time only.
+    /// Replaces those named before.
+    fn favour(&self, validators: HashSet<PeerId>) {
+        self.node.favour(validators);
     }
 }

@@ -295,8 +295,11 @@ impl Node {
         lock(&self.heard).insert(channel, hash, now);
         let peers: Vec<Arc<Peer>> = self.peers().values().cloned().collect();
         for peer in peers {
-            if Some(peer.id) != except && lock(&peer.known).insert(channel, hash, now) {
-                self.push(&peer, lane, Outgoing::plain(message.0.clone(), gossip));
+            if Some(peer.id) != except
+                && lock(&peer.known).insert(channel, hash, now)
+                && !self.push(&peer, lane, Outgoing::plain(message.0.clone(), gossip))
+            {
+                lock(&peer.known).forget(channel, &hash);
             }
         }
     }
@@ -325,13 +328,14 @@ impl Node {
         lane
     }
 
-    /// Puts something into a peer's queue; a peer that does not keep up is cut off.
-    pub(super) fn push(&self, peer: &Peer, lane: Lane, message: Outgoing) {
+    /// Puts something into a peer's queue, and says whether it is there; a peer that does not keep up is cut off.
+    pub(super) fn push(&self, peer: &Peer, lane: Lane, message: Outgoing) -> bool {
         match peer.outbox.push(lane, message) {
-            Pushed::Queued => {}
+            Pushed::Queued => return true,
             Pushed::Dropped => self.metrics.count(Count::Dropped, "peer_slow"),
             Pushed::Overflow => peer.end(End::Slow),
         }
+        false
     }
 
     /// Delivers a message from a peer, unless it was gossip that others told already.

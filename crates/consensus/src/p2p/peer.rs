@@ -93,7 +93,7 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// Who made the connection.
     pub direction: Direction,
-    /// Whether it is one of the configured peers, or was favoured with [`PeerNetwork::favour`](super::PeerNetwork::favour).
+    /// Whether it is one of the configured peers, or was favoured with [`Network::favour`](crate::network::Network::favour).
     pub favoured: bool,
     /// For how long it has been connected.
     pub connected_for: Duration,
