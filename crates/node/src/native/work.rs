@@ -3,6 +3,7 @@
 //! The node executes the block's transactions on handles, and knows then which results its contracts stored. [`BlockWork`] is what must be
 //! computed for exactly these. Whoever runs a node gives it [`ComputeBlock`], the way to an executor, and [`CheckInputs`], the check of proofs.
 
+use cipherloom_primitives::ciphertext_state::MAX_STORED_BYTES;
 use cipherloom_primitives::input::InputMetadata;
 use cipherloom_primitives::{Bytes, Computation, FheType, Handle};
 use futures_util::future::BoxFuture;
@@ -106,9 +107,9 @@ impl InputRefused {
     }
 }
 
-/// Asks for the results of `work` and checks that the answer is one: each output once, and nothing else.
+/// Asks for the results of `work` and checks that the answer is one: each output once, nothing else, and no ciphertext that state cannot hold.
 ///
-/// An executor that leaves an output out would otherwise make a node believe that it cannot be computed.
+/// An executor that leaves an output out would otherwise make a node believe that it cannot be computed, and refuse a block of others that is right.
 ///
 /// # Errors
 /// As [`ComputeBlock::compute`]; also if the answer is none.
@@ -122,6 +123,12 @@ pub async fn compute_checked(compute: &dyn ComputeBlock, work: BlockWork) -> Res
     if results.iter().map(|(handle, _)| handle).ne(&outputs) {
         let (asked, found) = (outputs.len(), results.len());
         let reason = format!("it was asked for {asked} values and answered with {found} that are not exactly these");
+        return Err(ComputeUnavailable::new(reason));
+    }
+    let fits = |bytes: &Bytes| !bytes.is_empty() && u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_STORED_BYTES);
+    let misfit = results.iter().find(|(_, result)| result.as_ref().is_ok_and(|bytes| !fits(bytes)));
+    if let Some((handle, _)) = misfit {
+        let reason = format!("its ciphertext of {handle} is empty, or longer than {MAX_STORED_BYTES} bytes");
         return Err(ComputeUnavailable::new(reason));
     }
     Ok(results)

@@ -238,7 +238,7 @@ impl ComputeBlock for Prepared {
 }
 
 #[tokio::test]
-async fn an_answer_that_leaves_an_output_out_is_none() {
+async fn an_answer_that_leaves_an_output_out_or_empty_is_none() {
     let handles: Vec<Handle> = (1..3u8)
         .map(|seed| Handle::computed(B256::repeat_byte(seed), 31338, FheType::Bool))
         .collect();
@@ -252,6 +252,7 @@ async fn an_answer_that_leaves_an_output_out_is_none() {
     assert!(ask(vec![result(0)]).await.is_err());
     assert!(ask(vec![result(0), result(0)]).await.is_err());
     assert!(ask(vec![result(0), result(1), result(1)]).await.is_err());
+    assert!(ask(vec![result(0), (handles[1], Ok(Bytes::new()))]).await.is_err());
     assert_eq!(ask(vec![failed.clone(), result(0)]).await, Ok(vec![result(0), failed]));
     // Without outputs nobody is asked.
     let nobody = Prepared(Mutex::default());
