@@ -30,6 +30,12 @@ pub const GENESIS_VERSION: u32 = 1;
 /// Largest genesis file that is read, in bytes. Nearly all of it is contract code and the public key, each byte as two digits.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Largest gas limit of a block: call data of that much gas (10 for a byte of zeros, EIP-7623) still fit into a message of 30 MiB between validators.
+const MAX_GAS_LIMIT: u64 = 300_000_000;
+
+/// Largest FHE gas limit of a block, in HCU: that many stored ciphertexts of 256 bits, about 8 KiB each, still fit into a sidecar of 30 MiB.
+const MAX_FHE_GAS_LIMIT: u64 = 75_000_000;
+
 /// What a native chain begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,9 +46,9 @@ pub struct Genesis {
     pub chain_id: u64,
     /// Time of the first block, in seconds since the Unix epoch.
     pub timestamp: u64,
-    /// Gas limit of every block.
+    /// Gas limit of every block; at most 300 million.
     pub gas_limit: u64,
-    /// Most FHE gas of a block, in HCU.
+    /// Most FHE gas of a block, in HCU; at most 75 million.
     pub fhe_gas_limit: u64,
     /// Who may change the set of validators and upgrade the contracts.
     pub owner: Address,
@@ -216,6 +222,12 @@ impl Genesis {
         }
         if self.chain_id == 0 || self.fhe_gas_limit == 0 {
             return Err(invalid("chainId and fheGasLimit must not be zero".to_owned()));
+        }
+        // Blocks that do not fit into a message could be decided and never be handed on.
+        if self.gas_limit > MAX_GAS_LIMIT || self.fhe_gas_limit > MAX_FHE_GAS_LIMIT {
+            return Err(invalid(format!(
+                "gasLimit can be at most {MAX_GAS_LIMIT}, and fheGasLimit at most {MAX_FHE_GAS_LIMIT}"
+            )));
         }
         let mut state = WorldState::default();
         let accounts = self

@@ -22,7 +22,7 @@ use crate::error::{NodeError, Result};
 const MARK: &[u8; 8] = b"CLNATIV\x01";
 
 /// Length of the mark and the genesis hash.
-const PREAMBLE_BYTES: u64 = 40;
+const PREAMBLE_BYTES: usize = 40;
 
 /// Length of the header of a record.
 const HEADER_BYTES: usize = 16;
@@ -98,13 +98,13 @@ impl Store {
         let mut file = open_file(&path)?;
         let io = |source| io_error(&path, source);
         let end = file.metadata().map_err(io)?.len();
-        let mut disk = if end < PREAMBLE_BYTES {
+        let mut disk = if end < PREAMBLE_BYTES as u64 {
             // A process that died while it made the file.
             file.set_len(0).map_err(io)?;
             file.write_all(&[MARK.as_slice(), genesis.as_slice()].concat()).map_err(io)?;
             file.sync_all().map_err(io)?;
             File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io)?;
-            Disk::new(file, path, PREAMBLE_BYTES, lock)
+            Disk::new(file, path, PREAMBLE_BYTES as u64, lock)
         } else {
             check_preamble(&mut file, &path, genesis)?;
             let mut disk = Disk::new(file, path, end, lock);
@@ -170,7 +170,7 @@ impl Disk {
     fn read_all(&mut self, end: u64, visit: &mut dyn FnMut(DecidedBlock) -> Result<()>) -> Result<()> {
         let file = self.file.try_clone().map_err(|source| io_error(&self.path, source))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
-        self.length_bytes = PREAMBLE_BYTES;
+        self.length_bytes = PREAMBLE_BYTES as u64;
         while self.length_bytes < end {
             let left = end - self.length_bytes;
             let Some(content) = read_record(&mut reader, left).map_err(|source| io_error(&self.path, source))? else {
@@ -271,7 +271,7 @@ impl Disk {
 }
 
 fn check_preamble(file: &mut File, path: &Path, genesis: B256) -> Result<()> {
-    let mut preamble = [0; PREAMBLE_BYTES as usize];
+    let mut preamble = [0; PREAMBLE_BYTES];
     file.seek(SeekFrom::Start(0))
         .and_then(|_| file.read_exact(&mut preamble))
         .map_err(|source| io_error(path, source))?;

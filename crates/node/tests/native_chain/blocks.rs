@@ -25,6 +25,8 @@ fn sum(slot: u64) -> Program {
     program
 }
 
+type Change = fn(&mut Header);
+
 fn decode(bytes: &Bytes) -> Block<TxEnvelope> {
     Block::decode(&mut bytes.as_ref()).unwrap()
 }
@@ -72,7 +74,7 @@ async fn a_block_that_differs_anywhere_is_invalid() {
     let (one, other) = (world.node(), world.node());
     world.run(&one, 0, &sum(1));
     let (_, proposed) = world.propose(&one).await;
-    let cases: [(&str, fn(&mut Header)); 14] = [
+    let cases: [(&str, Change); 14] = [
         ("state root", |header| header.state_root.0[0] ^= 1),
         ("receipts root", |header| header.receipts_root.0[0] ^= 1),
         ("transactions root", |header| header.transactions_root.0[0] ^= 1),

@@ -70,6 +70,8 @@ fn what_a_chain_cannot_do_without_must_be_there() {
     assert!(sealed(&without).is_ok());
     assert!(refused(sealed(&|genesis| genesis.public_key_digest = Some(B256::ZERO))).contains("publicKeyDigest"));
     assert!(refused(sealed(&|genesis| genesis.gas_limit = 20_000)).contains("gas limit"));
+    assert!(refused(sealed(&|genesis| genesis.gas_limit = 300_000_001)).contains("at most"));
+    assert!(refused(sealed(&|genesis| genesis.fhe_gas_limit = 75_000_001)).contains("at most"));
 }
 
 #[test]
