@@ -30,7 +30,7 @@ const ENOUGH_WEI: U256 = U256::from_limbs([0, 0, 1, 0]);
 ///
 /// # Errors
 /// If the contracts refuse the deployment or the set.
-pub fn genesis_alloc(
+pub(crate) fn genesis_alloc(
     deployment: &NativeDeployment,
     validators: &[(Address, u64)],
     set_owner: Address,

@@ -1,0 +1,8 @@
+//! Native chains on real TFHE, with toy parameters.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod agreed;
+mod cluster;
+mod ground;
+mod options;
+mod together;
