@@ -4,6 +4,7 @@
 
 #[path = "../../../../crates/coprocessor/tests/prometheus/expressions.rs"]
 mod expressions;
+mod gateway;
 mod ground;
 mod life;
 mod strangers;
