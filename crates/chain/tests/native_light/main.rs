@@ -11,5 +11,6 @@
 mod chain;
 mod following;
 mod node;
+mod real_node;
 mod state;
 mod storage;

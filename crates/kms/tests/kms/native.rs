@@ -56,9 +56,7 @@ async fn what_the_state_proves_is_nothing_on_a_chain_with_coprocessors() {
     let handle = world.store(1, FheType::Uint64, U256::from(1));
     world.make_public(handle);
     let bytes = world.encrypt(FheType::Uint64, U256::from(2));
-    let mut chain = world.chain.lock().unwrap();
-    chain.in_state.insert(handle, Ok(bytes));
-    drop(chain);
+    world.chain.lock().unwrap().in_state.insert(handle, Ok(bytes));
     let answer = world.node.public_decrypt(world.public_request(&[handle])).await.unwrap();
     assert_eq!(answer.decrypted_result, abi_words(&[U256::from(1)]));
 }
