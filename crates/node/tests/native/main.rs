@@ -14,4 +14,5 @@ mod fhelib;
 mod hashing;
 mod inputs;
 mod program;
+mod slots;
 mod storing;
