@@ -110,7 +110,8 @@ impl Besieged {
         let mut parties = Vec::new();
         for number in 1..=4 {
             let mut config = ground.config(&ground.directory(number)).await;
-            config.chains[0].squashed = Arc::new(Forger(PrivateKeySigner::random()));
+            let forger = Arc::new(Forger(PrivateKeySigner::random()));
+            config.chains.iter_mut().for_each(|chain| chain.squashed = Arc::clone(&forger) as _);
             parties.push(Box::pin(RunningParty::start(config)).await.unwrap());
         }
         ground.register(parties.iter().map(RunningParty::signer).collect()).await;

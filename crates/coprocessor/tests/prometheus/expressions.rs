@@ -145,7 +145,7 @@ pub(crate) fn yaml(text: &str) -> Yaml {
 pub(crate) fn dashboard(text: &str) -> (Vec<String>, Vec<String>) {
     let dashboard: Value = serde_json::from_str(text).unwrap();
     let (mut ids, mut shown, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
-    for panel in dashboard["panels"].as_array().unwrap() {
+    for panel in list(&dashboard, "/panels") {
         let title = &panel["title"];
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title} has the id of another");
         if panel["type"] == "row" {
@@ -155,13 +155,17 @@ pub(crate) fn dashboard(text: &str) -> (Vec<String>, Vec<String>) {
         let targets = panel["targets"].as_array().unwrap();
         shown.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
     }
-    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+    for variable in list(&dashboard, "/templating/list") {
         let Some(query) = variable["definition"].as_str() else { continue };
         let inner = query.strip_prefix("label_values(").unwrap().trim_end_matches(')');
         let (metric, label) = inner.split_once(", ").unwrap();
         others.push(format!("sum by ({label}) ({metric})"));
     }
-    let annotations = dashboard["annotations"]["list"].as_array().unwrap();
-    others.extend(annotations.iter().map(|annotation| annotation["expr"].as_str().unwrap().to_owned()));
+    let annotations = list(&dashboard, "/annotations/list").iter();
+    others.extend(annotations.map(|annotation| annotation["expr"].as_str().unwrap().to_owned()));
     (shown, others)
+}
+
+fn list<'a>(document: &'a Value, place: &str) -> &'a [Value] {
+    document.pointer(place).and_then(Value::as_array).unwrap()
 }

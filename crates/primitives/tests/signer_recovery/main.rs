@@ -1,6 +1,6 @@
 //! Who signed a digest: found as the library finds it that verifies afterwards, and refused as contracts refuse it.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use cipherloom_primitives::eip712::recover_signer;
