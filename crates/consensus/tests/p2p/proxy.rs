@@ -82,19 +82,13 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch:
                 changed = line.changed() => if changed.is_ok() { None } else { return },
             },
         };
-        match read {
-            Some(Ok(0) | Err(_)) => return,
-            Some(Ok(length)) => {
-                if to.write_all(&buffer[..length]).await.is_err() {
-                    return;
-                }
-            }
-            None if state == Line::Dead => {
-                if line.changed().await.is_err() {
-                    return;
-                }
-            }
-            None => {}
+        let went_on = match read {
+            Some(Ok(0) | Err(_)) => false,
+            Some(Ok(length)) => to.write_all(&buffer[..length]).await.is_ok(),
+            None => state != Line::Dead || line.changed().await.is_ok(),
+        };
+        if !went_on {
+            return;
         }
     }
 }
