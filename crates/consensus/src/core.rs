@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::{
     codec::{self, Malformed, Message},
     config::Timeouts,
-    context::{BlockHash, ChainContext, Height, Members, Name},
+    context::{BlockHash, ChainContext, Height, Members, Name, proposer},
     signing::{Digests, is_signed_by, sign},
 };
 
@@ -147,6 +147,11 @@ impl Core {
 
     pub(crate) fn proposer(&self, round: u32) -> Address {
         self.state.get_proposer(self.state.height(), Round::new(round)).0
+    }
+
+    /// Who proposes in a round of the next height, if the validators stay the same.
+    pub(crate) fn next_proposer(&self, round: u32) -> Address {
+        proposer(&self.shell.set, self.height().saturating_add(1), round)
     }
 
     /// The block that may have been locked by a quorum: it must not be forgotten.

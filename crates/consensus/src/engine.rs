@@ -39,7 +39,7 @@ use self::jobs::Done;
 use crate::{
     application::{Application, Head},
     blocks::{BlockKey, Blocks, Knowledge},
-    codec,
+    codec::{self, Working},
     config::NodeConfig,
     core::Core,
     log::Log,
@@ -90,6 +90,10 @@ pub(crate) struct Engine {
     blocks: Blocks,
     /// Hashes of proposals whose blocks did not come, who has them, and when to ask.
     wanted: HashMap<B256, (PeerId, Instant)>,
+    /// The same of the next height.
+    wanted_next: HashMap<B256, PeerId>,
+    /// What the node is making a block for, and when to say so again.
+    working: Option<(Working, Instant)>,
     /// Messages and when they came last, so that repetitions are not looked at too often.
     seen: HashMap<B256, Instant>,
     decision: Option<CommitCertificate>,
@@ -97,6 +101,10 @@ pub(crate) struct Engine {
     jobs: JoinSet<Result<Done, ConsensusError>>,
     /// A block is being committed or applied.
     busy: bool,
+    /// When the last block of a peer was applied.
+    applied_at: Option<Instant>,
+    /// How many peers there were at the last tick.
+    peers: usize,
     /// Nothing is committed or applied before.
     retry_at: Option<Instant>,
     /// Who is being answered.
@@ -149,11 +157,15 @@ impl Engine {
             is_validator,
             blocks: Blocks::default(),
             wanted: HashMap::new(),
+            wanted_next: HashMap::new(),
+            working: None,
             seen: HashMap::new(),
             decision: None,
             sync: Sync::default(),
             jobs: JoinSet::new(),
             busy: false,
+            applied_at: None,
+            peers: 0,
             retry_at: None,
             answering: HashSet::new(),
             repetition: 0,
@@ -228,7 +240,9 @@ impl Engine {
             self.ask_for_decided(range);
         }
         let next = head.height.saturating_add(1);
-        let idle = !self.busy && self.decision.is_none() && !self.sync.is_under_way();
+        // Who catches up waits for more. A peer that claims much and delivers nothing must not keep a validator from its work.
+        let catches_up = self.applied_at.is_some_and(|at| at.elapsed() < GRACE);
+        let idle = !self.busy && self.decision.is_none() && !self.sync.is_under_way(catches_up);
         if idle && self.height < next && self.begin_at <= now {
             self.begin(next).await?;
         }
@@ -240,7 +254,9 @@ impl Engine {
         let set = self.application.validators(height)?;
         self.height = height;
         self.began = Instant::now();
-        self.wanted.clear();
+        self.working = None;
+        let now = Instant::now();
+        self.wanted = self.wanted_next.drain().map(|(hash, peer)| (hash, (peer, now + RETRY))).collect();
         self.seen.retain(|_, at| at.elapsed() < self.config.timeouts.rebroadcast);
         let early = self.blocks.next_height();
         self.favour(&set);
@@ -323,7 +339,9 @@ impl Engine {
         if self.ticks.is_multiple_of(TICKS_PER_STATUS) {
             self.tell_height();
         }
+        self.peers = self.network.peers().len();
         self.ask_for_wanted();
+        self.say_working();
     }
 
     fn tell_height(&self) {
@@ -343,7 +361,7 @@ impl Engine {
             height,
             hash,
             best_peer_height: self.sync.best(),
-            peers: self.network.peers().len(),
+            peers: self.peers,
             is_validator: self.is_validator,
             validators: self.validators.1,
             round,

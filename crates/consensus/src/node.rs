@@ -6,7 +6,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     application::{Application, ApplicationError},
@@ -56,12 +56,12 @@ impl From<CoreError> for ConsensusError {
     }
 }
 
-/// A node's consensus, running.
+/// A node's consensus, running. It ends when this is dropped; [`Node::shutdown`] waits for the end.
 #[derive(Debug)]
 pub struct Node {
     status: watch::Receiver<NodeStatus>,
     counters: Arc<Counters>,
-    stop: CancellationToken,
+    stop: DropGuard,
     stopped: CancellationToken,
     engine: JoinHandle<Result<(), ConsensusError>>,
     gossip: JoinHandle<()>,
@@ -104,7 +104,7 @@ impl Node {
         Ok(Self {
             status,
             counters,
-            stop,
+            stop: stop.drop_guard(),
             stopped,
             engine: tokio::spawn(run),
             gossip: tokio::spawn(gossip),
@@ -139,7 +139,7 @@ impl Node {
     /// # Errors
     /// Why consensus stopped, if it had stopped by itself.
     pub async fn shutdown(self) -> Result<(), ConsensusError> {
-        self.stop.cancel();
+        drop(self.stop);
         // It ends with the token, and has nothing to tell.
         let _ = self.gossip.await;
         self.engine.await.map_err(|error| ConsensusError::Panicked(error.to_string()))?

@@ -76,14 +76,22 @@ impl Sync {
         self.peers.values().map(|peer| peer.height).max().unwrap_or_default()
     }
 
-    /// Whether blocks are on their way or there already.
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.asking.is_some() || !self.got.is_empty()
+    /// Whether blocks are there, or on their way if those count.
+    pub(crate) fn is_under_way(&self, asked_counts: bool) -> bool {
+        !self.got.is_empty() || (asked_counts && self.asking.is_some())
     }
 
     /// Whom to ask for what, if anything is missing after `head`. Who takes part in deciding the next block gives it `grace` to come by itself.
     pub(crate) fn next_question(&mut self, head: u64, grace: Duration, now: Instant) -> Option<Range> {
-        let best = self.best();
+        let askable = |peer: &Peer| peer.not_before.is_none_or(|until| until <= now);
+        // What peers claim that did not deliver makes nobody hurry.
+        let best = self
+            .peers
+            .values()
+            .filter(|peer| askable(peer))
+            .map(|peer| peer.height)
+            .max()
+            .unwrap_or_default();
         if best <= head {
             self.behind_since = None;
             return None;
@@ -94,7 +102,7 @@ impl Sync {
             return None;
         }
         let from = self.got.back().map_or(head, |(_, last)| last.certificate.height) + 1;
-        let able = |(_, peer): &(&PeerId, &mut Peer)| peer.height >= from && peer.not_before.is_none_or(|until| until <= now);
+        let able = |(_, peer): &(&PeerId, &mut Peer)| peer.height >= from && askable(peer);
         let (peer, known) = self.peers.iter_mut().filter(able).min_by_key(|(_, peer)| peer.asked)?;
         known.asked = Some(now);
         let count = u32::try_from(known.height - from + 1).unwrap_or(MAX_RANGE).min(MAX_RANGE);
@@ -235,7 +243,7 @@ mod tests {
             let range = sync.next_question(1, NONE, now).expect("behind");
             assert_eq!((range.from, range.count), (2, 3));
             assert!(sync.answered(range, heights.into_iter().map(block).collect(), now).is_err());
-            assert!(!sync.is_under_way());
+            assert!(!sync.is_under_way(true));
         }
     }
 
@@ -263,6 +271,6 @@ mod tests {
         let next = sync.next_block(2).expect("there").1;
         assert_eq!(next.certificate.height, 3);
         assert_eq!(sync.next_block(2), None, "four does not follow two");
-        assert!(!sync.is_under_way());
+        assert!(!sync.is_under_way(true));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, B256};
 use cipherloom_rpc::cipherloom::consensus::v1::{LogEntry, log_entry::Content};
+use tokio::time::Instant;
 
 use super::Engine;
 use crate::{
@@ -100,11 +101,27 @@ impl Engine {
         }
         let height = core.height();
         let signature = sign(signer, self.digests.working(height, round)).map_err(|error| ConsensusError::Core(error.to_string()))?;
-        let working = Message::Working(Working { height, round, signature });
-        core.message(working.clone())?;
-        self.publish(&working);
+        let working = Working { height, round, signature };
+        core.message(Message::Working(working))?;
+        self.working = Some((working, Instant::now()));
+        self.say_working();
         self.start_proposing(height, round);
         Ok(())
+    }
+
+    /// Says that it is at work, again and again: others begin the round a little later, and messages get lost.
+    pub(super) fn say_working(&mut self) {
+        let Some((working, at)) = self.working else { return };
+        if !self
+            .core
+            .as_ref()
+            .is_some_and(|core| core.height() == working.height && core.waits_for_own_block(working.round))
+        {
+            self.working = None;
+        } else if at <= Instant::now() {
+            self.working = Some((working, Instant::now() + self.config.timeouts.silence / 4));
+            self.publish(&Message::Working(working));
+        }
     }
 
     /// Proposes a block that the application made.

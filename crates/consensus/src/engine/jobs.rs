@@ -59,13 +59,21 @@ impl Done {
     }
 }
 
+/// Waits for the application a little beyond the deadline that it was told.
+async fn in_time<T>(deadline: Instant, work: impl Future<Output = Result<T, ApplicationError>>) -> Result<T, ApplicationError> {
+    let late = || ApplicationError::Unavailable("the time is over".to_owned());
+    tokio::time::timeout_at(deadline + RETRY, work)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
 /// Starting them.
 impl Engine {
     pub(super) fn start_proposing(&mut self, height: u64, round: u32) {
         let deadline = Instant::now() + self.config.timeouts.proposer_share(round);
         let application = Arc::clone(&self.application);
         self.jobs.spawn(async move {
-            let result = application.propose(height, round, deadline).await;
+            let result = in_time(deadline, application.propose(height, round, deadline)).await;
             Ok(Done::Proposed { height, round, result })
         });
     }
@@ -96,7 +104,7 @@ impl Engine {
         let application = Arc::clone(&self.application);
         self.blocks.learn(&key, Knowledge::Asked);
         self.jobs.spawn(async move {
-            let result = application.validate(height, round, proposer, block, deadline).await;
+            let result = in_time(deadline, application.validate(height, round, proposer, block, deadline)).await;
             Ok(Done::Judged {
                 height,
                 round,
@@ -166,7 +174,7 @@ impl Engine {
     pub(super) fn ask_for_wanted(&mut self) {
         let now = Instant::now();
         let height = self.height;
-        let peers = self.network.peers();
+        let peers = if self.wanted.is_empty() { Vec::new() } else { self.network.peers() };
         for (hash, (peer, at)) in &mut self.wanted {
             if *at > now {
                 continue;
@@ -285,7 +293,9 @@ impl Engine {
                 count(&self.counters.undecided_blocks);
                 tracing::warn!(height, round, block = %key.hash, %error, "no verdict over a proposed block");
                 self.blocks.learn(&key, Knowledge::Unknown);
-                self.retry_at = Some(Instant::now() + RETRY);
+                if self.decision.as_ref().is_some_and(|decision| decision.block_hash == key.hash) {
+                    self.retry_at = Some(Instant::now() + RETRY);
+                }
                 return Ok(());
             }
         };
@@ -327,6 +337,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 count(&self.counters.applied);
+                self.applied_at = Some(now);
                 tracing::debug!(height = decided.certificate.height, "caught up by a block");
                 self.head_moved();
             }

@@ -1,10 +1,10 @@
 //! Takes what peers send.
 //!
 //! Nothing of it is believed: signatures are checked before a message costs more than that, and what no honest node sends counts against the peer.
-//! Only messages that were checked are passed on, each content at most once per half repetition interval, so that nobody can have others multiply
+//! Only messages that were checked are passed on, each content only once in a while, so that nobody can have others multiply
 //! what it sends.
 
-use alloy::primitives::{Bytes, keccak256};
+use alloy::primitives::{B256, Bytes, keccak256};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Engine, RETRY};
@@ -24,6 +24,8 @@ const ROUNDS_AHEAD: u32 = 10;
 const MAX_SEEN: usize = 1 << 16;
 /// Most peers answered at once.
 const MAX_ANSWERS: usize = 4;
+/// Most blocks asked for at a time.
+const MAX_WANTED: usize = 16;
 
 /// What a message turned out to be.
 enum Checked {
@@ -81,7 +83,7 @@ impl Engine {
             }
         };
         let content = keccak256(message.encode(0));
-        let recently = self.config.timeouts.rebroadcast / 2;
+        let recently = self.config.timeouts.rebroadcast.min(self.config.timeouts.silence) / 8;
         if self.seen.get(&content).is_some_and(|at| at.elapsed() < recently) {
             return Ok(());
         }
@@ -101,18 +103,25 @@ impl Engine {
         if relay {
             self.network.relay(peer, Channel::Consensus, bytes);
         }
-        if let Message::Proposal(proposal) = &message
-            && proposal.message.height.0 == self.height
-        {
+        if let Message::Proposal(proposal) = &message {
             let hash = proposal.message.value.0;
-            if self.blocks.candidates(hash).is_empty() {
-                self.wanted.entry(hash).or_insert((peer, Instant::now() + RETRY));
+            if proposal.message.height.0 == self.height {
+                self.want(hash, peer);
+            } else if self.wanted_next.len() < MAX_WANTED {
+                self.wanted_next.entry(hash).or_insert(peer);
             }
         }
         if let Some(core) = &mut self.core {
             core.message(message)?;
         }
         self.carry_out().await
+    }
+
+    /// Asks for a block in a while, unless it comes by itself.
+    fn want(&mut self, hash: B256, peer: PeerId) {
+        if self.wanted.len() < MAX_WANTED && self.blocks.candidates(hash).is_empty() {
+            self.wanted.entry(hash).or_insert((peer, Instant::now() + RETRY));
+        }
     }
 
     fn check(&self, message: &Message) -> Checked {
@@ -157,7 +166,11 @@ impl Engine {
     pub(super) fn take_block(&mut self, peer: PeerId, block: SignedBlock) {
         let Some(core) = &self.core else { return };
         if block.height == core.height() + 1 {
-            self.blocks.keep_early(peer, block);
+            // If the validators change, who makes the first block is not known yet: it will be asked for.
+            let digest = self.digests.block(block.height, block.round, block.hash, &block.block);
+            if is_signed_by(digest, &block.signature, Name(core.next_proposer(block.round))) {
+                self.blocks.keep_early(peer, block);
+            }
             return;
         }
         if block.height != core.height()
