@@ -101,7 +101,7 @@ where
 
 /// The precompiled contracts of a native chain.
 ///
-/// Whoever executes a transaction of a block again, to trace it, wants the outcome it had: its proofs are asked for again.
+/// Whoever executes a transaction of a block again, to trace it, wants the outcome it had: rules for that know the verdicts its block came to.
 fn native_precompiles(block: &BlockContext, sender: Sender) -> Option<FheLib<EthPrecompiles>> {
     let execution = match sender {
         Sender::Signed | Sender::Impersonated => Execution::Transaction,

@@ -135,8 +135,10 @@ impl BlockSession {
         let mut missing = HashSet::new();
         planner.find_missing(&wanted, &mut missing)?;
         let (without, outputs): (Vec<Handle>, Vec<Handle>) = wanted.into_iter().partition(|handle| missing.contains(handle));
-        for handle in &without {
-            tracing::warn!(block = number, %handle, "a stored handle gets no ciphertext: it depends on a value that this chain does not have");
+        // One line for all: anybody can store many of these.
+        if let Some(first) = without.first() {
+            let count = without.len();
+            tracing::warn!(block = number, count, %first, "stored handles get no ciphertext: they depend on values that this chain does not have");
         }
         let work = planner.work(number, outputs)?;
         Ok(BlockPlan { work, without })

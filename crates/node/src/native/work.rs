@@ -79,7 +79,7 @@ impl ComputeUnavailable {
 pub trait CheckInputs: Send + Sync {
     /// Checks the proof of a list, and returns the types of its values.
     ///
-    /// Validators ask once when they execute a transaction, and again for another round or a trace, so that it is worth remembering verdicts.
+    /// Validators ask when they execute a transaction, and again in another round, so that it is worth remembering verdicts.
     ///
     /// # Errors
     /// [`InputRefused`] if the list cannot be read or the proof does not hold for `context`.
