@@ -75,6 +75,8 @@ struct Report {
     /// Bytes of messages that a node received and sent for one value.
     received: f64,
     sent: f64,
+    /// How many processors all nodes share.
+    processors: f64,
     alone: Alone,
 }
 
@@ -182,11 +184,22 @@ async fn measure(
         cpu_ms: spent.cpu_ms / each,
         received: spent.received / each,
         sent: spent.sent / each,
+        processors: f64::from(u32::try_from(std::thread::available_parallelism()?.get())?),
         alone,
     })
 }
 
 impl Report {
+    /// Returns how long the processors of this machine take at least for what all nodes do for one value, in milliseconds.
+    fn processors_ms(&self) -> f64 {
+        self.cpu_ms * f64::from(self.size.parties()) / self.processors
+    }
+
+    /// Returns how many times as long as that an answer takes.
+    fn ratio_to_processors(&self) -> f64 {
+        self.latencies.percentile_ms(50) / self.processors_ms()
+    }
+
     fn print(&self, as_json: bool) {
         if as_json {
             println!("{}", self.json());
@@ -238,6 +251,15 @@ impl Report {
                     self.latencies.mean_ms()
                 ),
             ),
+            (
+                "  compared with the CPU of all nodes".to_owned(),
+                format!(
+                    "{:.1} times the {:.1} ms that {} processors take for it at least",
+                    self.ratio_to_processors(),
+                    self.processors_ms(),
+                    self.processors
+                ),
+            ),
         ];
         for (what, value) in lines {
             println!("{what:<44} {value}");
@@ -257,6 +279,8 @@ impl Report {
             "end_to_end": self.latencies.json(),
             "threshold_decryption": self.alone.json(),
             "ratio_to_holder_of_the_key": self.cpu_ms / self.alone.holder_ms,
+            "cpu_ms_of_all_nodes_on_these_processors": self.processors_ms(),
+            "ratio_of_end_to_end_to_that": self.ratio_to_processors(),
         })
     }
 }

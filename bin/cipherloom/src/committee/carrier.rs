@@ -52,6 +52,8 @@ pub(crate) struct Patience {
     pub(crate) stragglers: Duration,
     /// For the others once enough answered, but suspects among them.
     pub(crate) suspects: Duration,
+    /// For signatures of those who were asked first, until all others are asked as well.
+    pub(crate) signers: Duration,
     /// For the others once it is decided what becomes of the request.
     pub(crate) grace: Duration,
 }
@@ -62,6 +64,7 @@ impl Default for Patience {
             call: Duration::from_secs(120),
             stragglers: Duration::from_secs(20),
             suspects: Duration::from_secs(2),
+            signers: Duration::from_millis(500),
             grace: Duration::from_millis(500),
         }
     }

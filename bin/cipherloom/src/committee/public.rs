@@ -1,4 +1,7 @@
 //! One public decryption: shares of all nodes, then signatures of those that sent theirs, again with more shares where that was too little.
+//!
+//! To sign, a node checks the signatures of all shares that it is given, so nobody is asked whose signature is not needed: as many nodes as the chain wants signatures of, and as many more as may be
+//! corrupt, the fastest ones. The others are asked when one of those fails, needs more shares, or takes long.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +27,12 @@ enum Event {
     Shares(Box<Result<PublicShares, NodeError>>),
     /// To being asked with so many nodes' shares.
     Signed(usize, Result<PublicSignature, NodeError>),
+    /// Nobody's: those who were asked to sign take long.
+    Overdue,
 }
+
+/// The number of no node, which is what nobody's event has.
+const NOBODY: u32 = 0;
 
 /// A request under way.
 pub(super) struct Round<'a> {
@@ -40,6 +48,8 @@ pub(super) struct Round<'a> {
     shares: BTreeMap<u32, PublicShares>,
     /// With how many nodes' shares a node was last asked to sign.
     asked_with: BTreeMap<u32, usize>,
+    /// How many nodes are wanted that sign or have signed the same.
+    signers: usize,
     /// Who signed which values.
     signatures: BTreeMap<Bytes, BTreeMap<u32, PublicSignature>>,
     /// Who needs more shares than there were, in its words.
@@ -51,9 +61,11 @@ pub(super) struct Round<'a> {
 impl<'a> Round<'a> {
     /// Prepares a request; nobody is asked yet.
     pub(super) fn new(carrier: &'a Carrier, terms: ChainTerms, request: &PublicDecryptionRequest, proofs: Bytes) -> Self {
+        let signers = terms.signatures.saturating_add(carrier.need_shares().corrupt);
         Self {
             carrier,
             terms,
+            signers,
             request: Arc::new(request.clone()),
             proofs,
             calls: FuturesUnordered::new(),
@@ -75,7 +87,10 @@ impl<'a> Round<'a> {
             self.ask_for_shares(member);
         }
         let mut deadline = Deadline::begin();
-        while let Some((party, event)) = deadline.next(&mut self.calls).await {
+        while !(self.sharing.is_empty() && self.signing.is_empty()) {
+            let Some((party, event)) = deadline.next(&mut self.calls).await else {
+                break;
+            };
             self.take(party, event);
             if let Some(answer) = self.answer(need.corrupt) {
                 self.leave_rest(&deadline);
@@ -110,18 +125,32 @@ impl<'a> Round<'a> {
             .push(call.map(|(party, outcome)| (party, Event::Shares(Box::new(outcome)))).boxed());
     }
 
-    /// Asks those who sent shares and were not asked yet, or need more than they were given, with all shares there are.
+    /// Asks to sign, with all shares there are: those who need more than they were given, and others of those who sent shares while too few sign.
     fn ask_to_sign(&mut self) {
         let together = self.together();
         let (count, parties) = (together.len(), together.keys().copied().collect::<BTreeSet<_>>());
         let all: Arc<[PublicShares]> = together.into_values().cloned().collect();
         let carrier = self.carrier;
-        for member in carrier.members() {
+        let mut at_it = self.signing.len().saturating_add(self.most_signed());
+        // Those who were asked before first.
+        let (again, first): (Vec<_>, Vec<_>) = carrier
+            .members()
+            .iter()
+            .partition(|member| self.asked_with.contains_key(&member.party));
+        for member in again.into_iter().chain(first) {
             let party = member.party;
             let has_more = self.asked_with.get(&party).is_none_or(|before| *before < count);
             let can = parties.contains(&party) && !self.failures.contains_key(&party) && !self.has_signed(party);
+            if at_it >= self.signers {
+                break;
+            }
             if !has_more || !can || !self.signing.insert(party) {
                 continue;
+            }
+            at_it = at_it.saturating_add(1);
+            if self.asked_with.is_empty() {
+                let overdue = tokio::time::sleep(carrier.patience().signers);
+                self.calls.push(overdue.map(|()| (NOBODY, Event::Overdue)).boxed());
             }
             self.asked_with.insert(party, count);
             self.wanting.remove(&party);
@@ -134,6 +163,11 @@ impl<'a> Round<'a> {
             self.calls
                 .push(call.map(move |(party, outcome)| (party, Event::Signed(count, outcome))).boxed());
         }
+    }
+
+    /// Returns how many nodes have signed the values that most have signed.
+    fn most_signed(&self) -> usize {
+        self.signatures.values().map(BTreeMap::len).max().unwrap_or_default()
     }
 
     fn take(&mut self, party: u32, event: Event) {
@@ -159,6 +193,8 @@ impl<'a> Round<'a> {
                     Err(error) => drop(self.failures.insert(party, error)),
                 }
             }
+            // Everybody, then.
+            Event::Overdue => self.signers = usize::MAX,
         }
     }
 
@@ -207,7 +243,7 @@ impl<'a> Round<'a> {
     }
 
     fn failure(mut self, need: Need, deadline: &Deadline) -> ServiceError {
-        let most = self.signatures.values().map(BTreeMap::len).max().unwrap_or_default();
+        let most = self.most_signed();
         let mut is_most = true;
         for signed in std::mem::take(&mut self.signatures).into_values() {
             // One value is what was signed; whoever signed another contradicts those.

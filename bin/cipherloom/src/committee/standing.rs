@@ -189,8 +189,14 @@ impl Standing {
 }
 
 #[cfg(test)]
+#[path = "../../../../crates/coprocessor/tests/prometheus/expressions.rs"]
+mod expressions;
+
+#[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
+
+    use super::{expressions::TARGET_LABELS, *};
 
     #[test]
     fn suspicion_ends_and_counts_stay() {
@@ -215,5 +221,41 @@ mod tests {
         assert!(line("cipherloom_gateway_kms_node_up{party=\"1\"").ends_with(" 0"));
         assert!(line("cipherloom_gateway_kms_node_up{party=\"2\"").ends_with(" 1"));
         assert!(line("cipherloom_gateway_kms_node_faults_total{party=\"2\"").ends_with(" 1"));
+    }
+
+    fn read(path: &str) -> String {
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
+    }
+
+    #[test]
+    fn dashboard_alerts_and_documents_name_what_is_told_about_nodes() {
+        const OURS: &str = "cipherloom_gateway_kms_node_";
+        let standing = Standing::of([(1, Address::repeat_byte(1))]);
+        standing.called(1, Call::UserShare, Outcome::Answered, Duration::from_millis(5), None);
+        let mut series = expressions::Series::new();
+        for line in standing.render().lines().filter(|line| !line.starts_with('#')) {
+            for (name, labels) in expressions::named(line.rsplit_once(' ').unwrap().0).series {
+                let labels = labels.into_iter().chain(TARGET_LABELS.map(str::to_owned));
+                series.insert(name, labels.collect());
+            }
+        }
+        let (panels, others) = expressions::dashboard(&read("deploy/grafana/cipherloom-kms.json"));
+        let document = read("docs/kms-observability.md");
+        let alerts = expressions::alerts(&read("deploy/prometheus/alerts-kms.yml"), "docs/kms-observability.md", &document);
+        let alerts = alerts.iter().map(|alert| &alert.expression);
+        let ours = panels
+            .iter()
+            .chain(&others)
+            .chain(alerts)
+            .filter(|expression| expression.contains(OURS));
+        ours.for_each(|expression| expressions::check(expression, &series));
+        assert_eq!(series.len(), 5);
+        for name in series.keys() {
+            assert!(panels.iter().any(|expression| expression.contains(name)), "{name} is on no panel");
+            assert!(
+                document.contains(&format!("`{name}`")),
+                "{name} is not in docs/kms-observability.md"
+            );
+        }
     }
 }

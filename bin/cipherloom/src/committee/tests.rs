@@ -38,6 +38,7 @@ const PATIENCE: Patience = Patience {
     call: NEVER,
     stragglers: NEVER,
     suspects: NEVER,
+    signers: NEVER,
     grace: Duration::from_millis(20),
 };
 
@@ -64,6 +65,8 @@ enum Manner {
     Slanderer,
     /// Gives shares, and then does not sign.
     Fickle,
+    /// Gives shares, and then says nothing any more.
+    Mute,
     /// Has shares of an epoch that is over.
     Outdated,
 }
@@ -247,6 +250,9 @@ impl CommitteeClient for Connection {
         _: Bytes,
         shares: Arc<[PublicShares]>,
     ) -> BoxFuture<'static, Result<PublicSignature, NodeError>> {
+        if matches!(self.0.manner, Manner::Mute) {
+            return std::future::pending().boxed();
+        }
         self.answer(move |node| node.sign(&request, &shares))
     }
 }
@@ -395,6 +401,7 @@ async fn one_of_four_may_do_what_it_likes() {
         Manner::Liar,
         Manner::Slanderer,
         Manner::Fickle,
+        Manner::Mute,
         Manner::Outdated,
     ] {
         for party in 1..=4u32 {
@@ -402,7 +409,7 @@ async fn one_of_four_may_do_what_it_likes() {
             let others: Vec<u32> = (1..=4).filter(|other| *other != party).collect();
             let shares = committee.user().await.unwrap();
             // Whether a sealed share is right nobody can see but the user.
-            let sealed_rightly = matches!(manner, Manner::Liar | Manner::Slanderer | Manner::Fickle);
+            let sealed_rightly = matches!(manner, Manner::Liar | Manner::Slanderer | Manner::Fickle | Manner::Mute);
             match sealed_rightly {
                 true => assert_eq!(shares, [1, 2, 3, 4]),
                 false => assert_eq!(shares, others),
@@ -417,6 +424,27 @@ async fn one_of_four_may_do_what_it_likes() {
             assert_eq!(committee.suspects(), named, "party {party}");
         }
     }
+}
+
+#[tokio::test]
+async fn nobody_signs_whose_signature_is_not_needed() {
+    for (count, asked_at_most) in [(4, 3), (7, 5), (13, 9)] {
+        let committee = Committee::of(&many(count, &[]));
+        committee.public().await.unwrap();
+        let asked: usize = committee.nodes.iter().map(|node| node.asked_to_sign.load(Ordering::SeqCst)).sum();
+        assert!(asked <= asked_at_most, "{asked} of {count}");
+    }
+}
+
+#[tokio::test]
+async fn when_those_who_were_asked_to_sign_take_long_the_others_are_asked_as_well() {
+    let hasty = Patience {
+        signers: Duration::from_millis(20),
+        ..PATIENCE
+    };
+    // More than may be corrupt, so those who were asked first are too few.
+    let committee = Committee::with(&four(&[(1, Manner::Mute), (2, Manner::Mute)]), hasty);
+    assert_eq!(committee.public().await.unwrap(), [3, 4]);
 }
 
 #[tokio::test]
