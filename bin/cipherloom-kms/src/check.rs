@@ -1,10 +1,11 @@
 //! What has to be so before a node serves: keys, chains, its registration, and the coprocessor it gets ciphertexts from.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use alloy::{primitives::U256, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result, ensure};
 use cipherloom_fhe::KeySet;
+use cipherloom_kms::{Clock, SystemClock};
 use cipherloom_primitives::B256;
 use cipherloom_service::{
     chains::{self, Chain},
@@ -13,7 +14,7 @@ use cipherloom_service::{
     key_file::{self, KeyFile},
 };
 
-use super::options::NodeOptions;
+use super::{options::NodeOptions, process::light_options};
 
 const KEYS: &str = "keys";
 const CHAIN: &str = "chain";
@@ -33,6 +34,7 @@ pub(crate) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) 
     let signer = signer(options, &mut examination);
     let mut opened = Vec::new();
     let all = chains::all(&options.chain, &options.chains).unwrap_or_default();
+    let parts_of = options;
     for options in &all {
         match Chain::open(options).await {
             Ok(chain) => {
@@ -40,6 +42,7 @@ pub(crate) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) 
                     examination.wrong(CHAIN, format!("chain {} is named twice", chain.id), "leave one of them out");
                 }
                 check_chain(&chain, signer.as_ref(), keys.as_deref(), &mut examination).await;
+                check_validators(&chain, parts_of, keys.as_deref(), &mut examination).await;
                 opened.push(chain);
             }
             Err(trouble) => examination.trouble(CHAIN, &trouble, "check the options of the chain, and that its node runs"),
@@ -159,10 +162,57 @@ async fn check_chain(chain: &Chain, signer: Option<&PrivateKeySigner>, keys: Opt
     check_coprocessor(chain, keys, examination).await;
 }
 
+/// Follows the validators of a native chain up to now.
+async fn check_validators(chain: &Chain, options: &NodeOptions, keys: Option<&KeySet>, examination: &mut Examination) {
+    let Some(genesis) = chain.native() else { return };
+    if let Some(ours) = keys.map(|keys| B256::from(*keys.manifest().id.as_bytes())) {
+        examination.expect(
+            CHAIN,
+            genesis.key_set_id == ours,
+            format!("native chain {}: its key set is this node's", chain.id),
+            || {
+                (
+                    format!(
+                        "native chain {} is under key set {}, and this node has {ours}",
+                        chain.id, genesis.key_set_id
+                    ),
+                    "name the directory of the chain's key set with --keys".to_owned(),
+                )
+            },
+        );
+    }
+    let directory = options.audit_dir.as_deref().unwrap_or(Path::new("."));
+    let followed = match chain.followed(light_options(options), directory) {
+        Ok(Some(followed)) => followed,
+        Ok(None) => return,
+        Err(error) => {
+            let remedy = "check the file of the trusted validators, and the number of nodes that must agree";
+            return examination.wrong(CHAIN, format!("{error:#}"), remedy);
+        }
+    };
+    match followed.pin(SystemClock.now_seconds(), None).await {
+        Ok(pinned) => examination.ok(
+            CHAIN,
+            format!(
+                "native chain {}: block {} is certified; {} validators sign the next one",
+                chain.id,
+                pinned.number(),
+                followed.trusted().validators().len()
+            ),
+        ),
+        Err(error) => examination.not_yet(
+            CHAIN,
+            format!("native chain {}: {error}", chain.id),
+            "check that its node follows the chain, and that enough validators run",
+        ),
+    }
+}
+
 /// A node starts without a coprocessor, and answers once it is there.
 pub(crate) async fn check_coprocessor(chain: &Chain, keys: Option<&KeySet>, examination: &mut Examination) {
-    let at = format!("chain {}, the coprocessor at {}", chain.id, chain.coprocessor_at);
-    let described = match chain.coprocessor.describe().await {
+    let Some((coprocessor, at)) = chain.coprocessor() else { return };
+    let at = format!("chain {}, the coprocessor at {at}", chain.id);
+    let described = match coprocessor.describe().await {
         Ok(described) => described,
         Err(status) if is_unanswered(&status) => {
             return examination.warn(

@@ -62,6 +62,13 @@ CENTRALISED: with --keys this one process holds the whole secret key. Whoever co
       --rpc-url https://rpc.example --deployment deployment-1.json \\
       --coprocessor-url http://10.0.0.5:50051 --coprocessor-api-key-file tenant.key
 
+
+NATIVE: where the validators of a chain compute in its blocks, --native-genesis stands instead of a deployment and a coprocessor. The node follows the \
+validators from the chain's first block, believes no node about rights and ciphertexts, and needs none that it trusts (docs/native-kms.md).
+
+  cipherloom kms node --keys /var/lib/cipherloom/keys --signing-key-file kms.key --audit-dir /var/lib/cipherloom/audit \\
+      --rpc-url http://10.0.0.7:8545 --native-genesis genesis.json
+
 Every option can stand in a file instead, under its name: see --config, and deploy/kms.toml and deploy/kms-threshold.toml. docs/deployment.md tells how \
 the parts of a deployment are run as processes, docs/kms-threshold.md about committees.";
 
@@ -194,6 +201,11 @@ impl NodeOptions {
         if let Some((option, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
             bail!("{option} is for a centralised node; connections to a party are encrypted to what both ends proved");
         }
+        let native = |chain: &chains::ChainOptions| chain.native_genesis.is_some();
+        ensure!(
+            !native(&self.chain) && !self.chains.iter().any(native),
+            "native-genesis: a party decrypts what coprocessors squashed, and a native chain has none; serve it with a centralised node"
+        );
         Ok(())
     }
 
@@ -265,6 +277,7 @@ mod tests {
                 &["--party-dir=party", "--access-token-file=file"],
                 "--access-token-file is for a centralised node",
             ),
+            (&["--party-dir=party", "--native-genesis=file"], "a native chain has none"),
             (&["--keys=keys", "--audit-dir=audit", "--policy=file"], "--party-dir is missing"),
             (
                 &["--keys=keys", "--audit-dir=audit", "--insecure-simulated-attestation"],

@@ -69,7 +69,8 @@ pub struct NodeOptions {
     #[arg(skip)]
     pub chains: Vec<ChainOptions>,
 
-    /// What is believed about rights: `call` asks the nodes, `proof` takes nothing without storage proofs, `both` wants them to agree
+    /// What is believed about rights: `call` asks the nodes, `proof` takes nothing without storage proofs, `both` wants them to agree. On a native chain it is
+    /// always `proof`, against a block that its validators certified
     #[arg(long, value_name = "HOW", default_value = "call", value_parser = AclSource::from_str, help_heading = "Rights")]
     pub acl_check: AclSource,
 
@@ -77,11 +78,11 @@ pub struct NodeOptions {
     #[arg(long, value_name = "BLOCK", default_value = "latest", value_parser = Finality::from_str, help_heading = "Rights")]
     pub finality: Finality,
 
-    /// How many of a chain's nodes must agree
+    /// How many of a chain's nodes must agree. On a native chain only about what cannot be proven, such as signatures of wallets that are contracts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u8).range(1..=16), help_heading = "Rights")]
     pub rpc_quorum: u8,
 
-    /// How old the block may be that counts, by its own time [default: any age]
+    /// How old the block may be that counts, by its own time [default: any age; 300 on a native chain]
     #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u32).range(1..=604_800), help_heading = "Rights")]
     pub maximum_block_age_seconds: Option<u32>,
 

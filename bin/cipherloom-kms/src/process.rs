@@ -3,8 +3,8 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use cipherloom_chain::{AclCheck, WitnessOptions};
-use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey, SystemClock};
+use cipherloom_chain::{AclCheck, LightOptions, WitnessOptions};
+use cipherloom_kms::{AuditLog, CiphertextSource, HostChainView, KmsLimits, KmsNode, KmsParts, NoCiphertexts, NodeKey, SystemClock};
 use cipherloom_primitives::B256;
 use cipherloom_rpc::{
     FILE_DESCRIPTOR_SET,
@@ -125,13 +125,14 @@ fn nodes(options: &NodeOptions, parts: &Parts) -> Result<HashMap<u64, KmsNode>> 
     let node = |chain: &Chain| {
         let bytes = Zeroizing::new(<[u8; 32]>::from(parts.signer.to_bytes()));
         let audit = directory.join(format!("audit-{}.jsonl", chain.id));
+        let (view, ciphertexts) = ways(chain, options, directory)?;
         let node = KmsNode::new(KmsParts {
             decrypt: Arc::clone(&decrypt),
             key_set_id,
             signing_key: NodeKey::from_bytes(&bytes).context("the signing key is no key of the curve")?,
             domains: chain.domains,
-            chain: Arc::new(chain.witnessed(witness_options(options))?),
-            ciphertexts: Arc::new(RemoteCiphertexts(Arc::clone(&chain.coprocessor))),
+            chain: view,
+            ciphertexts,
             audit: AuditLog::open(&audit).with_context(|| format!("cannot use the audit log {}", audit.display()))?,
             clock: Arc::new(SystemClock),
             limits: KmsLimits {
@@ -144,6 +145,29 @@ fn nodes(options: &NodeOptions, parts: &Parts) -> Result<HashMap<u64, KmsNode>> 
         Ok((chain.id, node))
     };
     parts.chains.iter().map(node).collect()
+}
+
+/// The chain as the node reads it, and where its ciphertexts come from.
+type Ways = (Arc<dyn HostChainView>, Arc<dyn CiphertextSource>);
+
+fn ways(chain: &Chain, options: &NodeOptions, directory: &Path) -> Result<Ways> {
+    if let Some(followed) = chain.followed(light_options(options), directory)? {
+        return Ok((Arc::new(followed), Arc::new(NoCiphertexts)));
+    }
+    let (coprocessor, _) = chain.coprocessor().context("a chain that is not native has a coprocessor")?;
+    let witnessed = chain.witnessed(witness_options(options))?;
+    Ok((Arc::new(witnessed), Arc::new(RemoteCiphertexts(Arc::clone(coprocessor)))))
+}
+
+/// Tells how native chains are read. What a certificate does not say, and storage does not prove, is asked of as many nodes as of other chains.
+pub(crate) fn light_options(options: &NodeOptions) -> LightOptions {
+    let defaults = LightOptions::default();
+    let asked = options.maximum_block_age_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    LightOptions {
+        quorum: options.rpc_quorum.into(),
+        max_age: asked.or(defaults.max_age),
+        ..defaults
+    }
 }
 
 /// Tells how the chains are read.
@@ -259,7 +283,8 @@ impl Health for NodeHealth {
                         Check::failed("chain", format!("{} cannot be read; see the log", chain.id))
                     }
                 });
-                checks.push(match chain.coprocessor.describe().await {
+                let Some((coprocessor, _)) = chain.coprocessor() else { continue };
+                checks.push(match coprocessor.describe().await {
                     Ok(_) => Check::passed("coprocessor", format!("that of chain {} answers", chain.id)),
                     Err(status) => {
                         tracing::warn!(chain = chain.id, reason = status.message(), "not ready");

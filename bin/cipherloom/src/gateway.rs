@@ -36,6 +36,12 @@ connections whose both ends prove by attestation what runs there.
   … --kms-node 1=10.0.0.11:50061 --kms-node 2=10.0.1.11:50061 --kms-node 3=10.0.2.11:50061 --kms-node 4=10.0.3.11:50061 \\
       --kms-policy policy.json --kms-collateral collateral/
 
+NATIVE: where the validators of a chain compute in its blocks, --native-genesis stands instead of a deployment and a coprocessor, and --keys names the chain's \
+public key set (docs/native-kms.md).
+
+  cipherloom gateway --rpc-url http://10.0.0.7:8545 --native-genesis genesis.json --keys /var/lib/cipherloom/public-keys \\
+      --kms-url http://10.0.0.6:50061
+
 Before it serves it checks that all parts belong together: chain ids, contracts, registered signers, and that coprocessor and KMS have the same keys. Parts that \
 do not answer are waited for. With --check it does only that, and says what to do about each finding.
 

@@ -8,3 +8,4 @@ pub(crate) mod decryption;
 pub(crate) mod failure;
 pub(crate) mod keys;
 pub(crate) mod kms;
+pub(crate) mod native;

@@ -1,4 +1,4 @@
-//! The host chains of a process and, for each, the coprocessor that works for it.
+//! The host chains of a process and, for each, the coprocessor that works for it; or none, where a native chain's validators compute.
 //!
 //! One chain is named by options; several stand in the config file, in a table `[[chain]]` each.
 
@@ -10,7 +10,10 @@ use std::{
 
 use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_chain::{CallLimits, ChainError, Deployment, HostChain, LocalProfile, WitnessOptions, WitnessedChain, redacted_url};
+use cipherloom_chain::{
+    CallLimits, ChainError, Deployment, HostChain, LightClient, LightOptions, LocalProfile, NativeGenesis, WitnessOptions, WitnessedChain,
+    redacted_url,
+};
 use cipherloom_contracts::HostAddresses;
 use cipherloom_primitives::eip712::SigningDomains;
 use clap::{Args, Command, CommandFactory, Parser};
@@ -28,7 +31,7 @@ pub const TABLE: &str = "chain";
 /// Where the options about a chain stand in help texts.
 const HEADING: &str = "The host chain; several stand in [[chain]] tables of the config file";
 
-/// A host chain and its coprocessor.
+/// A host chain, and its coprocessor if it has one.
 #[derive(Clone, Default, Args)]
 pub struct ChainOptions {
     /// A node of the host chain: JSON-RPC over http, https, ws or wss. Given several times: others to ask while one fails
@@ -50,6 +53,16 @@ pub struct ChainOptions {
     /// The PEM file of whoever issued the coprocessor's certificate, for https URLs
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub coprocessor_ca: Option<PathBuf>,
+
+    /// The chain is a native one, whose validators compute: the genesis.json that it began with, from somebody you trust. Instead of a deployment and a
+    /// coprocessor
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub native_genesis: Option<PathBuf>,
+
+    /// Where the native chain's validators are kept that are trusted by now. A first file may come from somebody you trust, for a chain whose first
+    /// validators you do not [default: validators-CHAINID.json in the audit directory of a KMS]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
+    pub native_trusted_set: Option<PathBuf>,
 }
 
 /// What stands in a table.
@@ -81,13 +94,14 @@ pub fn of_file(file: Option<&ConfigFile>) -> Result<Vec<ChainOptions>> {
 /// # Errors
 /// If there are none, or both.
 pub fn all(one: &ChainOptions, several: &[ChainOptions]) -> Result<Vec<ChainOptions>> {
-    let named = !(one.rpc_url.is_empty() && one.deployment.is_none() && one.coprocessor_url.is_empty());
+    let named = !(one.rpc_url.is_empty() && one.deployment.is_none() && one.coprocessor_url.is_empty() && one.native_genesis.is_none());
     match (named, several) {
         (true, []) => Ok(vec![one.clone()]),
         (false, [_, ..]) => Ok(several.to_vec()),
         (true, _) => bail!("the config file has [[chain]] tables and options name one more chain; write it as a table, too"),
         (false, []) => bail!(
-            "no host chain: name a node with --rpc-url and the coprocessor with --coprocessor-url, or write [[chain]] tables into the config file"
+            "no host chain: name a node with --rpc-url and the coprocessor with --coprocessor-url (for a native chain, the genesis with --native-genesis), or \
+             write [[chain]] tables into the config file"
         ),
     }
 }
@@ -100,18 +114,34 @@ pub struct Chain {
     pub host: HostChain,
     /// Where signatures are valid.
     pub domains: SigningDomains,
-    /// Its coprocessor.
-    pub coprocessor: Arc<RemoteCoprocessor>,
+    /// Who computes.
+    pub computes: Computes,
     /// The URLs of its nodes, which may hold keys.
     urls: Vec<DatabaseUrl>,
     /// How its nodes may be named in messages.
     pub nodes: String,
-    /// How the coprocessor's endpoints may be named.
-    pub coprocessor_at: String,
     /// The chain was not told by a file but by its node.
     pub is_known_plan: bool,
     /// The first block that can hold an event of the contracts.
     pub first_block: u64,
+}
+
+/// Who computes for a chain.
+pub enum Computes {
+    /// A coprocessor.
+    Coprocessor {
+        /// The way to it.
+        remote: Arc<RemoteCoprocessor>,
+        /// How its endpoints may be named.
+        at: String,
+    },
+    /// The validators of a native chain.
+    Validators {
+        /// What the chain began with.
+        genesis: Box<NativeGenesis>,
+        /// Where those are kept that are trusted by now.
+        trusted_set: Option<PathBuf>,
+    },
 }
 
 /// Why a chain cannot be used now.
@@ -144,37 +174,79 @@ impl Chain {
             return Err(wrong(anyhow::anyhow!("a chain has no node: name one with rpc-url")));
         }
         let mut first_block = 0;
-        let (id, addresses, domains) = match &options.deployment {
-            Some(file) => {
+        let native = native(options).map_err(wrong)?;
+        let (id, addresses, domains) = match (&native, &options.deployment) {
+            (Some(genesis), _) => (genesis.chain_id, genesis.contracts, genesis.signing_domains()),
+            (None, Some(file)) => {
                 let read = Deployment::read(file).with_context(|| format!("cannot use the deployment in {}", file.display()));
                 let deployment = read.map_err(wrong)?;
                 first_block = deployment.first_block.unwrap_or_default();
                 (deployment.chain_id, deployment.addresses(), deployment.signing_domains())
             }
-            None => known_plan(&urls, &nodes).await?,
+            (None, None) => known_plan(&urls, &nodes).await?,
         };
         let host = HostChain::connect_all(&urls, addresses, CallLimits::default(), Some(id));
         let host = host.with_context(|| format!("the nodes of chain {id}")).map_err(wrong)?;
-        let place = Place {
-            part: PART,
-            urls: &options.coprocessor_url,
-            ca: options.coprocessor_ca.as_deref(),
-            key: options.coprocessor_api_key_file.as_ref(),
+        let is_known_plan = native.is_none() && options.deployment.is_none();
+        let computes = match native {
+            Some(genesis) => Computes::Validators {
+                genesis: Box::new(genesis),
+                trusted_set: options.native_trusted_set.clone(),
+            },
+            None => Computes::Coprocessor {
+                remote: Arc::new(of_coprocessor(options, id).map_err(wrong)?),
+                at: options.coprocessor_url.join(", "),
+            },
         };
-        let coprocessor = coprocessor(&place)
-            .with_context(|| format!("the coprocessor of chain {id}"))
-            .map_err(wrong)?;
         Ok(Self {
             id,
             host,
             domains,
-            coprocessor: Arc::new(coprocessor),
+            computes,
             urls: options.rpc_url.clone(),
             nodes,
-            coprocessor_at: options.coprocessor_url.join(", "),
-            is_known_plan: options.deployment.is_none(),
+            is_known_plan,
             first_block,
         })
+    }
+
+    /// Returns its coprocessor with how its endpoints may be named, if one works for it.
+    #[must_use]
+    pub fn coprocessor(&self) -> Option<(&Arc<RemoteCoprocessor>, &str)> {
+        match &self.computes {
+            Computes::Coprocessor { remote, at } => Some((remote, at)),
+            Computes::Validators { .. } => None,
+        }
+    }
+
+    /// Returns what it began with, if it is a native chain.
+    #[must_use]
+    pub fn native(&self) -> Option<&NativeGenesis> {
+        match &self.computes {
+            Computes::Coprocessor { .. } => None,
+            Computes::Validators { genesis, .. } => Some(genesis),
+        }
+    }
+
+    /// Returns a native chain as a KMS node reads it, following its validators; `None` if it is none. What is trusted is kept in the options' file, or else in
+    /// this directory.
+    ///
+    /// # Errors
+    /// If there are fewer nodes than must agree, or the file cannot be used.
+    pub fn followed(&self, options: LightOptions, directory: &Path) -> Result<Option<LightClient>> {
+        let Computes::Validators { genesis, trusted_set } = &self.computes else {
+            return Ok(None);
+        };
+        let kept = trusted_set
+            .clone()
+            .unwrap_or_else(|| directory.join(format!("validators-{}.json", self.id)));
+        let options = LightOptions {
+            trusted_file: Some(kept),
+            ..options
+        };
+        let urls: Vec<&str> = self.urls.iter().map(DatabaseUrl::expose).collect();
+        let client = LightClient::connect(&urls, genesis, CallLimits::default(), options);
+        client.map(Some).with_context(|| format!("the nodes of chain {}", self.id))
     }
 
     /// Returns the chain as a KMS node reads it: a number of its nodes must agree.
@@ -200,6 +272,17 @@ impl Chain {
                 self.nodes,
                 self.id
             )));
+        }
+        if let Some(genesis) = self.native() {
+            let first = self.host.header(0.into()).await.map_err(|error| Trouble::of(error, what))?;
+            // Only a hint for operators: whoever decrypts believes certificates alone.
+            if first.is_some_and(|first| first.hash != genesis.hash) {
+                return Err(Trouble::Wrong(anyhow::anyhow!(
+                    "the node at {} began with another block than the genesis has, {}",
+                    self.nodes,
+                    genesis.hash
+                )));
+            }
         }
         let acl = self.host.addresses().acl;
         let deployed = || format!("the host contracts at {acl} on chain {}", self.id);
@@ -229,6 +312,33 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// Reads the genesis of a native chain, if the options name one.
+fn native(options: &ChainOptions) -> Result<Option<NativeGenesis>> {
+    let Some(file) = &options.native_genesis else {
+        ensure!(
+            options.native_trusted_set.is_none(),
+            "native-trusted-set is for a native chain: native-genesis is missing"
+        );
+        return Ok(None);
+    };
+    ensure!(
+        options.deployment.is_none() && options.coprocessor_url.is_empty() && options.coprocessor_api_key_file.is_none(),
+        "native-genesis says where the contracts of the chain are, and no coprocessor works for it: leave out deployment and the coprocessor's options"
+    );
+    let genesis = NativeGenesis::read(file).with_context(|| format!("cannot use the genesis in {}", file.display()))?;
+    Ok(Some(genesis))
+}
+
+fn of_coprocessor(options: &ChainOptions, chain: u64) -> Result<RemoteCoprocessor> {
+    let place = Place {
+        part: PART,
+        urls: &options.coprocessor_url,
+        ca: options.coprocessor_ca.as_deref(),
+        key: options.coprocessor_api_key_file.as_ref(),
+    };
+    coprocessor(&place).with_context(|| format!("the coprocessor of chain {chain}"))
 }
 
 fn coprocessor(place: &Place<'_>) -> Result<RemoteCoprocessor> {

@@ -227,8 +227,9 @@ async fn check_chain(chain: &Chain, signer: Option<Address>, is_home: bool, exam
 
 /// A party starts without a coprocessor: it gets its key set from the same ceremony.
 async fn check_coprocessor(chain: &Chain, examination: &mut Examination) {
-    let at = format!("chain {}, the coprocessor at {}", chain.id, chain.coprocessor_at);
-    match chain.coprocessor.describe().await {
+    let Some((coprocessor, at)) = chain.coprocessor() else { return };
+    let at = format!("chain {}, the coprocessor at {at}", chain.id);
+    match coprocessor.describe().await {
         Ok(described) => examination.expect(
             COPROCESSOR,
             described.chain_id == chain.id && described.acl == chain.host.addresses().acl,

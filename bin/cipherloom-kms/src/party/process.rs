@@ -120,7 +120,8 @@ async fn squashed(options: &ChainOptions, chain: &Chain) -> Result<Arc<dyn Squas
     let registered = chain.host.coprocessor_signers().await.context("the chain's coprocessors")?;
     let enough = registered.threshold.saturating_to::<usize>();
     let coprocessors: Vec<Arc<dyn OneCoprocessor>> = if enough <= 1 {
-        vec![Arc::clone(&chain.coprocessor) as _]
+        let (coprocessor, _) = chain.coprocessor().context("a committee serves no native chains")?;
+        vec![Arc::clone(coprocessor) as _]
     } else {
         let one = |url: &String| {
             let coprocessor = RemoteCoprocessor::new(&Place {

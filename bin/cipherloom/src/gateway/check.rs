@@ -1,5 +1,7 @@
 //! What has to be so before a gateway serves: that all parts are there and belong together.
 
+use std::sync::Arc;
+
 use alloy::primitives::{Address, U256};
 use anyhow::{Context, Result};
 use cipherloom_chain::SignerSetOnChain;
@@ -86,8 +88,9 @@ async fn check_chain(chain: &Chain, examination: &mut Examination) -> Option<cop
             false
         }
     };
-    let at = format!("chain {}, the coprocessor at {}", chain.id, chain.coprocessor_at);
-    let described = match chain.coprocessor.describe().await {
+    let (coprocessor, at) = chain.coprocessor()?;
+    let at = format!("chain {}, the coprocessor at {at}", chain.id);
+    let described = match coprocessor.describe().await {
         Ok(described) => described,
         Err(status) if is_unanswered(&status) => {
             examination.not_yet(
@@ -193,10 +196,17 @@ async fn keys(
             );
         }
     }
+    let told = |(chain, described): &'_ (Chain, Option<coprocessor::Described>)| {
+        let (coprocessor, _) = chain.coprocessor()?;
+        Some((Arc::clone(coprocessor), described.clone()?))
+    };
     let found = match &options.keys {
         Some(directory) => of_directory(directory),
-        None => match chains.iter().find_map(|(chain, described)| Some((chain, described.as_ref()?))) {
-            Some((chain, described)) => PublicKeys::of(&chain.coprocessor, described, options.key_cache.as_deref()).await,
+        None => match chains.iter().find_map(told) {
+            Some((coprocessor, described)) => PublicKeys::of(&coprocessor, &described, options.key_cache.as_deref()).await,
+            None if chains.iter().all(|(chain, _)| chain.native().is_some()) => Err(anyhow::anyhow!(
+                "no coprocessor works for a native chain, so that nobody says what clients encrypt with"
+            )),
             None => return None,
         },
     };
@@ -226,6 +236,24 @@ async fn keys(
             )
         },
     );
+    for genesis in chains.iter().filter_map(|(chain, _)| chain.native()) {
+        let (id, of_chain) = (genesis.chain_id, genesis.key_set_id);
+        examination.expect(
+            KEYS,
+            keys.id() == of_chain,
+            format!("native chain {id} has the same key set"),
+            || {
+                (
+                    format!(
+                        "native chain {id} is under key set {}, and the one served is {}",
+                        hex::encode(of_chain),
+                        hex::encode(keys.id())
+                    ),
+                    "name the directory of the chain's key set with --keys".to_owned(),
+                )
+            },
+        );
+    }
     if let Some(of_kms) = of_kms {
         examination.expect(KEYS, keys.id() == of_kms, "what is served is the KMS's", || {
             (

@@ -88,7 +88,7 @@ pub(crate) struct GatewayOptions {
     #[command(flatten)]
     pub(crate) callbacks: CallbacksSection,
 
-    /// Serve the public key of this key set directory [default: the coprocessor's]
+    /// Serve the public key of this key set directory [default: the coprocessor's; native chains have none that could tell]
     #[arg(long, value_name = "DIR", help_heading = "Keys")]
     pub(crate) keys: Option<PathBuf>,
 

@@ -23,7 +23,7 @@ use crate::{
     committee::ConnectedCommittee,
     remote::{
         awaited::{Awaited, RemoteProgress},
-        decryption::{Prover, RemoteDecryption, RemoteInputs},
+        decryption::{Admitting, Computing, Prover, RemoteDecryption, RemoteInputs},
         keys::{CurrentKeys, PublicKeys},
     },
 };
@@ -68,7 +68,7 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
         coprocessors: parts
             .chains
             .iter()
-            .map(|chain| (chain.id, Arc::clone(&chain.coprocessor)))
+            .filter_map(|chain| Some((chain.id, Arc::clone(chain.coprocessor()?.0))))
             .collect(),
         database,
         stop: stop.clone(),
@@ -81,7 +81,11 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     let renewal = options.keys.is_none().then(|| {
         let renewal = KeyRenewal {
             keys,
-            coprocessors: parts.chains.iter().map(|chain| Arc::clone(&chain.coprocessor)).collect(),
+            coprocessors: parts
+                .chains
+                .iter()
+                .filter_map(|chain| Some(Arc::clone(chain.coprocessor()?.0)))
+                .collect(),
             kms: parts.kms.clone(),
             cache: options.key_cache.clone(),
         };
@@ -141,13 +145,25 @@ fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, dat
         keys,
         inputs: Arc::new(RemoteInputs {
             chains: chains()
-                .map(|chain| (chain.id, (Arc::clone(&chain.coprocessor), chain.host.addresses().acl)))
+                .map(|chain| {
+                    let admitting = match chain.coprocessor() {
+                        Some((coprocessor, _)) => Admitting::Coprocessor(Arc::clone(coprocessor), chain.host.addresses().acl),
+                        None => Admitting::Native(chain.host.clone()),
+                    };
+                    (chain.id, admitting)
+                })
                 .collect(),
         }),
         decryption: Arc::new(RemoteDecryption {
             kms: parts.kms.asked(),
             awaited: chains()
-                .map(|chain| (chain.id, Arc::new(Awaited::at(Arc::clone(&chain.coprocessor)))))
+                .map(|chain| {
+                    let computing = match chain.coprocessor() {
+                        Some((coprocessor, _)) => Computing::Coprocessor(Arc::new(Awaited::at(Arc::clone(coprocessor)))),
+                        None => Computing::InBlocks,
+                    };
+                    (chain.id, computing)
+                })
                 .collect(),
             provers: options.acl_proofs.then(|| {
                 let prover = |host: &HostChain| Prover {
@@ -158,7 +174,9 @@ fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, dat
             }),
         }),
         progress: Some(Arc::new(RemoteProgress {
-            coprocessors: chains().map(|chain| (chain.id, Arc::clone(&chain.coprocessor))).collect(),
+            coprocessors: chains()
+                .filter_map(|chain| Some((chain.id, Arc::clone(chain.coprocessor()?.0))))
+                .collect(),
         })),
         jobs: database.map(|database| database.gateway_jobs(&options.jobs_deployment)),
     }

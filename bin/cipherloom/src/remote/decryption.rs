@@ -1,8 +1,9 @@
-//! The gateway's services over parts in other processes, one coprocessor per chain and one KMS for all.
+//! The gateway's services over parts in other processes: one KMS for all, and for each chain its coprocessor, or the nodes of a native chain.
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,21 +22,36 @@ use futures_util::future::BoxFuture;
 use super::{
     awaited::Awaited,
     coprocessor::{self},
+    native,
 };
 use crate::wiring::{Kms, WAIT, retry_while_computing};
 
+/// How long the next block of a native chain is waited for.
+const NEXT_BLOCK: Duration = Duration::from_secs(1);
+
 /// The gateway's admission of inputs.
 pub(crate) struct RemoteInputs {
-    /// Each chain's coprocessor, and the access-control contract that proofs must be bound to.
-    pub(crate) chains: HashMap<u64, (Arc<RemoteCoprocessor>, Address)>,
+    /// Who looks at inputs of each chain.
+    pub(crate) chains: HashMap<u64, Admitting>,
+}
+
+/// Who looks at inputs of a chain.
+#[derive(Clone)]
+pub(crate) enum Admitting {
+    /// A coprocessor, which signs. Proofs must be bound to this access-control contract.
+    Coprocessor(Arc<RemoteCoprocessor>, Address),
+    /// A native chain: its nodes say what is in a list, and check its proof once a transaction brings it.
+    Native(HostChain),
 }
 
 impl InputAdmission for RemoteInputs {
     fn admit(&self, request: AdmissionRequest) -> BoxFuture<'static, Result<Admission, ServiceError>> {
         let chain = self.chains.get(&request.chain_id).cloned();
         Box::pin(async move {
-            let (coprocessor, acl) = chain.ok_or_else(|| no_chain(request.chain_id))?;
-            coprocessor::admit(&coprocessor, &request, acl).await
+            match chain.ok_or_else(|| no_chain(request.chain_id))? {
+                Admitting::Coprocessor(coprocessor, acl) => coprocessor::admit(&coprocessor, &request, acl).await,
+                Admitting::Native(host) => native::admit(&host, &request).await,
+            }
         })
     }
 }
@@ -44,10 +60,33 @@ impl InputAdmission for RemoteInputs {
 pub(crate) struct RemoteDecryption {
     /// The KMS.
     pub(crate) kms: Arc<dyn Kms>,
-    /// What is waited for on each chain.
-    pub(crate) awaited: HashMap<u64, Arc<Awaited>>,
+    /// How values are waited for on each chain.
+    pub(crate) awaited: HashMap<u64, Computing>,
     /// What proves rights on each chain, if the KMS is to get proofs.
     pub(crate) provers: Option<HashMap<u64, Prover>>,
+}
+
+/// How values of a chain are waited for.
+#[derive(Clone)]
+pub(crate) enum Computing {
+    /// A coprocessor computes them after the block.
+    Coprocessor(Arc<Awaited>),
+    /// They are in the state as soon as the block is.
+    InBlocks,
+}
+
+impl Computing {
+    /// Waits until all handles are computed, for a while.
+    async fn all(&self, handles: &[Handle]) -> Result<(), ServiceError> {
+        match self {
+            Self::Coprocessor(awaited) => awaited.all(handles, WAIT).await,
+            // The KMS has seen an older block than the client: the next one will do.
+            Self::InBlocks => {
+                tokio::time::sleep(NEXT_BLOCK).await;
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A chain whose node proves what is in its storage.
@@ -77,9 +116,9 @@ impl Prover {
 
 impl RemoteDecryption {
     /// Returns what waits for handles, all of one chain, and what proves rights there.
-    fn waiting(&self, handles: &[Handle]) -> Result<(Arc<Awaited>, Option<Prover>), ServiceError> {
+    fn waiting(&self, handles: &[Handle]) -> Result<(Computing, Option<Prover>), ServiceError> {
         let chain = handles.first().map(Handle::chain_id).unwrap_or_default();
-        let awaited = self.awaited.get(&chain).map(Arc::clone).ok_or_else(|| no_chain(chain))?;
+        let awaited = self.awaited.get(&chain).cloned().ok_or_else(|| no_chain(chain))?;
         Ok((awaited, self.provers.as_ref().and_then(|provers| provers.get(&chain).cloned())))
     }
 }
@@ -94,7 +133,7 @@ impl Decryption for RemoteDecryption {
                 kms.public_decrypt(&request, Prover::gather(prover.as_ref(), &questions).await)
                     .await
             };
-            retry_while_computing(ask, || awaited.all(&request.handles, WAIT)).await
+            retry_while_computing(ask, || awaited.all(&request.handles)).await
         })
     }
 
@@ -105,7 +144,7 @@ impl Decryption for RemoteDecryption {
             let (awaited, prover) = waiting?;
             let questions = request.acl_questions();
             let ask = || async { kms.user_decrypt(&request, Prover::gather(prover.as_ref(), &questions).await).await };
-            retry_while_computing(ask, || awaited.all(&handles, WAIT)).await
+            retry_while_computing(ask, || awaited.all(&handles)).await
         })
     }
 }

@@ -1,0 +1,104 @@
+//! Chains of a process that are native: what options may stand together, and what is known before anybody is asked.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
+use std::path::PathBuf;
+
+use alloy::primitives::{Address, B256};
+use cipherloom_chain::LightOptions;
+use cipherloom_contracts::{HostAddresses, HostContract};
+use cipherloom_primitives::quorum::{Validator, ValidatorSet};
+use cipherloom_service::chains::{self, Chain, ChainOptions, Trouble};
+use serde_json::{Map, json};
+use tempfile::TempDir;
+
+/// Writes a genesis as nodes do, without the state that nobody here reads.
+fn genesis(directory: &TempDir) -> PathBuf {
+    let addresses = HostAddresses::of_deployer(Address::repeat_byte(1));
+    let named = |contract: &HostContract| (contract.name().to_owned(), json!(contract.address(&addresses)));
+    let contracts: Map<_, _> = HostContract::ALL.iter().map(named).collect();
+    let validator = Validator {
+        address: Address::repeat_byte(2),
+        power: 1,
+    };
+    let text = json!({
+        "chainId": 31338,
+        "hash": B256::repeat_byte(3),
+        "validators": ValidatorSet::new(vec![validator]).unwrap(),
+        "contracts": contracts,
+        "domains": {"gatewayChainId": 10901, "decryption": Address::repeat_byte(4), "inputVerification": Address::repeat_byte(5)},
+        "keySetId": B256::repeat_byte(6),
+        "alloc": {},
+    });
+    let file = directory.path().join("genesis.json");
+    std::fs::write(&file, text.to_string()).unwrap();
+    file
+}
+
+/// Nobody listens there, and nobody is asked.
+fn native(directory: &TempDir) -> ChainOptions {
+    ChainOptions {
+        rpc_url: vec!["http://127.0.0.1:1".parse().unwrap()],
+        native_genesis: Some(genesis(directory)),
+        ..ChainOptions::default()
+    }
+}
+
+async fn refusal(options: &ChainOptions) -> String {
+    match Chain::open(options).await {
+        Ok(_) => panic!("it was opened"),
+        Err(Trouble::NotYet(error)) => panic!("it may pass: {error:#}"),
+        Err(Trouble::Wrong(error)) => format!("{error:#}"),
+    }
+}
+
+#[tokio::test]
+async fn a_genesis_says_everything_about_a_native_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = native(&directory);
+    assert_eq!(chains::all(&options, &[]).unwrap().len(), 1);
+    let chain = Chain::open(&options).await.unwrap_or_else(|_| panic!("it cannot be opened"));
+    assert_eq!(chain.id, 31338);
+    assert_eq!(chain.domains.host_chain_id, 31338);
+    assert_eq!(chain.domains.decryption, Address::repeat_byte(4));
+    assert_eq!(chain.native().unwrap().key_set_id, B256::repeat_byte(6));
+    assert!(chain.coprocessor().is_none() && !chain.is_known_plan);
+    let client = chain.followed(LightOptions::default(), directory.path()).unwrap().unwrap();
+    assert_eq!((client.trusted().height(), client.trusted().hash()), (0, B256::repeat_byte(3)));
+}
+
+#[tokio::test]
+async fn a_native_chain_has_neither_deployment_nor_coprocessor() {
+    let directory = tempfile::tempdir().unwrap();
+    let with = |change: fn(&mut ChainOptions)| {
+        let mut options = native(&directory);
+        change(&mut options);
+        options
+    };
+    for options in [
+        with(|options| options.deployment = Some("deployment-1.json".into())),
+        with(|options| options.coprocessor_url = vec!["http://127.0.0.1:2".into()]),
+        with(|options| options.coprocessor_api_key_file = Some("tenant.key".into())),
+    ] {
+        assert!(refusal(&options).await.contains("no coprocessor works for it"));
+    }
+    let alone = with(|options| {
+        options.native_genesis = None;
+        options.native_trusted_set = Some("validators.json".into());
+    });
+    assert!(refusal(&alone).await.contains("native-genesis is missing"));
+    let nowhere = with(|options| options.native_genesis = Some("nowhere.json".into()));
+    assert!(refusal(&nowhere).await.contains("nowhere.json"));
+}
+
+#[tokio::test]
+async fn validators_that_cannot_be_trusted_are_not_replaced_by_those_of_the_genesis() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = directory.path().join("validators-31338.json");
+    std::fs::write(&kept, "{}").unwrap();
+    let chain = Chain::open(&native(&directory))
+        .await
+        .unwrap_or_else(|_| panic!("it cannot be opened"));
+    let error = chain.followed(LightOptions::default(), directory.path()).unwrap_err();
+    assert!(format!("{error:#}").contains("validators-31338.json"));
+}
