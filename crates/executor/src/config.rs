@@ -58,6 +58,8 @@ pub struct ExecutorConfig {
     pub key_set_id: [u8; 32],
     /// Whether input lists without a context are expanded without a check of their proofs, because the node vouches for them.
     pub trust_node_for_proofs: bool,
+    /// Whether the proofs of lists with a context are not checked, because the only client has checked every one of them itself.
+    pub client_checks_proofs: bool,
     /// How long a request may take, from its first byte. Clients can ask for less by a deadline.
     pub request_timeout: Duration,
     /// How long requests may take to finish at shutdown.
@@ -74,6 +76,7 @@ impl ExecutorConfig {
             engine: PoolOptions::default(),
             key_set_id,
             trust_node_for_proofs: false,
+            client_checks_proofs: false,
             request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
         }

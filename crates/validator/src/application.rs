@@ -19,13 +19,19 @@ pub struct ChainApplication {
     chain: NativeChain,
     /// Who proposes here. A node that is no validator is not asked to.
     proposer: Address,
+    /// What this node's clients sent.
+    announced: broadcast::Sender<Bytes>,
 }
 
 impl ChainApplication {
-    /// Makes blocks in the name of `proposer`.
+    /// Makes blocks in the name of `proposer`, and tells peers what is sent to `announced`.
     #[must_use]
-    pub const fn new(chain: NativeChain, proposer: Address) -> Self {
-        Self { chain, proposer }
+    pub const fn new(chain: NativeChain, proposer: Address, announced: broadcast::Sender<Bytes>) -> Self {
+        Self {
+            chain,
+            proposer,
+            announced,
+        }
     }
 }
 
@@ -134,7 +140,7 @@ impl Application for ChainApplication {
     }
 
     fn new_transactions(&self) -> broadcast::Receiver<Bytes> {
-        self.chain.new_transactions()
+        self.announced.subscribe()
     }
 }
 

@@ -8,6 +8,7 @@
 //! A full node is the same without votes: it follows what validators decided, executes it, and serves it.
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
 
+mod announcing;
 pub mod application;
 pub mod command;
 pub mod compute;

@@ -14,10 +14,13 @@ use cipherloom_consensus::{
     p2p::{NetworkConfig, PeerAddress, PeerInfo, PeerNetwork},
 };
 use cipherloom_node::native::{CheckInputs, ComputeBlock, Genesis, NativeChain, NativeChainHandle, NativeConfig, NetworkStatus};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{broadcast, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::application::ChainApplication;
+use crate::{announcing, application::ChainApplication};
 
 /// Where the parts of a node keep what they keep, below its data directory.
 const CHAIN_DIRECTORY: &str = "chain";
@@ -85,7 +88,7 @@ pub struct RunningNode {
     consensus: Node,
     rpc: Option<NativeChainHandle>,
     stop: CancellationToken,
-    teller: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl RunningNode {
@@ -131,7 +134,8 @@ impl RunningNode {
             .await
             .context("cannot start the network between nodes")?;
 
-        let application = Arc::new(ChainApplication::new(chain.clone(), address));
+        let (announced, _) = broadcast::channel(announcing::BACKLOG);
+        let application = Arc::new(ChainApplication::new(chain.clone(), address, announced.clone()));
         let config = NodeConfig {
             domain,
             signer: votes.then_some(key),
@@ -140,11 +144,13 @@ impl RunningNode {
         };
         let started = Box::pin(Node::start(config, application, Arc::new(network.clone()), received)).await;
         let consensus = started.context("cannot start consensus")?;
+        let sent = chain.new_transactions();
         let rpc = match rpc {
             Some(listen) => Some(Box::pin(chain.serve(listen)).await.context("cannot serve JSON-RPC")?),
             None => None,
         };
         let stop = CancellationToken::new();
+        let announcer = tokio::spawn(announcing::run(chain.clone(), sent, announced, stop.clone()));
         let teller = tokio::spawn(tell_peers(chain.clone(), consensus.watch(), stop.clone()));
         Ok(Self {
             address,
@@ -153,7 +159,7 @@ impl RunningNode {
             consensus,
             rpc,
             stop,
-            teller,
+            tasks: [announcer, teller],
         })
     }
 
@@ -231,8 +237,10 @@ impl RunningNode {
         if let Some(rpc) = self.rpc {
             rpc.shutdown().await;
         }
-        if self.teller.await.is_err() {
-            tracing::error!("the task that tells the chain of its peers was lost");
+        for task in self.tasks {
+            if task.await.is_err() {
+                tracing::error!("a task of the node was lost");
+            }
         }
         self.chain.close();
         ended.context("consensus could not go on")

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     SharedCounts,
-    wire::{Answers, Computed, Proofs, request},
+    wire::{Answers, Computed, request},
 };
 
 /// How many blocks are computed at a time: the one that is proposed and one that is checked. More would only slow each other down.
@@ -64,7 +64,7 @@ impl EmbeddedExecutor {
                 ..defaults.limits
             },
             // The node has checked every proof itself when the input verifier asked it to.
-            trust_node_for_proofs: true,
+            client_checks_proofs: true,
             ..defaults
         };
         Ok(Self {
@@ -83,7 +83,7 @@ impl EmbeddedExecutor {
     async fn answer(&self, work: &BlockWork) -> Result<Computed, String> {
         let _turn = self.turns.acquire().await.map_err(|_| "the executor is stopping".to_owned())?;
         let refused = |status: tonic::Status| status.message().to_owned();
-        let mut results = self.executor.compute(request(work, Proofs::Checked)).await.map_err(refused)?;
+        let mut results = self.executor.compute(request(work)).await.map_err(refused)?;
         let mut answers = Answers::to(work);
         while let Some(result) = results.next().await {
             answers.take(result.map_err(refused)?)?;

@@ -20,7 +20,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::{
     SharedCounts,
-    wire::{Answers, Computed, Proofs, request},
+    wire::{Answers, Computed, request},
 };
 
 /// What people call an executor.
@@ -92,7 +92,7 @@ impl RemoteExecutors {
     }
 
     async fn answer(&self, work: Arc<BlockWork>) -> Result<Computed, String> {
-        let message = request(&work, Proofs::ByExecutor);
+        let message = request(&work);
         let key_set_id = self.key_set_id;
         let mut last = String::new();
         for round in 0..ROUNDS {

@@ -21,21 +21,8 @@ use cipherloom_rpc::{
 /// What became of the outputs of a block: packed bytes, or why every executor has none.
 pub type Computed = Vec<(Handle, Result<alloy::primitives::Bytes, String>)>;
 
-/// Who checks the proofs of input lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proofs {
-    /// The executor, which is told for whom each list was made.
-    ByExecutor,
-    /// This process has.
-    Checked,
-}
-
 /// Writes a block's computations.
-pub(super) fn request(work: &BlockWork, proofs: Proofs) -> ComputeRequest {
-    let contexts = match proofs {
-        Proofs::ByExecutor => work.inputs.iter().map(context).collect(),
-        Proofs::Checked => Vec::new(),
-    };
+pub(super) fn request(work: &BlockWork) -> ComputeRequest {
     let ciphertext = |(handle, bytes): &(Handle, alloy::primitives::Bytes)| CompressedCiphertext {
         handle: name(handle),
         serialization: bytes.0.clone(),
@@ -45,7 +32,7 @@ pub(super) fn request(work: &BlockWork, proofs: Proofs) -> ComputeRequest {
             computations: work.computations.iter().map(computation).collect(),
             compact_ciphertext_lists: work.inputs.iter().map(|input| input.list.0.clone()).collect(),
             compressed_ciphertexts: work.ciphertexts.iter().map(ciphertext).collect(),
-            input_contexts: contexts,
+            input_contexts: work.inputs.iter().map(context).collect(),
         }),
         outputs: work.outputs.iter().map(name).collect(),
         form: wire::CiphertextForm::Packed as i32,
@@ -264,11 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn an_executor_of_ones_own_is_not_told_for_whom_a_checked_list_was_made() {
-        let work = work(&[]);
-        let told = |proofs| request(&work, proofs).block.unwrap().input_contexts;
-        assert!(told(Proofs::Checked).is_empty());
-        let [context] = told(Proofs::ByExecutor).try_into().unwrap();
+    fn each_list_comes_with_whom_it_was_made_for() {
+        let [context] = request(&work(&[])).block.unwrap().input_contexts.try_into().unwrap();
         assert_eq!(context.user_address, Bytes::from_static(&[2; 20]));
         assert_eq!(context.chain_id, 31338);
     }

@@ -107,14 +107,8 @@ async fn what_one_node_computes_the_other_does_and_only_stored_values_are_state(
     assert_eq!(balance(&checker, token, alice.address()), 1000);
 
     let data = transfer(&founded.genesis, token, alice.address(), bob.address(), 250);
-    let asked = serde_json::json!([{ "from": alice.address(), "to": token, "data": Bytes::from(data.clone()) }, "latest"]);
-    eprintln!("CALL {:?}", maker.rpc_call("eth_call", asked).map_err(|error| error.to_string()));
     let sent = alice.send(&maker, TxKind::Call(token), data);
     decide(&founded, &maker, &checker).await;
-    eprintln!(
-        "TRACE {:?}",
-        maker.rpc_call("debug_traceTransaction", serde_json::json!([sent, {"tracer": "callTracer"}]))
-    );
     assert_succeeded(&maker, sent);
     for chain in [&maker, &checker] {
         assert_eq!(balance(chain, token, alice.address()), 750);

@@ -24,8 +24,8 @@ pub(crate) struct Cluster {
     place: tempfile::TempDir,
     keys: Vec<PrivateKeySigner>,
     nodes: Vec<Option<RunningNode>>,
-    /// Where each node listens, fixed, so that others find it again.
-    listen: Vec<SocketAddr>,
+    /// Where each node listens, once it does.
+    targets: Vec<Target>,
     /// The links by which a node reaches those before it.
     links: Vec<Vec<Link>>,
 }
@@ -43,17 +43,12 @@ impl Cluster {
     pub(crate) async fn new(founded: Founded, followers: usize) -> Self {
         let mut keys = founded.validators.clone();
         keys.extend((0..followers).map(|_| PrivateKeySigner::random()));
-        let mut listen = Vec::new();
-        for _ in &keys {
-            // The port is free again when the node takes it.
-            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-            listen.push(listener.local_addr().unwrap());
-        }
+        let targets: Vec<Target> = keys.iter().map(|_| Target::default()).collect();
         let mut links = Vec::new();
         for number in 0..keys.len() {
             let mut own = Vec::new();
-            for target in &listen[..number] {
-                own.push(Link::to(*target).await);
+            for target in &targets[..number] {
+                own.push(Link::to(Arc::clone(target)).await);
             }
             links.push(own);
         }
@@ -62,7 +57,7 @@ impl Cluster {
             place: tempfile::tempdir().unwrap(),
             nodes: keys.iter().map(|_| None).collect(),
             keys,
-            listen,
+            targets,
             links,
         }
     }
@@ -96,14 +91,13 @@ impl Cluster {
             votes: number < self.founded.validators.len(),
             compute,
             checks: Arc::clone(&WORKSHOP.checks) as _,
-            peers: Peers {
-                listen: self.listen[number],
-                ..Peers::local(known.collect())
-            },
+            peers: Peers::local(known.collect()),
             rpc: None,
             timeouts: timeouts(),
         };
-        self.nodes[number] = Some(Box::pin(RunningNode::start(parts)).await.unwrap());
+        let node = Box::pin(RunningNode::start(parts)).await.unwrap();
+        *self.targets[number].lock().unwrap() = node.peer_address().map(|peer| peer.host);
+        self.nodes[number] = Some(node);
     }
 
     /// Ends a node.
@@ -151,6 +145,9 @@ impl Cluster {
     }
 }
 
+/// Where a node listens now.
+type Target = Arc<Mutex<Option<String>>>;
+
 /// A way to a node that can be cut.
 struct Link {
     address: SocketAddr,
@@ -160,7 +157,7 @@ struct Link {
 }
 
 impl Link {
-    async fn to(target: SocketAddr) -> Self {
+    async fn to(target: Target) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let open = Arc::new(Mutex::new(CancellationToken::new()));
@@ -169,9 +166,10 @@ impl Link {
             loop {
                 let Ok((mut inbound, _)) = listener.accept().await else { continue };
                 let cut = current.lock().unwrap().clone();
+                let target = target.lock().unwrap().clone();
                 tokio::spawn(async move {
                     let carry = async {
-                        let mut outbound = TcpStream::connect(target).await?;
+                        let mut outbound = TcpStream::connect(target.unwrap_or_default()).await?;
                         tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await
                     };
                     tokio::select! {

@@ -170,6 +170,7 @@ impl Crashing {
             urls: vec![format!("http://{}", server.address())],
             ca: None,
             timeout: Duration::from_secs(30),
+            requests: None,
         };
         Self {
             remote: RemoteExecutors::new(&options, id).unwrap(),
