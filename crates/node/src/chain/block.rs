@@ -1,5 +1,7 @@
 //! Blocks, and how one is sealed: execution results become roots, a bloom and a hash.
 
+use std::sync::Arc;
+
 use alloy::consensus::constants::EMPTY_WITHDRAWALS;
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::{EMPTY_OMMER_ROOT_HASH, Header, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction, TxEnvelope};
@@ -8,6 +10,7 @@ use alloy::primitives::{Address, B64, B256, Bloom, Bytes, Log, U256, keccak256};
 use revm::context::result::ExecutionResult;
 
 use crate::exec::BlockContext;
+use crate::native::rules::NativeRules;
 
 /// A sealed block with everything known about it.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Block {
     pub transactions: Vec<MinedTransaction>,
     /// One receipt per transaction.
     pub receipts: Vec<MinedReceipt>,
+    /// On a native chain, what repeats the block's execution without checking its inputs again.
+    pub(crate) native: Option<Arc<NativeRules>>,
 }
 
 /// A transaction of a block.
@@ -145,6 +150,7 @@ impl BlockBuilder {
             header,
             transactions: self.transactions,
             receipts: self.receipts,
+            native: None,
         }
     }
 }

@@ -252,6 +252,9 @@ impl Core {
         context.gas_limit = header.gas_limit;
         context.coinbase = header.beneficiary;
         context.prevrandao = header.mix_hash;
+        if let Some(rules) = &block.native {
+            context.native = Some(Arc::clone(rules));
+        }
         context
     }
 

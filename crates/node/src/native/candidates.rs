@@ -7,9 +7,10 @@ use alloy::consensus::{Header, Transaction};
 use alloy::primitives::{B256, Bytes};
 use cipherloom_primitives::quorum::ValidatorSet;
 
-use super::checks::NotedChecks;
+use super::checks::Verdicts;
 use super::codec::{ReceivedBlock, Sidecar, encode_block};
 use super::execute::{BlockRun, Executed};
+use super::rules::NativeRules;
 use super::validators;
 use super::work::Results;
 use crate::chain::block::Block;
@@ -34,7 +35,14 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Puts the results into state and seals the block.
-    pub(super) fn of(run: BlockRun, results: Results, checks: &NotedChecks, parent: B256, signers: &ValidatorSet) -> Result<Self> {
+    pub(super) fn of(
+        run: BlockRun,
+        results: Results,
+        verdicts: Verdicts,
+        rules: Arc<NativeRules>,
+        parent: B256,
+        signers: &ValidatorSet,
+    ) -> Result<Self> {
         let Executed {
             builder,
             context,
@@ -43,10 +51,11 @@ impl Candidate {
         } = run.finish(results)?;
         let next = validators::after(&state, signers);
         let extra_data = Bytes::copy_from_slice(next.digest().as_slice());
-        let block = builder.seal(parent, &context, state.root_hash(), extra_data);
+        let mut block = builder.seal(parent, &context, state.root_hash(), extra_data);
+        block.native = Some(rules);
         let sidecar = Sidecar {
             ciphertexts: stored,
-            verdicts: checks.noted(),
+            verdicts,
         };
         Ok(Self {
             bytes: encode_block(&block),

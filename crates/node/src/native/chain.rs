@@ -348,15 +348,15 @@ impl NativeChain {
         lock(&self.inner.certificates).get(index).cloned()
     }
 
-    /// Takes a transaction from a peer; true if it is new and may be passed on.
+    /// Takes a transaction from a peer; true if it is new and may be passed on, false if it is known or cannot be taken now.
     ///
     /// # Errors
     ///
-    /// Only [`NodeError::Internal`]: a transaction that is not valid here is just not taken.
+    /// [`NodeError::InvalidTransaction`] for what no node passes on that looked at it, or [`NodeError::Internal`].
     pub fn add_transaction(&self, raw: &[u8]) -> Result<bool> {
         match self.take_transaction(raw) {
             Ok(_) => Ok(true),
-            Err(error @ NodeError::Internal(_)) => Err(error),
+            Err(error @ (NodeError::InvalidTransaction(_) | NodeError::Internal(_))) => Err(error),
             Err(_) => Ok(false),
         }
     }
@@ -523,7 +523,11 @@ impl NativeChain {
     fn seal(&self, made: Made, results: Results) -> Result<Arc<Candidate>> {
         let signers = self.sets().at(made.height).cloned();
         let signers = signers.ok_or_else(|| NodeError::UnknownBlock(made.height.to_string()))?;
-        Candidate::of(made.run, results, &made.checks, made.parent, &signers).map(Arc::new)
+        let verdicts = made.checks.noted();
+        // Whoever traces the block later is told what the checks said.
+        let checks: Arc<dyn CheckInputs> = Arc::new(NotedChecks::new(Arc::clone(&self.inner.checks), verdicts.clone()));
+        let rules = Arc::new(rules_of(&self.inner.genesis, checks)?);
+        Candidate::of(made.run, results, verdicts, rules, made.parent, &signers).map(Arc::new)
     }
 
     /// Comes to a decided block by its sidecar.

@@ -53,7 +53,14 @@ async fn a_restarted_node_has_its_blocks_without_computing_or_checking_anything(
     let again = world.node_in(dir.path()).without_executor();
     assert_eq!((again.height(), again.hash()), (3, hash));
     assert_eq!(again.ciphertext(handle), Some(bytes));
-    assert_eq!(again.inputs.checked.load(Ordering::Relaxed), 0);
+    let input = again.chain.block(2.into()).unwrap().unwrap().transactions[0].hash;
+    let options = serde_json::json!({ "tracer": "callTracer" });
+    let trace = again
+        .chain
+        .rpc_call("debug_traceTransaction", serde_json::json!([input, options]))
+        .unwrap();
+    assert!(trace.get("error").is_none(), "{trace}");
+    assert_eq!(again.inputs.checked.load(Ordering::Relaxed), 0, "neither to come back nor to trace");
     for number in 1..=3 {
         let decided = again.chain.decided(number).await.unwrap().unwrap();
         assert_eq!(again.chain.certificate(number), Some(decided.certificate));
