@@ -20,7 +20,16 @@ const LAYERS: [&[&str]; 6] = [
     &["primitives", "private-anvil", "private-postgres"],
     &["attest", "contracts", "fhe", "rpc", "signcryption", "telemetry", "threshold"],
     &["ceremony", "chain", "engine", "load", "store"],
-    &["callbacks", "client", "consensus", "coprocessor", "executor", "gateway", "kms", "node"],
+    &[
+        "callbacks",
+        "client",
+        "consensus",
+        "coprocessor",
+        "executor",
+        "gateway",
+        "kms",
+        "node",
+    ],
     &["service"],
     &["kms-node", "validator"],
 ];
