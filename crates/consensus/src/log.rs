@@ -149,7 +149,11 @@ fn read(path: &Path, content: &[u8]) -> Result<Read, LogError> {
     let mut entries = Vec::new();
     let mut end = HEAD_BYTES;
     while !rest.is_empty() {
-        let Some(((length, sum), after)) = split_frame(rest) else { break };
+        let Some((frame, after)) = rest.split_first_chunk::<FRAME_BYTES>() else {
+            break;
+        };
+        let [a, b, c, d, e, f, g, h, sum @ ..] = *frame;
+        let length = usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).unwrap_or(usize::MAX);
         let Some((record, after)) = after.split_at_checked(length) else {
             break;
         };
@@ -168,14 +172,6 @@ fn read(path: &Path, content: &[u8]) -> Result<Read, LogError> {
         rest = after;
     }
     Ok(Read { height, entries, end })
-}
-
-/// Takes a record's length and checksum off.
-fn split_frame(bytes: &[u8]) -> Option<((usize, [u8; 8]), &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let (sum, rest) = rest.split_first_chunk::<8>()?;
-    let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
-    Some(((length, *sum), rest))
 }
 
 fn checksum(record: &[u8]) -> [u8; 8] {
