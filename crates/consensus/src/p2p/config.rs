@@ -108,11 +108,13 @@ pub struct NetworkLimits {
     pub messages_per_second: u32,
     /// How many bytes a peer may send per second on average, bursts of four seconds included; beyond that it is read more slowly.
     pub bytes_per_second: u32,
-    /// How many bytes of urgent or block messages may wait for a peer to take them before it is cut off.
+    /// How many bytes of blocks may wait for a peer to take them before it is cut off, and how many of answers before it is declined; of other channels, at
+    /// most 8 MiB.
     pub queue_bytes: usize,
-    /// How many bytes of long messages from strangers may be held in memory, and as many from favoured peers.
+    /// How many bytes of long messages from strangers may be held in memory, and as many of long answers to them. A stranger that needs more is cut
+    /// off, or declined. Favoured peers do not count.
     pub buffer_bytes: usize,
-    /// How long a message may take to arrive from its first byte to its last.
+    /// How long a message may take from its first byte to its last, in both directions.
     pub message_timeout: Duration,
     /// How long a peer may take to accept 32 KiB.
     pub write_timeout: Duration,

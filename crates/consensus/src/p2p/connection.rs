@@ -195,6 +195,10 @@ async fn write_frames<W: AsyncWrite + Unpin>(node: &Node, peer: &Peer, mut writi
             buffer.extend_from_slice(part);
         }
         within(limit, "it does not take what it is sent", writing.write_all(&buffer)).await?;
+        let since = peer.outbox.under_way_since();
+        if since.is_some_and(|since| since.elapsed() > node.config.limits.message_timeout) {
+            return Err(PeerError::TimedOut("it takes what it is sent too slowly"));
+        }
         let bytes = frame.header.length() as u64;
         let lane = frame.header.lane.as_str();
         peer.sent_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -100,6 +100,8 @@ pub(super) struct Node {
     pub(super) tasks: TaskTracker,
     /// Memory for long messages of strangers, in KiB.
     pub(super) buffers: Arc<Semaphore>,
+    /// Memory for long answers to strangers, in KiB.
+    pub(super) answers: Arc<Semaphore>,
     /// Connections in the course of being set up from outside.
     pub(super) handshakes: Arc<Semaphore>,
     /// How many connections to discovered peers there are or are being made.
@@ -126,7 +128,7 @@ struct Favoured {
 impl Node {
     pub(super) fn new(config: NetworkConfig, identity: Identity, delivery: Delivery, stop: CancellationToken) -> Self {
         let limits = &config.limits;
-        let buffers = Arc::new(Semaphore::new((limits.buffer_bytes >> 10).min(Semaphore::MAX_PERMITS)));
+        let memory = || Arc::new(Semaphore::new((limits.buffer_bytes >> 10).min(Semaphore::MAX_PERMITS)));
         let handshakes = Arc::new(Semaphore::new(limits.handshakes.min(Semaphore::MAX_PERMITS)));
         let favoured = Favoured {
             configured: config.peers.iter().filter_map(|peer| peer.id).collect(),
@@ -139,7 +141,8 @@ impl Node {
             book: Mutex::default(),
             stop,
             tasks: TaskTracker::new(),
-            buffers,
+            buffers: memory(),
+            answers: memory(),
             handshakes,
             discovered: AtomicUsize::new(0),
             next_request: AtomicU64::new(0),

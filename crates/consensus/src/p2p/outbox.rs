@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::Instant,
+};
 
 use super::frame::{Header, Lane, MAX_FRAME_BYTES};
 
@@ -20,11 +23,14 @@ const MAX_WAITING: usize = 16_384;
 const SMALL_LANE_BYTES: usize = 8 << 20;
 
 /// A message on its way out. Bodies are shared between peers.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) prefix: Bytes,
     pub(super) body: Bytes,
     pub(super) gossip: bool,
+    /// Its share of the memory for answers to strangers.
+    #[expect(dead_code, reason = "it is held until the message is sent")]
+    pub(super) share: Option<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
@@ -34,6 +40,7 @@ impl Outgoing {
             prefix: Bytes::new(),
             body,
             gossip,
+            share: None,
         }
     }
 
@@ -70,12 +77,19 @@ pub(super) enum Pushed {
     Overflow,
 }
 
+#[derive(Debug)]
+struct UnderWay {
+    message: Outgoing,
+    sent: usize,
+    since: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Outgoing>,
     /// Bytes of all messages that wait, and of the one under way.
     bytes: usize,
-    under_way: Option<(Outgoing, usize)>,
+    under_way: Option<UnderWay>,
 }
 
 #[derive(Debug, Default)]
@@ -140,6 +154,13 @@ impl Outbox {
         }
     }
 
+    /// When the message was begun that has been under way for longest.
+    pub(super) fn under_way_since(&self) -> Option<Instant> {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = queues.lanes.values().filter_map(|queue| queue.under_way.as_ref());
+        under_way.map(|under_way| under_way.since).min()
+    }
+
     /// Takes a frame, if there is one.
     pub(super) fn try_next(&self) -> Option<Frame> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,9 +181,13 @@ impl Outbox {
 
 impl Queue {
     fn frame(&mut self, lane: Lane) -> Option<Frame> {
-        let (message, sent) = match self.under_way.take() {
+        let UnderWay { message, sent, since } = match self.under_way.take() {
             Some(under_way) => under_way,
-            None => (self.waiting.pop_front()?, 0),
+            None => UnderWay {
+                message: self.waiting.pop_front()?,
+                sent: 0,
+                since: Instant::now(),
+            },
         };
         let header = Header {
             lane,
@@ -173,7 +198,7 @@ impl Queue {
         let payload = message.part(sent, MAX_FRAME_BYTES);
         let sent = sent + header.length();
         if sent < message.len() {
-            self.under_way = Some((message, sent));
+            self.under_way = Some(UnderWay { message, sent, since });
         } else {
             self.bytes -= message.len();
         }

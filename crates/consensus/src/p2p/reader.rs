@@ -26,8 +26,8 @@ use super::{
 };
 use crate::network::Channel;
 
-/// Longer messages of strangers need a share of the memory for them.
-const SMALL_BYTES: usize = 64 << 10;
+/// Longer messages from strangers and answers to them need a share of the memory for them.
+pub(super) const SMALL_BYTES: usize = 64 << 10;
 
 /// A message of which not everything is there.
 struct Partial {

@@ -19,6 +19,7 @@ use super::{
     metrics::Count,
     node::{Node, lock},
     outbox::{Outgoing, Pushed},
+    reader::SMALL_BYTES,
 };
 use crate::network::{Channel, NetworkError, PeerId, Received};
 
@@ -66,6 +67,7 @@ async fn asked(node: &Node, id: PeerId, request: Bytes) -> Result<Bytes, Network
         prefix: number.to_be_bytes().to_vec().into(),
         body: request.0,
         gossip: false,
+        share: None,
     };
     if peer.outbox.push(Lane::Requests, message) != Pushed::Queued {
         return Err(NetworkError::NotSent(format!("{id} does not take requests")));
@@ -105,7 +107,7 @@ pub(super) async fn serve(node: &Arc<Node>, peer: &Arc<Peer>, message: &Bytes) -
         .ok_or_else(|| PeerError::Protocol("a request without a number".to_owned()))?;
     if peer.serving.fetch_add(1, Ordering::Relaxed) >= node.config.limits.requests_per_peer {
         peer.serving.fetch_sub(1, Ordering::Relaxed);
-        return answer(peer, number, None);
+        return answer(node, peer, number, None);
     }
     let (reply, replied) = oneshot::channel();
     let received = Received::Request {
@@ -132,7 +134,7 @@ pub(super) async fn serve(node: &Arc<Node>, peer: &Arc<Peer>, message: &Bytes) -
             }
             fits
         });
-        if answer(&peer, number, content).is_err() {
+        if answer(&node, &peer, number, content).is_err() {
             peer.stop.cancel();
         }
     });
@@ -140,18 +142,29 @@ pub(super) async fn serve(node: &Arc<Node>, peer: &Arc<Peer>, message: &Bytes) -
 }
 
 /// Sends an answer; without content, or without room for it, that there is none.
-fn answer(peer: &Peer, number: u64, content: Option<Bytes>) -> Result<(), PeerError> {
-    let push = |content: Option<Bytes>| {
+fn answer(node: &Node, peer: &Peer, number: u64, content: Option<Bytes>) -> Result<(), PeerError> {
+    // Strangers may ask much and take it slowly: what waits for all of them together has a limit.
+    let counted = |content: &Bytes| content.len() > SMALL_BYTES && !node.is_favoured(&peer.id);
+    let share = match content.as_ref().filter(|content| counted(content)) {
+        None => Ok(None),
+        Some(content) => {
+            let kib = u32::try_from(content.len().div_ceil(1 << 10)).unwrap_or(u32::MAX);
+            Arc::clone(&node.answers).try_acquire_many_owned(kib).map(Some)
+        }
+    };
+    let push = |content: Option<Bytes>, share| {
         let mut prefix = number.to_be_bytes().to_vec();
         prefix.push(u8::from(content.is_some()));
         let message = Outgoing {
             prefix: prefix.into(),
             body: content.unwrap_or_default().0,
             gossip: false,
+            share,
         };
         peer.outbox.push(Lane::Answers, message) == Pushed::Queued
     };
-    if push(content) || push(None) {
+    let pushed = share.is_ok_and(|share| push(content, share));
+    if pushed || push(None, None) {
         Ok(())
     } else {
         Err(PeerError::Protocol("it asks without taking answers".to_owned()))

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use alloy::primitives::{Bytes, keccak256};
 use cipherloom_consensus::{
-    Channel, Network,
+    Channel, Network, Received,
     p2p::{Offence, max_message_bytes},
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
@@ -287,4 +287,76 @@ async fn a_flood_is_read_no_faster_than_allowed_while_others_are_heard() {
         heard_after.is_some_and(|after| after < 149),
         "the honest node had to wait for the flood"
     );
+}
+
+#[tokio::test]
+async fn strangers_that_ask_and_do_not_read_cannot_fill_the_memory() {
+    let mut small = config(1);
+    small.limits.buffer_bytes = 24 << 20;
+    small.limits.ping_interval = Duration::from_secs(20);
+    small.limits.idle_timeout = Duration::from_secs(60);
+    let mut node = Node::start(small).await;
+    let address = node.network.local_address().unwrap();
+    let mut deaf = Vec::new();
+    // The answers to both are more than the node keeps for strangers.
+    for number in 100..102 {
+        let key = key(number);
+        let mut peer = RawPeer::connect(address, &key).await;
+        node.connected(key.address()).await;
+        peer.header(3, FIRST, 9, 9).await;
+        peer.write(&[0, 0, 0, 0, 0, 0, 0, 1, 0]).await;
+        answer(&mut node, 16 << 20).await;
+        deaf.push(peer);
+    }
+    // A third stranger is told that there is no answer, until it is favoured.
+    let mut third = config(3);
+    third.peers = vec![node.address()];
+    let third = Node::start(third).await;
+    node.connected(third.id()).await;
+    let id = node.id();
+    let ask = || {
+        let network = third.network.clone();
+        tokio::spawn(async move { network.request(id, Bytes::from_static(b"?")).await })
+    };
+    let asked = ask();
+    answer(&mut node, 16 << 20).await;
+    assert!(asked.await.unwrap().is_err());
+    node.network.favour(HashSet::from([third.id()]));
+    let asked = ask();
+    answer(&mut node, 16 << 20).await;
+    assert_eq!(asked.await.unwrap().unwrap().len(), 16 << 20);
+    drop(deaf);
+}
+
+async fn answer(node: &mut Node, length: usize) {
+    loop {
+        if let Received::Request { answer, .. } = node.next().await {
+            answer.send(vec![3; length].into()).unwrap();
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_too_slowly_is_cut_off() {
+    let mut impatient = config(1);
+    impatient.limits.message_timeout = Duration::from_millis(700);
+    impatient.limits.idle_timeout = Duration::from_secs(60);
+    let mut node = Node::start(impatient).await;
+    let key = key(100);
+    let mut peer = RawPeer::connect(node.network.local_address().unwrap(), &key).await;
+    node.connected(key.address()).await;
+    node.network.send(key.address(), Channel::Blocks, vec![1; 30 << 20].into());
+    let trickle = async {
+        let mut buffer = vec![0; 32 << 10];
+        while matches!(peer.stream.read(&mut buffer).await, Ok(1..)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = trickle => {}
+        () = node.disconnected(key.address()) => {}
+    }
+    node.counts("cipherloom_network_disconnections_total{reason=\"timed_out\"}", 1)
+        .await;
 }
