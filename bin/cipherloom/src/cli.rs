@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Run the key-management system as processes of its own, and check it from outside.
     #[command(subcommand)]
     Kms(crate::kms_command::KmsCommand),
+    /// Found a native chain, whose validators compute on ciphertexts inside the block, and run its nodes.
+    #[command(subcommand, long_about = crate::node_command::HELP)]
+    Node(crate::node_command::NodeCommand),
     /// Precompute, deploy, verify, upgrade and administer the host contracts of a chain.
     #[command(subcommand, visible_alias = "contract", long_about = crate::contracts::HELP)]
     Contracts(crate::contracts::ContractsCommand),
@@ -112,6 +115,8 @@ Exits 0 only if every value is right.
 
 The first run generates keys, which takes some ten seconds to a minute; they are kept in the data directory, and later runs start in seconds.
 
+With --native the chain has validators that compute inside the block, and there is no coprocessor.
+
 With --rpc the chain is one that is there already, such as anvil or Hardhat's node. What its contracts know of the stack is kept in the data directory, for the next run.";
 
 const BENCH_HELP: &str = "\
@@ -127,6 +132,8 @@ Run the whole stack until Ctrl-C: chain, coprocessor, KMS and gateway.
 
 The chain has id 31337 and the host contracts stand at the addresses that the published Solidity libraries know for it, so that dApps work unchanged. \
 Everything is kept in the data directory: stop it, or kill it, and the next start carries on where it was.
+
+With --native the chain is one of validators that compute inside the block, with id 31338 and the contracts at the same addresses; there is no coprocessor.
 
 With --rpc the stack attaches to a chain that is there already, and deploys the host contracts if they are missing: on chains 31337 and 12345 with a deployer that \
 everybody knows, elsewhere with --deployer-key-file; or it uses the deployment that --deployment names. docs/attach.md tells more.
@@ -158,6 +165,9 @@ pub(crate) struct StackOptions {
     /// one may lie or be silent [4 without a number; up to 15]. The first start adds to the key set what that takes, half a minute.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "4", value_parser = parse_nodes, conflicts_with = "insecure_clear")]
     pub(crate) kms_nodes: Option<u8>,
+
+    #[command(flatten)]
+    pub(crate) native: crate::native::NativeOptions,
 
     #[command(flatten)]
     pub(crate) chain: crate::stack::network::ChainOptions,

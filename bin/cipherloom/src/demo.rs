@@ -9,17 +9,21 @@ use alloy::{
     signers::local::PrivateKeySigner,
 };
 use anyhow::{Context, Result, bail, ensure};
+use cipherloom_chain::HostChain;
 use cipherloom_client::{Client, ClientConfig, ClientError, KeyTrust, PermitTerms, Plaintext};
+use cipherloom_contracts::HostAddresses;
 use cipherloom_coprocessor::Progress;
-use cipherloom_primitives::{B256, FheType, Handle, Operation};
+use cipherloom_node::DevAccount;
+use cipherloom_primitives::{B256, FheType, Handle, Operation, eip712::SigningDomains};
 use cipherloom_service::key_file::{self, KeyFile};
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, task::JoinHandle};
 
 use crate::{
-    cli::DemoOptions,
+    cli::{DemoOptions, StackOptions},
     data_dir::DataDir,
     narrator::Narrator,
+    native::NativeStack,
     stack::{self, Listen, NodeSummary, Stack, accounts, network::Network},
     token::{ConfidentialToken, ConfidentialToken::ConfidentialTokenInstance, Token},
 };
@@ -67,7 +71,44 @@ pub(crate) async fn run(options: DemoOptions) -> Result<()> {
     result.map(|_| ())
 }
 
+/// Where the story takes place.
+struct Place<'a> {
+    host: &'a HostChain,
+    chain_id: u64,
+    addresses: HostAddresses,
+    domains: SigningDomains,
+    gateway_url: String,
+    accounts: &'a [DevAccount],
+}
+
+impl<'a> Place<'a> {
+    fn of(stack: &'a Stack) -> Self {
+        Self {
+            host: stack.host(),
+            chain_id: stack.chain_id(),
+            addresses: *stack.addresses(),
+            domains: *stack.domains(),
+            gateway_url: stack.gateway_url(),
+            accounts: stack.accounts(),
+        }
+    }
+
+    fn of_native(stack: &'a NativeStack) -> Self {
+        Self {
+            host: stack.host(),
+            chain_id: stack.chain_id(),
+            addresses: *stack.addresses(),
+            domains: stack.domains(),
+            gateway_url: stack.gateway_url(),
+            accounts: stack.accounts(),
+        }
+    }
+}
+
 async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances> {
+    if options.stack.native.native {
+        return Box::pin(tell_native(options, narrator)).await;
+    }
     let token = options.token_artifact.as_deref().map(Token::read).transpose()?;
     let network = Network::find(&options.stack.chain).await?;
     let data = DataDir::new(&options.stack, &network)?;
@@ -82,13 +123,7 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
         Some(scratch) => data.with_state(scratch.path()),
         None => data,
     };
-    if options.stack.insecure_clear {
-        narrator.say("INSECURE: this demo computes on plaintext. Leave out --insecure-clear for real encryption.\n");
-    } else if !options.stack.parameters().is_secure() {
-        narrator.say("INSECURE: this demo uses parameters that anyone breaks, for tests.\n");
-    } else {
-        narrator.say("An encrypted token transfer, on TFHE with 128 bits of security. Nobody but Alice and Bob will learn an amount.\n");
-    }
+    introduce(&options.stack, narrator);
     let keys = narrator
         .step(
             "open the keys (generated at the first run)",
@@ -119,7 +154,16 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
         ));
     }
     let watcher = watch_progress(&stack, options.json);
-    let result = Box::pin(transfer(&stack, key_trust, token, &options.account_key_file, narrator)).await;
+    let place = Place::of(&stack);
+    let result = Box::pin(transfer(
+        &place,
+        Some(&stack),
+        key_trust,
+        token,
+        &options.account_key_file,
+        narrator,
+    ))
+    .await;
     if scratch.is_some() {
         stack.shutdown_and_forget().await?;
     } else {
@@ -127,6 +171,70 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
     }
     watcher.abort();
     let balances = result?;
+    narrator.say(&format!(
+        "\nEvery value is right: Alice has {}, Bob has {}, and the chain has verified a total of {MINTED}.",
+        balances.alice, balances.bob
+    ));
+    Ok(balances)
+}
+
+/// Says how much the story's secrets are worth.
+fn introduce(options: &StackOptions, narrator: &mut Narrator) {
+    if options.insecure_clear {
+        narrator.say("INSECURE: this demo computes on plaintext. Leave out --insecure-clear for real encryption.\n");
+    } else if !options.parameters().is_secure() {
+        narrator.say("INSECURE: this demo uses parameters that anyone breaks, for tests.\n");
+    } else {
+        narrator.say("An encrypted token transfer, on TFHE with 128 bits of security. Nobody but Alice and Bob will learn an amount.\n");
+    }
+}
+
+/// Tells the story on a native chain, and makes sure that all its nodes have come to the same state.
+async fn tell_native(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances> {
+    let token = options.token_artifact.as_deref().map(Token::read).transpose()?;
+    let data = DataDir::new(&options.stack, &Network::Embedded)?;
+    let scratch = match options.stack.data_dir {
+        None => Some(tempfile::tempdir().context("cannot make a temporary directory")?),
+        Some(_) => None,
+    };
+    let data = match &scratch {
+        Some(scratch) => data.with_state(scratch.path()),
+        None => data,
+    };
+    introduce(&options.stack, narrator);
+    let keys = narrator
+        .step(
+            "open the keys (generated at the first run)",
+            stack::open_keys(&data, &options.stack),
+        )
+        .await?;
+    let key_trust = KeyTrust::KeySet(keys.manifest().id);
+    let start = NativeStack::start(keys, &data.state, &options.stack, Listen::local(0, 0));
+    let stack = narrator
+        .step("start the validators, the KMS and the gateway", Box::pin(start))
+        .await?;
+    narrator.remark(&format!(
+        "chain {} at {}, gateway at {}; {} validators compute every block, and there is no coprocessor",
+        stack.chain_id(),
+        stack.rpc_url(),
+        stack.gateway_url(),
+        stack.validators()
+    ));
+    let place = Place::of_native(&stack);
+    let result = Box::pin(transfer(&place, None, key_trust, token, &options.account_key_file, narrator)).await;
+    let compared = match &result {
+        Ok(_) => {
+            let newest = stack.host().provider().get_block_number().await?;
+            let root = narrator
+                .step("compare the state of all nodes", stack.common_state_root(newest))
+                .await;
+            root.map(|root| narrator.remark(&format!("one state root after block {newest}: {root}")))
+        }
+        Err(_) => Ok(()),
+    };
+    Box::pin(stack.shutdown()).await;
+    let balances = result?;
+    compared?;
     narrator.say(&format!(
         "\nEvery value is right: Alice has {}, Bob has {}, and the chain has verified a total of {MINTED}.",
         balances.alice, balances.bob
@@ -147,26 +255,27 @@ impl Person {
 }
 
 async fn transfer(
-    stack: &Stack,
+    place: &Place<'_>,
+    stack: Option<&Stack>,
     key_trust: KeyTrust,
     token: Option<Token>,
     key_files: &[PathBuf],
     narrator: &mut Narrator,
 ) -> Result<Balances> {
-    let config = ClientConfig::new(*stack.addresses(), *stack.domains()).trusting(key_trust);
-    let client = Client::over(&stack.gateway_url(), stack.host().clone(), config).await?;
+    let config = ClientConfig::new(place.addresses, place.domains).trusting(key_trust);
+    let client = Client::over(&place.gateway_url, place.host.clone(), config).await?;
 
-    let [alice, bob] = people(stack, key_files)?;
-    accounts::expect_funds(stack.host(), alice.address(), DEMO_GAS, "the demo").await?;
-    let token = token.map_or_else(|| Token::built_in(stack.chain_id(), stack.addresses()), Ok)?;
-    let creation = token.creation_code(stack.addresses())?;
+    let [alice, bob] = people(place, key_files)?;
+    accounts::expect_funds(place.host, alice.address(), DEMO_GAS, "the demo").await?;
+    let token = token.map_or_else(|| Token::built_in(place.chain_id, &place.addresses), Ok)?;
+    let creation = token.creation_code(&place.addresses)?;
     let token = narrator
-        .step("deploy the confidential token", deploy(stack, &alice, creation))
+        .step("deploy the confidential token", deploy(place, &alice, creation))
         .await?;
     narrator.remark(&format!("token at {token}"));
-    let (alice, bob) = (person(stack, alice, token), person(stack, bob, token));
+    let (alice, bob) = (person(place, alice, token), person(place, bob, token));
     // Anyone may have the chain verify a decryption; Bob only needs ether for that.
-    let bob_pays = accounts::can_pay(stack.host(), bob.address(), VERIFICATION_GAS).await?;
+    let bob_pays = accounts::can_pay(place.host, bob.address(), VERIFICATION_GAS).await?;
     let anyone = if bob_pays { &bob } else { &alice };
 
     narrator.step(&format!("mint {MINTED} tokens for Alice"), mint(&alice)).await?;
@@ -201,7 +310,11 @@ async fn transfer(
         .step("verify the KMS's signature on the chain", verify(anyone, &public))
         .await?;
 
-    if let Some(last) = stop_some(stack).await {
+    let stopped = match stack {
+        Some(stack) => stop_some(stack).await,
+        None => None,
+    };
+    if let Some(last) = stopped {
         let again = narrator
             .step(&format!("stop {last}, and let Bob decrypt without"), balance(&client, &bob))
             .await?;
@@ -243,9 +356,9 @@ async fn stop_some(stack: &Stack) -> Option<String> {
 }
 
 /// Returns the keys of Alice and Bob: those in files, or public ones. Alice pays; Bob needs nothing, so that a fresh key does for him.
-fn people(stack: &Stack, key_files: &[PathBuf]) -> Result<[PrivateKeySigner; 2]> {
+fn people(place: &Place<'_>, key_files: &[PathBuf]) -> Result<[PrivateKeySigner; 2]> {
     let read = |file: &PathBuf| key_file::read(file, KeyFile::ACCOUNT);
-    match (key_files, stack.accounts()) {
+    match (key_files, place.accounts) {
         ([alice], _) => Ok([read(alice)?, PrivateKeySigner::random()]),
         ([alice, bob], _) => Ok([read(alice)?, read(bob)?]),
         ([], [alice, bob, ..]) => Ok([accounts::signer(alice)?, accounts::signer(bob)?]),
@@ -253,21 +366,21 @@ fn people(stack: &Stack, key_files: &[PathBuf]) -> Result<[PrivateKeySigner; 2]>
         ([], []) => bail!(
             "nobody can pay for transactions on chain {}: none of the accounts of the public mnemonics has ether there; name a key of an account \
              that has some with --account-key-file",
-            stack.chain_id()
+            place.chain_id
         ),
         (more, _) => bail!("the demo has two people, and {} files with keys are given", more.len()),
     }
 }
 
-fn person(stack: &Stack, signer: PrivateKeySigner, token: Address) -> Person {
-    let token = ConfidentialToken::new(token, accounts::wallet(stack.host(), &signer));
+fn person(place: &Place<'_>, signer: PrivateKeySigner, token: Address) -> Person {
+    let token = ConfidentialToken::new(token, accounts::wallet(place.host, &signer));
     Person { signer, token }
 }
 
-async fn deploy(stack: &Stack, signer: &PrivateKeySigner, bytecode: Bytes) -> Result<Address> {
+async fn deploy(place: &Place<'_>, signer: &PrivateKeySigner, bytecode: Bytes) -> Result<Address> {
     let request = TransactionRequest::default().from(signer.address());
     let request = alloy::network::TransactionBuilder::with_deploy_code(request, bytecode);
-    let receipt = included(accounts::wallet(stack.host(), signer).send_transaction(request).await?).await?;
+    let receipt = included(accounts::wallet(place.host, signer).send_transaction(request).await?).await?;
     receipt.contract_address.context("the deployment created no contract")
 }
 

@@ -1,6 +1,6 @@
 //! `cipherloom dev`: the stack until Ctrl-C, and what a dApp developer needs to use it.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cipherloom_contracts::Face;
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use crate::{
     cli::DevOptions,
     data_dir::DataDir,
     legacy::LegacyStack,
+    native::NativeStack,
     stack::{self, Listen, Stack, network::Network},
 };
 
@@ -16,6 +17,9 @@ use crate::{
 /// # Errors
 /// If it cannot start.
 pub(crate) async fn run(options: DevOptions) -> Result<()> {
+    if options.stack.native.native {
+        return Box::pin(run_native(&options)).await;
+    }
     let network = Network::find(&options.stack.chain).await?;
     let attached = network.is_external();
     let data = DataDir::new(&options.stack, &network)?;
@@ -48,6 +52,31 @@ pub(crate) async fn run(options: DevOptions) -> Result<()> {
         legacy.shutdown().await;
     }
     stack.shutdown().await;
+    Ok(())
+}
+
+/// Runs a native chain with its KMS and its gateway until it is told to stop.
+async fn run_native(options: &DevOptions) -> Result<()> {
+    ensure!(
+        !options.legacy.enabled,
+        "clients of the 0.6 generation are served with a coprocessor: leave out --native or --legacy-0.6"
+    );
+    let data = DataDir::new(&options.stack, &Network::Embedded)?;
+    let keys = stack::open_keys(&data, &options.stack).await?;
+    let listen = Listen::local(options.rpc_port, options.gateway_port);
+    let stack = Box::pin(NativeStack::start(keys, &data.state, &options.stack, listen)).await?;
+    let insecure_keys = !options.stack.parameters().is_secure();
+    let summary = stack.summary(options.stack.backend_name(), insecure_keys, &data.state);
+    if options.json {
+        println!("{summary}");
+    } else {
+        print!("{}", describe(&summary));
+    }
+    shutdown_signal().await;
+    if !options.json {
+        println!("\nstopping; the chain goes on at the next start");
+    }
+    Box::pin(stack.shutdown()).await;
     Ok(())
 }
 
@@ -173,6 +202,11 @@ fn describe(summary: &Value) -> String {
     for node in nodes {
         let place = format!("{}, {}", text(&node["signer"]), text(&node["publicUrl"]));
         line(&format!("KMS node {}", text(&node["party"])), &json!(place));
+    }
+    for node in summary["nodes"].as_array().into_iter().flatten() {
+        let kind = if node["validator"] == true { "validator" } else { "full node" };
+        let place = format!("{}, {}", text(&node["address"]), text(&node["rpcUrl"]));
+        line(&format!("{kind} {}", text(&node["number"])), &json!(place));
     }
     line("data directory", &summary["dataDir"]);
     if !accounts.is_empty() {

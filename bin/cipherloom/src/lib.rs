@@ -35,6 +35,8 @@ mod kms_command;
 mod legacy;
 mod line;
 mod narrator;
+mod native;
+mod node_command;
 mod operations;
 mod progress;
 mod remote;
@@ -82,6 +84,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Coprocessor(options) => coprocessor::start_logging(options, log)?,
         Command::Gateway(options) => gateway::start_logging(options, log)?,
         Command::Kms(KmsCommand::Process(command)) => kms::start_logging(command, log)?,
+        Command::Node(command) => cipherloom_validator::start_logging(command, log)?,
         _ => log.start(None)?,
     };
     let result = run_command(command);
@@ -100,6 +103,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Kms(KmsCommand::Process(command)) => kms::run(&command),
         Command::Kms(KmsCommand::Admin(command)) => in_runtime(committee_admin::run(command)),
         Command::Kms(KmsCommand::Audit(command)) => in_runtime(async move { committee_audit::run(&command).await }),
+        Command::Node(command) => cipherloom_validator::run(&command),
         Command::Keys(command) => keys::run(command),
         Command::Ciphertext(command) => in_runtime(ciphertext::run(command)),
         Command::Db(command) => in_runtime(db::run(command)),

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::Path};
 use anyhow::{Result, bail};
 use cipherloom_kms_node as kms;
 use cipherloom_service::{
+    config_file::Schema,
     line::{finish, read},
     settings::Settings,
 };
@@ -14,6 +15,7 @@ use crate::{
     cli::{self, Arguments},
     coprocessor, gateway,
     kms_command::KmsCommand,
+    node_command::NodeCommand,
 };
 
 /// Reads the command line of the binary `cipherloom`. Usage errors, `--help` and `--version` end the process.
@@ -22,24 +24,36 @@ use crate::{
 /// If the config file of a command cannot be used.
 pub(crate) fn cipherloom(line: &[OsString]) -> Result<Arguments> {
     let root = Arguments::command;
-    let mut arguments = finish(Arguments::from_arg_matches(&root().get_matches_from(line)), root());
+    let arguments = finish(Arguments::from_arg_matches(&root().get_matches_from(line)), root());
     let (path, config, schema): (&[&str], _, _) = match &arguments.command {
         cli::Command::Coprocessor(options) => (&["coprocessor"], &options.config, coprocessor::line::schema()),
         // It looks at what these options would use.
         cli::Command::Doctor(options) => (&["doctor"], &options.coprocessor.config, coprocessor::line::schema()),
         cli::Command::Gateway(options) => (&["gateway"], &options.config, gateway::schema()),
         cli::Command::Kms(KmsCommand::Process(kms::KmsCommand::Node(options))) => (&["kms", "node"], &options.config, kms::schema()),
+        // A node's directory has a config file, too.
+        cli::Command::Node(NodeCommand::Run(options)) => {
+            let config = options.config_file();
+            return with_file(line, &["node", "run"], config.as_deref(), &cipherloom_validator::run_schema());
+        }
         _ => return Ok(arguments),
     };
-    let file = read(config.as_deref(), &schema)?;
+    with_file(line, path, config.as_deref(), &schema)
+}
+
+/// Reads the command line again, now with what the config file has as defaults.
+fn with_file(line: &[OsString], path: &[&str], config: Option<&Path>, schema: &Schema) -> Result<Arguments> {
+    let root = Arguments::command;
+    let file = read(config, schema)?;
     let matches = file.clone().unwrap_or_default().apply(root(), path).get_matches_from(line);
-    arguments = finish(Arguments::from_arg_matches(&matches), root());
+    let mut arguments = finish(Arguments::from_arg_matches(&matches), root());
     let Some(matches) = inner(&matches, path) else {
         return Ok(arguments);
     };
     let settings = || Settings::new(&schema.command, matches, file.as_ref());
     match &mut arguments.command {
         cli::Command::Coprocessor(options) => options.settings = settings(),
+        cli::Command::Node(NodeCommand::Run(options)) => options.settings = settings(),
         cli::Command::Gateway(options) => {
             options.settings = settings();
             options.take_tables(file.as_ref())?;

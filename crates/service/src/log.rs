@@ -30,10 +30,10 @@ impl LogOptions {
         match self.verbose {
             0 => "warn",
             1 => {
-                "warn,cipherloom=info,cipherloom_chain=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_executor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_attest=info,cipherloom_ceremony=info,cipherloom_service=info,cipherloom_node=info,cipherloom_fhe=info,cipherloom_store=info,cipherloom_telemetry=info"
+                "warn,cipherloom=info,cipherloom_chain=info,cipherloom_consensus=info,cipherloom_coprocessor=info,cipherloom_engine=info,cipherloom_executor=info,cipherloom_gateway=info,cipherloom_kms=info,cipherloom_attest=info,cipherloom_ceremony=info,cipherloom_service=info,cipherloom_node=info,cipherloom_fhe=info,cipherloom_store=info,cipherloom_telemetry=info,cipherloom_validator=info"
             }
             2 => {
-                "info,cipherloom=debug,cipherloom_chain=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_executor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_attest=debug,cipherloom_ceremony=debug,cipherloom_service=debug,cipherloom_node=debug,cipherloom_fhe=debug,cipherloom_store=debug,cipherloom_telemetry=debug"
+                "info,arc_malachitebft_core_consensus=warn,arc_malachitebft_core_driver=warn,arc_malachitebft_core_votekeeper=warn,cipherloom=debug,cipherloom_chain=debug,cipherloom_consensus=debug,cipherloom_coprocessor=debug,cipherloom_engine=debug,cipherloom_executor=debug,cipherloom_gateway=debug,cipherloom_kms=debug,cipherloom_attest=debug,cipherloom_ceremony=debug,cipherloom_service=debug,cipherloom_node=debug,cipherloom_fhe=debug,cipherloom_store=debug,cipherloom_telemetry=debug,cipherloom_validator=debug"
             }
             _ => "trace",
         }
