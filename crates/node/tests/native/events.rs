@@ -3,6 +3,7 @@
 use cipherloom_contracts::{HostEvent, decode_log, development};
 use cipherloom_primitives::operation::{ScalarRule, Shape};
 use cipherloom_primitives::{Computation, FheType, Operation};
+use proptest::prelude::*;
 
 use crate::client::{Client, Done};
 use crate::program::{Arg, Program, byte};
@@ -100,4 +101,63 @@ fn calls_that_fail_leave_no_trace_and_neither_do_those_inside_them() {
         assert!(!reverted.result.is_success());
         assert_eq!(reverted.work.noticed, []);
     });
+}
+
+#[test]
+fn calls_in_odd_encodings_are_noticed_as_the_contract_understands_them() {
+    let mut client = Client::new();
+    client.block(|block| {
+        let mut program = Program::new();
+        let (a, b) = (program.value(5, FheType::Uint8), program.value(6, FheType::Uint8));
+        // More bytes after the arguments.
+        program.operation(Operation::Add, &[a, b, byte(0), 7.into(), 8.into()]);
+        // A list that begins after a gap.
+        program.operation(
+            Operation::Sum,
+            &[128.into(), FheType::Uint8.into(), 1.into(), 2.into(), 2.into(), a, b],
+        );
+        // A list whose length is the word of the type, which is 2.
+        program.operation(Operation::Sum, &[32.into(), FheType::Uint8.into(), a, b]);
+        // A list with a word behind it that is none of its own.
+        program.operation(Operation::IsIn, &[a, 96.into(), FheType::Uint8.into(), 1.into(), a, b]);
+        let done = block.run(&program.calls).unwrap();
+        assert!(done.result.is_success(), "{:?}", done.result);
+        let noticed: Vec<Computation> = done.work.computations().cloned().collect();
+        assert_eq!(noticed.len(), 6);
+        assert_eq!(noticed, told(&done));
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever words follow the selector: what the contract takes is noticed as it takes it, and what it refuses is not noticed.
+    #[test]
+    fn calls_of_any_words_are_noticed_if_and_as_the_contract_takes_them(
+        number in 0..31u8,
+        words in prop::collection::vec(prop_oneof![
+            Just(None),
+            (0..9u64).prop_map(Some),
+            (0..6u64).prop_map(|words| Some(32 * words)),
+            any::<u64>().prop_map(Some),
+        ], 1..8),
+        cut in 0..32usize,
+    ) {
+        let operation = Operation::try_from(number).unwrap();
+        let mut client = Client::new();
+        client.block(|block| {
+            let mut program = Program::new();
+            let value = program.value(3, FheType::Uint8);
+            let words: Vec<Arg> = words.iter().map(|word| word.map_or(value, Arg::from)).collect();
+            program.operation(operation, &words);
+            let call = program.calls.last_mut().unwrap();
+            let patched = call.patches.last().map_or(0, |patch| patch.offset.to::<usize>() + 32);
+            let length = call.data.len().saturating_sub(cut).max(patched);
+            call.data.truncate(length);
+            let done = block.attempt(&program.calls).unwrap();
+            assert!(done.result.is_success());
+            let noticed: Vec<Computation> = done.work.computations().cloned().collect();
+            assert_eq!(noticed, told(&done));
+        });
+    }
 }

@@ -1,5 +1,7 @@
 //! The precompiled contract.
 
+use std::sync::LazyLock;
+
 use alloy::primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy::sol_types::{SolCall, SolValue};
 use cipherloom_contracts::bindings::FheLib;
@@ -8,11 +10,18 @@ use cipherloom_node::native::{READ_GAS, READ_WORD_GAS, VERIFY_BYTE_GAS, VERIFY_G
 use cipherloom_primitives::ciphertext_state::FHELIB;
 use cipherloom_primitives::input::InputMetadata;
 use cipherloom_primitives::{FheType, Handle};
+use proptest::prelude::*;
 use revm::context::result::ExecutionResult;
 
 use crate::client::{Client, STORE};
 use crate::hashing::ToyInputs;
 use crate::program::Program;
+
+/// A chain without ciphertexts, for questions.
+fn empty_client() -> &'static Client {
+    static CLIENT: LazyLock<Client> = LazyLock::new(Client::new);
+    &CLIENT
+}
 
 /// A chain that has one ciphertext.
 fn client() -> (Client, Handle) {
@@ -129,4 +138,25 @@ fn anybody_may_ask_for_the_types_of_a_list() {
         let malformed = ask(context.user).abi_encode()[..100].to_vec();
         assert!(halted(&block.send(FHELIB, malformed).unwrap().result));
     });
+}
+
+proptest! {
+    /// Whatever comes after a selector, the answer is an answer.
+    #[test]
+    fn any_call_data_has_an_answer(
+        selector in prop::sample::select(vec![
+            FheLib::getCiphertextCall::SELECTOR,
+            FheLib::fhePubKeyCall::SELECTOR,
+            FheLib::verifyInputCall::SELECTOR,
+            [1, 2, 3, 4],
+        ]),
+        words in prop::collection::vec(prop_oneof![0..200u64, any::<u64>()], 0..9),
+        cut in 0..32usize,
+    ) {
+        let words: Vec<u8> = words.into_iter().flat_map(|word| U256::from(word).to_be_bytes::<32>()).collect();
+        let data = [selector.as_slice(), &words[..words.len().saturating_sub(cut)]].concat();
+        let result = empty_client().call(FHELIB, data);
+        // No list of the tests is that short, and no ciphertext is there.
+        prop_assert!(!result.is_success(), "{:?}", result);
+    }
 }

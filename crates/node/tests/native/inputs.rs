@@ -219,3 +219,19 @@ fn a_transaction_has_only_so_many_lists_checked() {
     assert!(call(most).is_success());
     assert!(!call(most + 1).is_success());
 }
+
+#[test]
+fn a_proof_needs_no_padding() {
+    let mut client = Client::new();
+    let input = Input::current(1);
+    assert_ne!(input.proof.len() % 32, 0);
+    let mut program = Program::new();
+    let value = admit(&mut program, input.handles[0], USER, &input.proof);
+    let call = program.calls.last_mut().unwrap();
+    let unpadded = call.data.len() - (32 - input.proof.len() % 32);
+    call.data.truncate(unpadded);
+    program.store(1, value);
+    let done = client.block(|block| block.run(&program.calls).unwrap());
+    assert!(done.result.is_success(), "{:?}", done.result);
+    assert!(client.ciphertext(input.handles[0]).is_some());
+}
