@@ -73,6 +73,11 @@ impl Endpoints {
         self.part
     }
 
+    /// Makes the first endpoint the preferred one again, whichever answered last.
+    pub fn return_to_first(&self) {
+        self.preferred.store(0, Ordering::Relaxed);
+    }
+
     /// Calls the endpoint that answered last, and the others in turn while one does not answer. What one answers, a refusal included, is the answer.
     ///
     /// # Errors

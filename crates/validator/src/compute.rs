@@ -5,6 +5,7 @@
 
 mod embedded;
 mod remote;
+mod split;
 mod wire;
 
 use std::{

@@ -77,7 +77,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u16).range(0..=4096), help_heading = PEERS)]
     pub maximum_inbound: u16,
 
-    /// An executor: a URL of `cipherloom executor`. Given several times: others to ask while one does not answer
+    /// An executor: a URL of `cipherloom executor`. Given several times: they share the computations of each block, and stand in for one that does not answer
     #[arg(long, value_name = "URL", help_heading = COMPUTING, conflicts_with = "embedded_executor")]
     pub executor_url: Vec<String>,
 
@@ -88,6 +88,11 @@ pub struct RunOptions {
     /// How long one executor may take for a block before the next one is asked
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = value_parser!(u32).range(1..=3600), help_heading = COMPUTING)]
     pub executor_timeout_seconds: u32,
+
+    /// Into how many requests a block is cut at most, which executors compute at the same time: for a URL with several executors behind it [default: one for
+    /// each URL]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256), help_heading = COMPUTING, requires = "executor_url")]
+    pub executor_requests: Option<u16>,
 
     /// Compute in this process instead of asking executors
     #[arg(long, help_heading = COMPUTING)]
@@ -210,6 +215,7 @@ impl RunOptions {
             urls: self.executor_url.clone(),
             ca: self.executor_ca.clone(),
             timeout: Duration::from_secs(self.executor_timeout_seconds.into()),
+            requests: self.executor_requests.and_then(|count| NonZeroUsize::new(count.into())),
         })
     }
 

@@ -3,10 +3,15 @@
 //! # What is trusted
 //! A validator trusts its executors as it trusts itself: what they answer is what it proposes and votes for. Connections belong into the validator's own
 //! network, or behind TLS. An executor of another key set is found out before it is asked for anything.
+//!
+//! # Several executors
+//! A block is cut into requests ([`split`]) which are sent at the same time, each to another executor first. One that does not answer is stood in for by
+//! the others. Behind a load balancer there may be more executors than URLs; then the number of requests is an option.
 
 use std::{
+    num::NonZeroUsize,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,11 +20,12 @@ use anyhow::Result;
 use cipherloom_node::native::{BlockWork, ComputeBlock, ComputeUnavailable};
 use cipherloom_rpc::cipherloom::executor::v1::{ComputeRequest, DescribeRequest, DescribeResponse, executor_client::ExecutorClient};
 use cipherloom_service::endpoints::{Endpoints, Place, with_causes};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join_all};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::{
     SharedCounts,
+    split::split,
     wire::{Answers, Computed, request},
 };
 
@@ -36,6 +42,9 @@ const MAX_RESULT_BYTES: usize = 16 << 20;
 const ROUNDS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How long requests go to those who stand in, before the executors that did not answer are tried again.
+const STANDING_IN: Duration = Duration::from_secs(60);
+
 /// Where executors are.
 #[derive(Clone, Debug)]
 pub struct RemoteOptions {
@@ -45,11 +54,15 @@ pub struct RemoteOptions {
     pub ca: Option<PathBuf>,
     /// How long one of them may take for a block before the next one is asked.
     pub timeout: Duration,
+    /// Into how many requests a block is cut at most; one for each URL without it.
+    pub requests: Option<NonZeroUsize>,
 }
 
 /// Executors of one key set, of which any can answer.
 pub struct RemoteExecutors {
-    endpoints: Endpoints,
+    /// One for each request of a block: all executors, beginning with another one each.
+    lanes: Vec<Endpoints>,
+    returned: Mutex<Instant>,
     timeout: Duration,
     key_set_id: B256,
     counts: SharedCounts,
@@ -61,14 +74,21 @@ impl RemoteExecutors {
     /// # Errors
     /// If a URL is none, or the certificate cannot be read.
     pub fn new(options: &RemoteOptions, key_set_id: B256) -> Result<Self> {
-        let endpoints = Endpoints::new(&Place {
-            part: PART,
-            urls: &options.urls,
-            ca: options.ca.as_deref(),
-            key: None,
-        })?;
+        let count = options.requests.map_or(options.urls.len(), NonZeroUsize::get).max(1);
+        let lane = |number: usize| {
+            let mut urls = options.urls.clone();
+            let first = number.checked_rem(urls.len()).unwrap_or_default();
+            urls.rotate_left(first);
+            Endpoints::new(&Place {
+                part: PART,
+                urls: &urls,
+                ca: options.ca.as_deref(),
+                key: None,
+            })
+        };
         Ok(Self {
-            endpoints,
+            lanes: (0..count).map(lane).collect::<Result<_>>()?,
+            returned: Mutex::new(Instant::now()),
             timeout: options.timeout,
             key_set_id,
             counts: SharedCounts::default(),
@@ -88,10 +108,31 @@ impl RemoteExecutors {
     pub async fn describe(&self) -> Result<DescribeResponse, Status> {
         let key_set_id = self.key_set_id;
         let ask = move |channel: Channel, _: Request<()>| async move { describe(channel, key_set_id).await.map(Response::new) };
-        self.endpoints.call((), DESCRIBE, ask).await
+        match self.lanes.first() {
+            Some(lane) => lane.call((), DESCRIBE, ask).await,
+            None => Err(Status::unavailable("there are no executors")),
+        }
     }
 
-    async fn answer(&self, work: Arc<BlockWork>) -> Result<Computed, String> {
+    /// Has a block computed, by several executors if it can be cut.
+    async fn compute_split(&self, work: &BlockWork) -> Result<Computed, String> {
+        self.return_to_first();
+        let count = NonZeroUsize::new(self.lanes.len()).unwrap_or(NonZeroUsize::MIN);
+        let requests = split(work, count).into_iter().zip(&self.lanes);
+        let answers = requests.map(|(request, lane)| Box::pin(self.answer(lane, Arc::new(request))));
+        Ok(try_join_all(answers).await?.concat())
+    }
+
+    /// Tries executors again that others have stood in for.
+    fn return_to_first(&self) {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        if returned.elapsed() > STANDING_IN {
+            *returned = Instant::now();
+            self.lanes.iter().for_each(Endpoints::return_to_first);
+        }
+    }
+
+    async fn answer(&self, lane: &Endpoints, work: Arc<BlockWork>) -> Result<Computed, String> {
         let message = request(&work);
         let key_set_id = self.key_set_id;
         let mut last = String::new();
@@ -108,7 +149,7 @@ impl RemoteExecutors {
                     Box::pin(ask(client, request, &work)).await.map(Response::new)
                 }
             };
-            match self.endpoints.call(message.clone(), self.timeout, attempt).await {
+            match lane.call(message.clone(), self.timeout, attempt).await {
                 Ok(computed) => return Ok(computed),
                 Err(status) => last = with_causes(&status),
             }
@@ -160,8 +201,8 @@ async fn ask(mut client: ExecutorClient<Channel>, request: Request<ComputeReques
 impl ComputeBlock for RemoteExecutors {
     fn compute(&self, work: BlockWork) -> BoxFuture<'_, Result<Computed, ComputeUnavailable>> {
         Box::pin(async move {
-            let (start, work) = (Instant::now(), Arc::new(work));
-            let answer = Box::pin(self.answer(Arc::clone(&work))).await;
+            let start = Instant::now();
+            let answer = Box::pin(self.compute_split(&work)).await;
             self.counts.answered(&work, start, answer.as_ref().map_err(String::as_str));
             answer.map_err(ComputeUnavailable::new)
         })

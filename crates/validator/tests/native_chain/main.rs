@@ -5,4 +5,5 @@ mod agreed;
 mod cluster;
 mod ground;
 mod options;
+mod several;
 mod together;
