@@ -7,8 +7,8 @@ use cipherloom_gateway::{
 };
 use cipherloom_primitives::input::input_handles;
 
-/// Names the handles of an input, which nobody signs: the answer's extra data are the list itself. So what SDKs put together from it (numbers of handles and of
-/// signatures, handles, no signatures, extra data) is the proof that a native chain takes.
+/// Names the handles of an input, which nobody signs: the answer's extra data are the list itself. So what the protocol has clients put together (numbers of
+/// handles and of signatures, handles, no signatures, the answer's extra data) is the proof that a native chain takes.
 ///
 /// # Errors
 /// `request_error` if the request has extra data of its own, `gateway_not_reachable` if the chain's node does not answer.
