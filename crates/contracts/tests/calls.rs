@@ -1,5 +1,4 @@
 //! Calls of the executor, read as the operations they ask for.
-#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect must fail")]
 
 use std::collections::BTreeSet;
 
