@@ -81,7 +81,7 @@ pub(crate) async fn verify(options: &ExplorerOptions, deployed: &Deployed, surve
         };
         if contract.is_of_this_build(&wiring) {
             let arguments = constructor_arguments(contract.contract, &wiring);
-            submit(name, logic, sources::qualified_name(contract.contract), &arguments).await?;
+            submit(name, logic, sources::qualified_name(contract.contract, wiring.inputs), &arguments).await?;
         } else {
             progress.say(&format!("  {name} at {logic}: not this build's code, so not submitted"));
         }

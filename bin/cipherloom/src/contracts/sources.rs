@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cipherloom_contracts::HostContract;
+use cipherloom_contracts::{HostContract, InputChecks};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -63,8 +63,12 @@ pub(crate) fn run(options: &StandardJsonOptions) -> Result<()> {
 }
 
 /// Returns the name under which explorers know a contract: its source and its name.
-pub(crate) fn qualified_name(contract: HostContract) -> String {
-    format!("{PACKAGE}/src/host/{name}.sol:{name}", name = contract.name())
+pub(crate) fn qualified_name(contract: HostContract, inputs: InputChecks) -> String {
+    let name = match (contract, inputs) {
+        (HostContract::InputVerifier, InputChecks::Validators) => "NativeInputVerifier",
+        _ => contract.name(),
+    };
+    format!("{PACKAGE}/src/host/{name}.sol:{name}")
 }
 
 /// Returns the name of the proxies.
