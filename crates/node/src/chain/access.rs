@@ -6,6 +6,7 @@ use alloy::eips::BlockId;
 use alloy::primitives::{Address, B256, TxKind, U256};
 use alloy::rpc::types::state::StateOverride;
 use alloy::rpc::types::{AccessList, AccessListItem, AccessListResult, TransactionRequest};
+use cipherloom_primitives::ciphertext_state::FHELIB;
 use revm::context::result::ExecutionResult;
 use revm::state::EvmState;
 
@@ -44,6 +45,7 @@ impl Chain {
             .filter_map(|signed| signed.recover_authority().ok())
             .collect::<BTreeSet<_>>();
         warm.extend([sender, target, view.context.coinbase]);
+        warm.extend(view.context.native.is_some().then_some(FHELIB));
         let mut rounds = 0;
         loop {
             request.access_list = Some(list(&accesses));

@@ -133,3 +133,15 @@ async fn a_server_answers_and_a_client_can_wait_for_its_receipt() {
     world.decide(&[&node]).await;
     assert_eq!(node.height(), 2, "the chain goes on without its server");
 }
+
+#[test]
+fn an_access_list_leaves_the_precompiled_contract_out() {
+    let world = World::new();
+    let node = world.node();
+    // Runs as the code of a new contract: staticcall(gas(), 0x5d, 0, 0, 0, 0), then sload(1).
+    let code = "0x5f5f5f5f605d5afa600154505000";
+    let answer = ask(&node, "eth_createAccessList", json!([{ "input": code }]));
+    let list = answer["accessList"].as_array().unwrap();
+    assert_eq!(list.len(), 1, "{answer}");
+    assert_eq!(list[0]["storageKeys"].as_array().unwrap().len(), 1);
+}
