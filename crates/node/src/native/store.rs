@@ -7,13 +7,16 @@
 //! A process killed in the middle of a write leaves a part of a record at the end, and a machine that loses power perhaps zeros in place of it. Both
 //! are cut off: nobody had been told of that block. Damage anywhere else is an error.
 
+mod record;
+
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use alloy::primitives::{B256, Bytes, keccak256};
+use alloy::primitives::{B256, Bytes};
 use cipherloom_primitives::quorum::CommitCertificate;
 
+use self::record::{HEADER_BYTES, header_of, length_of, read_record, zeros_follow};
 use super::codec::decode_exactly;
 use crate::chain::journal::{io_error, lock_directory, open_file};
 use crate::error::{NodeError, Result};
@@ -23,9 +26,6 @@ const MARK: &[u8; 8] = b"CLNATIV\x01";
 
 /// Length of the mark and the genesis hash.
 const PREAMBLE_BYTES: usize = 40;
-
-/// Length of the header of a record.
-const HEADER_BYTES: usize = 16;
 
 /// A block that was decided, as peers pass it on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,150 +289,5 @@ fn check_preamble(file: &mut File, path: &Path, genesis: B256) -> Result<()> {
     })
 }
 
-/// Reads a record; `None` if what is left is not a whole one.
-fn read_record(reader: &mut impl Read, left: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut header = [0; HEADER_BYTES];
-    if left < HEADER_BYTES as u64 {
-        return Ok(None);
-    }
-    reader.read_exact(&mut header)?;
-    let Some(length) = length_of(&header).filter(|length| u64::from(*length) <= left - HEADER_BYTES as u64) else {
-        return Ok(None);
-    };
-    // Not longer than what the file has left.
-    let mut content = Vec::new();
-    reader.take(u64::from(length)).read_to_end(&mut content)?;
-    Ok((header_of(&content) == Some(header)).then_some(content))
-}
-
-/// The length that a header tells, if it is one.
-fn length_of(header: &[u8; HEADER_BYTES]) -> Option<u32> {
-    let (length, rest) = header.split_first_chunk::<4>()?;
-    let sum = rest.first_chunk::<4>()?;
-    (keccak256(length).first_chunk::<4>() == Some(sum)).then_some(u32::from_be_bytes(*length))
-}
-
-fn header_of(content: &[u8]) -> Option<[u8; HEADER_BYTES]> {
-    let length = u32::try_from(content.len()).ok()?.to_be_bytes();
-    let (length_sum, content_sum) = (keccak256(length), keccak256(content));
-    let bytes = length.iter().chain(length_sum.iter().take(4)).chain(content_sum.iter().take(8));
-    let mut header = [0; HEADER_BYTES];
-    for (to, from) in header.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    Some(header)
-}
-
-fn zeros_follow(header: &[u8; HEADER_BYTES], file: &mut File) -> io::Result<bool> {
-    if header.iter().any(|byte| *byte != 0) {
-        return Ok(false);
-    }
-    let mut chunk = vec![0; 1 << 16];
-    loop {
-        let read = file.read(&mut chunk)?;
-        if read == 0 {
-            return Ok(true);
-        }
-        if chunk.iter().take(read).any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn decided(number: u8) -> DecidedBlock {
-        DecidedBlock {
-            block: Bytes::from(vec![number; 40]),
-            certificate: CommitCertificate {
-                height: u64::from(number),
-                round: 0,
-                block_hash: B256::repeat_byte(number),
-                signatures: Vec::new(),
-            },
-            sidecar: Bytes::from(vec![number; usize::from(number)]),
-        }
-    }
-
-    fn open(dir: &Path) -> Result<(Store, Vec<DecidedBlock>)> {
-        let mut found = Vec::new();
-        let store = Store::open(dir, B256::repeat_byte(9), &mut |decided| {
-            found.push(decided);
-            Ok(())
-        })?;
-        Ok((store, found))
-    }
-
-    /// A directory with three blocks, and where each record ends in its file.
-    fn filled() -> (tempfile::TempDir, Vec<u8>, Vec<usize>) {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut store, _) = open(dir.path()).unwrap();
-        let mut ends = vec![40];
-        for number in 1..=3 {
-            store.append(decided(number)).unwrap();
-            ends.push(std::fs::read(dir.path().join("blocks")).unwrap().len());
-        }
-        let content = std::fs::read(dir.path().join("blocks")).unwrap();
-        (dir, content, ends)
-    }
-
-    #[test]
-    fn blocks_come_back_and_can_be_read_between_writes() {
-        let (dir, _, _) = filled();
-        let (mut store, found) = open(dir.path()).unwrap();
-        assert_eq!(found, [decided(1), decided(2), decided(3)]);
-        assert_eq!(store.get(2).unwrap(), Some(decided(2)));
-        store.append(decided(4)).unwrap();
-        assert_eq!(store.get(4).unwrap(), Some(decided(4)));
-        assert_eq!((store.get(0).unwrap(), store.get(5).unwrap()), (None, None));
-        assert!(matches!(open(dir.path()), Err(NodeError::DataDirLocked(_))));
-        store.close();
-        assert!(matches!(store.append(decided(5)), Err(NodeError::ShutDown)));
-        assert_eq!(open(dir.path()).unwrap().1.len(), 4);
-    }
-
-    #[test]
-    fn a_cut_at_any_byte_loses_only_the_torn_block() {
-        let (dir, content, ends) = filled();
-        let path = dir.path().join("blocks");
-        for cut in 0..content.len() {
-            std::fs::write(&path, &content[..cut]).unwrap();
-            let (mut store, found) = open(dir.path()).unwrap();
-            let whole = ends.iter().filter(|end| **end <= cut).count().saturating_sub(1);
-            assert_eq!(found.len(), whole, "cut at {cut}");
-            store.append(decided(7)).unwrap();
-            drop(store);
-            assert_eq!(open(dir.path()).unwrap().1.len(), whole + 1, "cut at {cut}, then another block");
-        }
-    }
-
-    #[test]
-    fn zeros_at_the_end_are_what_a_power_failure_leaves() {
-        let (dir, content, _) = filled();
-        let path = dir.path().join("blocks");
-        std::fs::write(&path, [&content[..], &[0; 100_000]].concat()).unwrap();
-        assert_eq!(open(dir.path()).unwrap().1.len(), 3);
-        assert_eq!(std::fs::read(&path).unwrap(), content);
-    }
-
-    #[test]
-    fn damage_before_the_last_block_is_an_error() {
-        let (dir, content, ends) = filled();
-        let path = dir.path().join("blocks");
-        for at in [ends[0], ends[0] + 3, ends[0] + 5, ends[0] + 30, ends[1] + 11, ends[2] - 1] {
-            let mut damaged = content.clone();
-            damaged[at] ^= 1;
-            std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(open(dir.path()), Err(NodeError::JournalCorrupt { .. })), "byte {at}");
-        }
-    }
-
-    #[test]
-    fn the_file_of_another_chain_is_refused() {
-        let (dir, _, _) = filled();
-        let other = Store::open(dir.path(), B256::repeat_byte(8), &mut |_| Ok(()));
-        assert!(matches!(other, Err(NodeError::JournalOfOtherChain { .. })));
-    }
-}
+mod tests;
