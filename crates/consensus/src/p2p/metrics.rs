@@ -39,6 +39,31 @@ impl Count {
         Self::Discovered,
     ];
 
+    /// What its label can be.
+    const fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::ReceivedBytes | Self::SentBytes | Self::ReceivedMessages | Self::SentMessages => LANES,
+            Self::Duplicates => &["consensus", "blocks", "transactions"],
+            Self::Dropped => &["peer_slow", "node_slow", "unsendable"],
+            Self::Connections => &[
+                "connected",
+                "failed",
+                "not_taken",
+                "full",
+                "banned",
+                "duplicate",
+                "own",
+                "closed",
+                "leaving",
+            ],
+            Self::Disconnections => &["slow", "timed_out", "protocol", "banned", "replaced", "lost", "shutdown"],
+            Self::Offences => &["malformed", "wrong_signature", "excess", "wrong_content", "useless"],
+            Self::Bans => &["favoured", "stranger"],
+            Self::Requests => &["answered", "no_answer", "not_connected", "not_sent"],
+            Self::Discovered => &["noted", "not_noted", "not_public"],
+        }
+    }
+
     /// Its name, the name of its label, and what it is.
     const fn describe(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -62,13 +87,26 @@ impl Count {
     }
 }
 
+/// Lanes whose messages come from and go to users of the network, and those of the network itself.
+const LANES: &[&str] = &["control", "consensus", "status", "requests", "blocks", "answers", "transactions"];
+
 /// What a node's network counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Metrics {
     counts: Mutex<BTreeMap<(Count, &'static str), u64>>,
 }
 
 impl Metrics {
+    /// Everything at zero, so that the first event of a kind is seen to happen.
+    pub(super) fn new() -> Self {
+        let counts = Count::ALL
+            .into_iter()
+            .flat_map(|count| count.labels().iter().map(move |label| ((count, *label), 0)));
+        Self {
+            counts: Mutex::new(counts.collect()),
+        }
+    }
+
     /// Counts one.
     pub(super) fn count(&self, count: Count, label: &'static str) {
         self.add(count, label, 1);

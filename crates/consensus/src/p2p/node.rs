@@ -136,7 +136,7 @@ impl Node {
         };
         Self {
             identity,
-            metrics: Metrics::default(),
+            metrics: Metrics::new(),
             delivery,
             book: Mutex::default(),
             stop,

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod chain;
+#[path = "../../../coprocessor/tests/prometheus/expressions.rs"]
+mod expressions;
 mod nodes;
 #[path = "../p2p/proxy.rs"]
 mod proxy;
+mod watched;
 
 use std::time::Duration;
 
@@ -31,8 +34,12 @@ async fn validators_agree_and_a_full_node_follows() {
         let chain = &nodes.running(number).chain;
         nodes.until(|| chain.has_transaction(&transaction), "the transaction arrives").await;
     }
-    let metrics = nodes.running(0).network.metrics();
-    assert!(metrics.contains("cipherloom_network_bans_total") && !metrics.contains("cipherloom_network_bans_total{"), "{metrics}");
+    for kind in ["favoured", "stranger"] {
+        let bans = format!("cipherloom_network_bans_total{{peer=\"{kind}\"}} ");
+        assert_eq!(nodes.counted(0, &bans), 0);
+    }
+    let running = nodes.running(0);
+    watched::check(&(running.node.metrics() + &running.network.metrics()));
     nodes.end().await;
 }
 
