@@ -3,6 +3,9 @@
 //! Whatever a peer sends is malformed until it was read here: parts are counted before they are allocated, and hashes, addresses, signatures and
 //! rounds have the form that the rest of the crate relies on. Whether what was signed is signed by whom it names is checked elsewhere.
 
+#[cfg(test)]
+mod tests;
+
 use alloy::primitives::{Address, B256, Bytes};
 use arc_malachitebft_core_types::{
     NilOrVal, PolkaCertificate, PolkaSignature, Round, RoundCertificate, RoundCertificateType, RoundSignature, SignedMessage,

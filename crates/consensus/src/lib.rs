@@ -2,7 +2,7 @@
 //!
 //! Validators agree on one block per height in the manner of Tendermint: rounds with a proposer each, two votes, instant finality, safety as long as
 //! less than a third of the voting power lies. The algorithm is a library without I/O; this crate gives it a network, a log that survives crashes,
-//! clocks, keys, and the [`Application`] whose blocks it decides.
+//! clocks, keys, and the [`Application`] whose blocks it decides. docs/consensus.md is the whole story.
 
 pub mod application;
 mod blocks;
