@@ -2,12 +2,15 @@
 //!
 //! Everything but the gateway's URL is read from the chain, where the SDKs read it too and compare. `cargo xtask e2e sdk config` runs what this prints.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use alloy::primitives::Address;
 use anyhow::{Context, Result, ensure};
-use cipherloom_chain::{CallLimits, HostChain, survey::Survey};
-use cipherloom_contracts::{Face, HostAddresses};
+use cipherloom_chain::{CallLimits, HostChain, NativeGenesis, survey::Survey};
+use cipherloom_contracts::{Face, HostAddresses, development};
 use cipherloom_primitives::eip712::SigningDomains;
 use cipherloom_service::chains::host_addresses;
 use clap::{Args, ValueEnum};
@@ -44,6 +47,10 @@ pub(crate) struct SdkConfigOptions {
     /// The file about the deployment that `cipherloom contracts deploy` wrote [default: the known plan of chains 31337 and 12345].
     #[arg(long, value_name = "FILE")]
     deployment: Option<PathBuf>,
+
+    /// The genesis.json of a native chain [default: the plan that native chains have unless their founder chose another].
+    #[arg(long, value_name = "FILE", conflicts_with = "deployment")]
+    native_genesis: Option<PathBuf>,
 
     /// The version of the gateway's routes, for relayer-sdk: 2 says why something was refused and knows delegation, 1 answers without waiting a
     /// second.
@@ -94,6 +101,11 @@ pub(crate) async fn run(options: &SdkConfigOptions) -> Result<()> {
     if let Err(error) = ask_gateway(&options.gateway).await {
         eprintln!("warning: {error:#}");
     }
+    if found.is_native {
+        eprintln!(
+            "warning: this is a native chain: its inputs end in the encrypted list, which these SDKs leave to the application; see docs/native-kms.md"
+        );
+    }
     let configuration = configuration(options, &found);
     if options.json {
         println!("{configuration:#}");
@@ -109,6 +121,8 @@ struct Found {
     addresses: HostAddresses,
     domains: SigningDomains,
     face: Option<Face>,
+    /// Validators check inputs, and nobody signs them.
+    is_native: bool,
 }
 
 impl Found {
@@ -124,7 +138,13 @@ impl Found {
                     options.rpc
                 )
             })?;
-        let addresses = host_addresses(chain_id, options.deployment.as_deref())?;
+        let bare = connect(HostAddresses::of_deployer(Address::ZERO))?;
+        let is_native = bare.native_public_key().await.is_ok();
+        let addresses = match (&options.native_genesis, &options.deployment) {
+            (Some(file), _) => of_genesis(file, chain_id)?,
+            (None, None) if is_native => development::addresses(),
+            (None, deployment) => host_addresses(chain_id, deployment.as_deref())?,
+        };
         let survey = Survey::take(&connect(addresses)?).await?;
         let face = survey.face();
         let state = survey
@@ -135,8 +155,21 @@ impl Found {
             addresses,
             domains: state.domains,
             face,
+            is_native,
         })
     }
+}
+
+/// Reads where the contracts of a native chain are.
+fn of_genesis(file: &Path, chain_id: u64) -> Result<HostAddresses> {
+    let genesis = NativeGenesis::read(file).with_context(|| format!("cannot use the genesis in {}", file.display()))?;
+    ensure!(
+        genesis.chain_id == chain_id,
+        "the genesis in {} is of chain {}, and the node serves chain {chain_id}",
+        file.display(),
+        genesis.chain_id
+    );
+    Ok(genesis.contracts)
 }
 
 /// Says what is wrong if the gateway does not serve keys.
@@ -269,7 +302,6 @@ fn literal(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cipherloom_contracts::development;
     use clap::Parser;
 
     use super::*;
@@ -289,6 +321,7 @@ mod tests {
             addresses: development::addresses(),
             domains: development::signing_domains(),
             face: Some(Face::V0_12),
+            is_native: false,
         }
     }
 
