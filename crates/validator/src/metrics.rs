@@ -59,6 +59,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
     use super::*;
 
     #[test]
@@ -85,5 +87,28 @@ mod tests {
         }
         assert!(lines.contains(&"# TYPE cipherloom_node_computed_seconds_total counter"));
         assert!(lines.contains(&"cipherloom_node_computed_seconds_total 0.5"));
+    }
+
+    #[test]
+    fn dashboard_alerts_and_document_name_all_figures_and_no_others() {
+        let mut page = Page::default();
+        page.computed(&ComputeFigures::default());
+        let types = page.0.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut exist: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+        exist.insert("cipherloom_node_head");
+        let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap();
+        let (dashboard, document) = (read("deploy/grafana/cipherloom-native.json"), read("docs/native-observability.md"));
+        for text in [&dashboard, &document, &read("deploy/prometheus/alerts-native.yml")] {
+            for (place, _) in text.match_indices("cipherloom_node_") {
+                let name = text[place..]
+                    .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+                    .next();
+                assert!(exist.contains(name.unwrap()), "there is no {name:?}");
+            }
+        }
+        for name in exist {
+            assert!(dashboard.contains(name), "{name} is on no panel");
+            assert!(document.contains(&format!("`{name}`")), "{name} is in no document");
+        }
     }
 }
