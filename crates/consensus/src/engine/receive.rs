@@ -208,13 +208,9 @@ impl Engine {
     fn answer(&mut self, peer: PeerId, question: Question, answer: oneshot::Sender<Bytes>) {
         match question {
             Question::Undecided { height, hash } if height == self.height => {
-                let candidates = self.blocks.candidates(hash);
-                let undecided = candidates
-                    .first()
-                    .and_then(|key| self.blocks.get(key))
-                    .map(|(block, _)| block.clone());
+                // Only what was found valid is handed on.
                 let found = Answer {
-                    undecided,
+                    undecided: self.blocks.valid(hash).cloned(),
                     ..Answer::default()
                 };
                 // Whoever asked may be gone.
