@@ -373,7 +373,7 @@ async fn start_gateway(keys: Arc<KeySet>, kms: Arc<KmsNode>, host: &HostChain, c
     let services = Services {
         keys: Arc::new(ServedKeys(keys)),
         inputs: Arc::new(RemoteInputs {
-            chains: HashMap::from([(chain_id, Admitting::Native(host.clone()))]),
+            chains: HashMap::from([(chain_id, Admitting::Native(Arc::new(host.clone())))]),
         }),
         decryption: Arc::new(RemoteDecryption {
             kms: kms as Arc<dyn Kms>,

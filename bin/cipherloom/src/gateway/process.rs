@@ -148,7 +148,7 @@ fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, dat
                 .map(|chain| {
                     let admitting = match chain.coprocessor() {
                         Some((coprocessor, _)) => Admitting::Coprocessor(Arc::clone(coprocessor), chain.host.addresses().acl),
-                        None => Admitting::Native(chain.host.clone()),
+                        None => Admitting::Native(Arc::new(chain.host.clone())),
                     };
                     (chain.id, admitting)
                 })

@@ -41,7 +41,7 @@ pub(crate) enum Admitting {
     /// A coprocessor, which signs. Proofs must be bound to this access-control contract.
     Coprocessor(Arc<RemoteCoprocessor>, Address),
     /// A native chain: its nodes say what is in a list, and check its proof once a transaction brings it.
-    Native(HostChain),
+    Native(Arc<HostChain>),
 }
 
 impl InputAdmission for RemoteInputs {

@@ -323,7 +323,7 @@ mod tests {
         let mut sizes: Vec<usize> = parts.iter().map(|part| part.computations.len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [3, 4]);
-        assert_eq!(split(&work, requests(1)), [work.clone()]);
+        assert_eq!(split(&work, requests(1)), std::slice::from_ref(&work));
     }
 
     fn any_work() -> impl Strategy<Value = BlockWork> {
