@@ -1,8 +1,11 @@
 //! Validators are killed and come back with what is on their disks.
 
-use cipherloom_consensus::ConsensusError;
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use crate::cluster::Cluster;
+use alloy::primitives::B256;
+use cipherloom_consensus::{ConsensusError, RoundStatus, Step};
+
+use crate::cluster::{Cluster, Place};
 
 /// Small and good enough to choose victims by.
 struct Dice(u64);
@@ -45,6 +48,50 @@ async fn all_validators_at_once_may_be_killed() {
         }
     }
     cluster.reach(&[0, 1, 2, 3], cluster.highest() + 2).await;
+    cluster.check_agreement();
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_was_decided_and_not_kept_is_committed_after_the_restart() {
+    let mut cluster = Cluster::started(4, 4).await;
+    cluster.reach(&[0, 1, 2, 3], 2).await;
+    for place in &cluster.places {
+        place.faults.cannot_keep.store(true, Ordering::Relaxed);
+    }
+    // Till all decided a block that none of them has, and tried to keep it.
+    let all_stuck = async {
+        loop {
+            let height = cluster.highest() + 1;
+            let stuck = |place: &Place| {
+                let tried = place.faults.not_kept.load(Ordering::Relaxed) > 0;
+                let decided = |round: RoundStatus| round.height == height && round.step == Step::Commit;
+                tried && place.node().status().round.is_some_and(decided)
+            };
+            if cluster.places.iter().all(stuck) {
+                return height;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let height = tokio::time::timeout(Duration::from_secs(60), all_stuck).await.unwrap();
+    let mut precommits = BTreeMap::new();
+    for (_, vote) in cluster.network.votes() {
+        if let Some(block) = vote.block.filter(|_| vote.kind == 2 && vote.height == height) {
+            *precommits.entry(B256::from_slice(&block)).or_insert(0) += 1;
+        }
+    }
+    for number in 0..4 {
+        cluster.stop(number).await;
+        assert!(cluster.places[number].disk.height() < height);
+    }
+    for number in 0..4 {
+        cluster.places[number].faults.cannot_keep.store(false, Ordering::Relaxed);
+        cluster.start(number).await.unwrap();
+    }
+    cluster.reach(&[0, 1, 2, 3], height + 2).await;
+    let kept = cluster.places[0].disk.hash(height).unwrap();
+    assert!(precommits.get(&kept).is_some_and(|votes| *votes >= 3), "{kept} of {precommits:?}");
     cluster.check_agreement();
     cluster.end().await;
 }

@@ -53,6 +53,10 @@ pub(crate) struct Faults {
     pub(crate) lies: AtomicBool,
     /// It cannot tell whether blocks are valid.
     pub(crate) cannot_tell: AtomicBool,
+    /// It cannot keep what was decided.
+    pub(crate) cannot_keep: AtomicBool,
+    /// How often it did not keep a block.
+    pub(crate) not_kept: AtomicU64,
     /// How long it takes for each block, in milliseconds.
     pub(crate) slow_ms: AtomicU64,
 }
@@ -181,6 +185,10 @@ impl Application for ToyChain {
         Box::pin(async move {
             if self.head().hash == hash {
                 return Ok(());
+            }
+            if self.faults.cannot_keep.load(Ordering::Relaxed) {
+                self.faults.not_kept.fetch_add(1, Ordering::Relaxed);
+                return Err(ApplicationError::Unavailable("the disk is full".to_owned()));
             }
             let block = self.known.lock().unwrap().get(&hash).cloned();
             let block = block.ok_or_else(|| ApplicationError::Unknown(format!("block {hash}")))?;
