@@ -72,8 +72,8 @@ impl DevChain {
     ///
     /// # Errors
     ///
-    /// [`NodeError::UnknownAccount`], the errors of [`Self::estimate_gas`] and of
-    /// [`Self::send_raw_transaction`].
+    /// [`NodeError::UnknownAccount`], the errors of [`Chain::estimate_gas`] and of
+    /// [`Chain::send_raw_transaction`].
     pub fn send_transaction(&self, request: TransactionRequest) -> Result<B256> {
         let sender = self.sender_of(&request)?;
         match self.unlocked(&sender) {
@@ -88,7 +88,7 @@ impl DevChain {
     ///
     /// # Errors
     ///
-    /// The errors of [`Self::estimate_gas`] and of [`Self::send_raw_transaction`].
+    /// The errors of [`Chain::estimate_gas`] and of [`Chain::send_raw_transaction`].
     pub fn send_unsigned_transaction(&self, request: TransactionRequest) -> Result<B256> {
         let sender = self.sender_of(&request)?;
         let transaction = self.fill(request, sender)?;
@@ -106,7 +106,7 @@ impl DevChain {
     ///
     /// # Errors
     ///
-    /// [`NodeError::UnknownAccount`] and the errors of [`Self::estimate_gas`].
+    /// [`NodeError::UnknownAccount`] and the errors of [`Chain::estimate_gas`].
     pub fn sign_transaction(&self, request: TransactionRequest) -> Result<Bytes> {
         let sender = self.sender_of(&request)?;
         let account = self.unlocked(&sender).ok_or(NodeError::UnknownAccount(sender))?;
