@@ -13,6 +13,7 @@ mod e2e_examples;
 mod e2e_kms;
 mod e2e_kms_wasm;
 mod e2e_legacy;
+mod e2e_native;
 mod e2e_node_clients;
 mod e2e_processes;
 mod e2e_sdk;
@@ -179,6 +180,16 @@ enum EndToEnd {
         #[arg(long)]
         binary: Option<PathBuf>,
     },
+    /// Run a native chain at full scale: four validators and a full node as processes with one killed, parted and with an executor that goes away, nodes of
+    /// which one lies, and the demo on production parameters; print a table of the bars. Takes about a quarter of an hour on two cores.
+    Native {
+        /// Run the demo on toy parameters, to try it out.
+        #[arg(long)]
+        reduced: bool,
+        /// Run the demo with this binary instead of a newly built one. Tests are built in any case.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Run ethers, viem, Foundry and Hardhat against the embedded node.
     NodeClients {
         /// Only this one [default: all].
@@ -242,6 +253,7 @@ fn run(command: Command) -> Result<()> {
         Command::E2e(EndToEnd::Kms { reduced, binary }) => e2e_kms::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::KmsWasm) => e2e_kms_wasm::run(),
         Command::E2e(EndToEnd::Legacy { binary }) => e2e_legacy::run(binary),
+        Command::E2e(EndToEnd::Native { reduced, binary }) => e2e_native::run(bars::Scale::reduced(reduced), binary),
         Command::E2e(EndToEnd::NodeClients { client, reduced }) => {
             client.map_or_else(|| e2e_node_clients::node_clients(reduced), e2e_node_clients::run)
         }

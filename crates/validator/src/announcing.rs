@@ -96,7 +96,10 @@ mod tests {
         waiting.forget(start + AGAIN, |hash| *hash == keccak256(&transactions[0]));
         assert_eq!(waiting.all.len(), 2);
         waiting.forget(start + LONGEST, |_| false);
-        assert_eq!(waiting.all.iter().map(|(_, bytes, _)| bytes).collect::<Vec<_>>(), [&transactions[2]]);
+        assert_eq!(
+            waiting.all.iter().map(|(_, bytes, _)| bytes).collect::<Vec<_>>(),
+            [&transactions[2]]
+        );
         assert_eq!(waiting.bytes, 10);
     }
 

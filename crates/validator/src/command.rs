@@ -141,7 +141,7 @@ pub fn run(command: &NodeCommand) -> Result<()> {
 /// Looks at everything that the node needs, and prints what was found.
 async fn examine(options: &RunOptions) -> Result<()> {
     let mut report = Report::default();
-    report.append(Box::pin(look::look(options)).await.0.report);
+    report.append(Box::pin(look::look(options, &mut look::Read::default())).await.0.report);
     match report.print(options.process.json)? {
         0 => Ok(()),
         exit_code => Err(Unwell { exit_code }.into()),

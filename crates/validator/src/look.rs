@@ -67,14 +67,20 @@ impl ComputeBlock for Nobody {
     }
 }
 
+/// What was read at an earlier look, because reading it takes long.
+#[derive(Default)]
+pub(crate) struct Read {
+    backend: Option<Arc<dyn FheBackend>>,
+}
+
 /// Looks at everything.
-pub(crate) async fn look(options: &RunOptions) -> (Examination, Option<Found>) {
+pub(crate) async fn look(options: &RunOptions, read: &mut Read) -> (Examination, Option<Found>) {
     let mut examination = Examination::default();
-    let found = Box::pin(find(options, &mut examination)).await;
+    let found = Box::pin(find(options, read, &mut examination)).await;
     (examination, found)
 }
 
-async fn find(options: &RunOptions, examination: &mut Examination) -> Option<Found> {
+async fn find(options: &RunOptions, read: &mut Read, examination: &mut Examination) -> Option<Found> {
     if let Err(error) = options.check_together() {
         examination.wrong("options", format!("{error:#}"), "`cipherloom node run --help` tells about each");
         return None;
@@ -84,7 +90,10 @@ async fn find(options: &RunOptions, examination: &mut Examination) -> Option<Fou
     let key = key(options, &files, &genesis, examination)?;
     let keys = key_set(options, &files, &genesis, examination)?;
     let id = genesis.key_set_id;
-    let backend = backend(keys, examination).await?;
+    let backend = match &read.backend {
+        Some(backend) => Arc::clone(backend),
+        None => Arc::clone(read.backend.insert(backend(keys, examination).await?)),
+    };
     let compute = computing(options, &backend, id, examination).await?;
     Some(Found {
         genesis,

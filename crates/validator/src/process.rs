@@ -31,8 +31,9 @@ const GOODBYE: Duration = Duration::from_secs(15);
 pub(crate) async fn run(options: &RunOptions) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let patience = Duration::from_secs(options.process.startup_patience_seconds.into());
+    let mut read = look::Read::default();
     let found = tokio::select! {
-        found = examination::until_well(patience, async || Box::pin(look::look(options)).await) => found?,
+        found = examination::until_well(patience, async || Box::pin(look::look(options, &mut read)).await) => found?,
         () = signals.next() => return Ok(()),
     };
     let (parts, computing) = parts(options, found)?;

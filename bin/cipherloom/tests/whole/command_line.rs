@@ -13,6 +13,7 @@ fn help_teaches_every_command() {
         "demo",
         "dev",
         "contracts",
+        "node",
         "keys",
         "db",
         "tenant",

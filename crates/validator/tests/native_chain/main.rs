@@ -3,6 +3,7 @@
 
 mod agreed;
 mod cluster;
+mod founded;
 mod ground;
 mod options;
 mod several;

@@ -1,0 +1,18 @@
+//! A native chain as processes: four validators, a full node, an executor, KMS and gateway, as operators run them, with the client of dApps in front.
+//!
+//! They compute on toy parameters; `CIPHERLOOM_E2E=full` takes production ones, and longer.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in a test, a panic is how a failure is reported, and figures are printed"
+)]
+
+mod apart;
+mod bank;
+mod network;
+#[expect(dead_code, reason = "tests of other kinds need more of it")]
+#[path = "../whole/process.rs"]
+mod process;
+mod together;
