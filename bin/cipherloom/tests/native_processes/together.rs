@@ -27,7 +27,7 @@ fn start_kms_and_gateway(network: &Network, node: usize) -> [Running; 2] {
         network.kms_port
     );
     let gateway = format!(
-        "listen = \"127.0.0.1:{}\"\nkms-url = [\"http://127.0.0.1:{}\"]\nkeys = \"{}\"\n{chain}",
+        "listen = \"127.0.0.1:{}\"\nkms-url = [\"http://127.0.0.1:{}\"]\nkeys = \"{}\"\njobs-in-memory = true\n{chain}",
         network.gateway_port,
         network.kms_port,
         network.path("keys")
