@@ -132,6 +132,7 @@ fn the_units_start_what_there_is() {
         "cipherloom-worker.service",
         "cipherloom-kms.service",
         "cipherloom-gateway.service",
+        "cipherloom-node.service",
     ] {
         let text = read(&format!("deploy/systemd/{unit}"));
         let command = text
