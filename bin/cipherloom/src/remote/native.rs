@@ -47,3 +47,6 @@ fn unreadable(error: &ChainError) -> ServiceError {
     let message = "the chain's node does not answer; try again";
     ServiceError::new(Label::GatewayNotReachable, message)
 }
+
+#[cfg(test)]
+mod tests;
