@@ -1,4 +1,7 @@
-//! An EVM development chain inside the process.
+//! EVM chains inside the process: the development chain, and [native] chains, whose blocks compute on ciphertexts.
+//!
+//! What both offer their clients is [`Chain`]: blocks, state, calls, logs, waiting transactions, JSON-RPC. How blocks come about differs:
+//! [`native::NativeChain`] gets them from consensus, and [`DevChain`] makes them at once.
 //!
 //! [`DevChain`] executes transactions on revm with the rules of the Prague hard fork (Cancun and
 //! everything before it included) and seals one block per transaction. Its blocks are real: state,

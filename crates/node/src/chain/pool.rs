@@ -105,6 +105,20 @@ impl Pool {
             .map(|(_, transaction)| transaction)
     }
 
+    /// What can execute next on `state`, as [`Self::next_executable`] has it, of every sender: sender and nonce by order of arrival.
+    pub(crate) fn executable(&self, state: &WorldState, base_fee: u64) -> BTreeMap<u64, (Address, u64)> {
+        let senders = self.by_sender.keys();
+        senders
+            .filter_map(|sender| self.queued(sender, state.nonce(sender), base_fee))
+            .collect()
+    }
+
+    /// The transaction of a sender with this nonce, if it is there and pays the base fee, as in [`Self::executable`].
+    pub(crate) fn queued(&self, sender: &Address, nonce: u64, base_fee: u64) -> Option<(u64, (Address, u64))> {
+        let (arrival, transaction) = self.by_sender.get(sender)?.get(&nonce)?;
+        (transaction.envelope.max_fee_per_gas() >= u128::from(base_fee)).then_some((*arrival, (*sender, nonce)))
+    }
+
     /// Drops transactions whose nonce is in the past on `state`.
     pub(crate) fn drop_stale(&mut self, state: &WorldState) {
         let stale = self

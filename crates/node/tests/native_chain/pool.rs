@@ -1,5 +1,6 @@
 //! Transactions on their way into blocks.
 
+use alloy::consensus::Transaction;
 use alloy::primitives::{Address, Bytes};
 use cipherloom_node::native::{NativeChain, NativeConfig};
 use cipherloom_node::{Limits, NodeError};
@@ -73,6 +74,26 @@ fn transactions_that_cannot_be_mined_make_room_for_those_that_can() {
     assert!(matches!(chain.send_raw_transaction(&raw(0, 0)), Err(NodeError::PoolFull)));
     let status = chain.rpc_call("txpool_status", serde_json::json!([])).unwrap();
     assert_eq!(status, serde_json::json!({ "pending": "0x3", "queued": "0x0" }));
+}
+
+#[tokio::test]
+async fn a_block_takes_transactions_in_order_of_arrival_and_of_nonces() {
+    let world = World::new();
+    let node = world.node();
+    let order = [(2, 1), (1, 0), (3, 0), (2, 0), (1, 1), (0, 0)];
+    for (user, nonce) in order {
+        node.chain
+            .send_raw_transaction(&world.transaction(user, nonce, TO, 1, Bytes::new()))
+            .unwrap();
+    }
+    world.decide(&[&node]).await;
+    let block = node.chain.block(crate::world::LATEST).unwrap().unwrap();
+    let taken = block.transactions.iter().map(|transaction| {
+        let user = world.users.iter().position(|key| key.address() == transaction.sender).unwrap();
+        (user, transaction.envelope.nonce())
+    });
+    // The first to arrive waited for its nonce, and then came before what arrived later.
+    assert_eq!(taken.collect::<Vec<_>>(), [(1, 0), (3, 0), (2, 0), (2, 1), (1, 1), (0, 0)]);
 }
 
 #[tokio::test]

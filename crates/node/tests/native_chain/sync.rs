@@ -111,6 +111,37 @@ async fn one_wrong_byte_of_a_sidecar_is_refused_and_the_right_one_still_taken() 
 }
 
 #[tokio::test]
+async fn no_flipped_bit_of_a_decided_block_is_taken() {
+    let world = World::new();
+    let (early, late) = (world.node(), world.node());
+    let [first, second] = two_blocks(&world, &early).await;
+    late.chain.apply(first).await.unwrap();
+    let flipped = |bytes: &Bytes, at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 1 << (at % 8);
+        Bytes::from(bytes)
+    };
+    let blocks = (0..second.block.len()).step_by(3).map(|at| DecidedBlock {
+        block: flipped(&second.block, at),
+        ..second.clone()
+    });
+    let sidecars = (0..second.sidecar.len()).map(|at| DecidedBlock {
+        sidecar: flipped(&second.sidecar, at),
+        ..second.clone()
+    });
+    let signatures = (0..65).map(|at| {
+        let mut decided = second.clone();
+        decided.certificate.signatures[at % 4].signature[at] ^= 1;
+        decided
+    });
+    for (number, lie) in blocks.chain(sidecars).chain(signatures).enumerate() {
+        let applied = late.chain.apply(lie).await;
+        assert!(matches!(applied, Err(NodeError::BlockRefused(_))), "lie {number}: {applied:?}");
+    }
+    late.chain.apply(second).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_signed_block_that_does_not_come_out_of_its_transactions_is_refused() {
     let world = World::new();
     let (early, late) = (world.node(), world.node());

@@ -76,7 +76,7 @@ impl NativeChain {
     /// Chooses and executes transactions for the next block.
     fn collect(&self, height: u64, proposer: Address, deadline: Instant) -> Result<Made> {
         self.check_next(height)?;
-        let (state, context, mut waiting, parent) = {
+        let (state, context, waiting, parent) = {
             let core = self.core()?;
             let head = core.head();
             let timestamp = core.config.clock.now_unix_s().max(head.header.timestamp.saturating_add(1));
@@ -89,16 +89,19 @@ impl NativeChain {
         // Execution must leave time for the computation, here and at the validators.
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 4;
         let mut dropped = Vec::new();
+        let mut queue = waiting.executable(run.state(), base_fee);
         while Instant::now() < until
-            && let Some(transaction) = waiting.next_executable(run.state(), base_fee).cloned()
+            && let Some((_, (sender, nonce))) = queue.pop_first()
         {
-            if let Err(error) = run.run(&transaction) {
+            let Some(transaction) = waiting.of(&sender, nonce) else { continue };
+            match run.run(transaction) {
+                Ok(()) => queue.extend(waiting.queued(&sender, nonce.saturating_add(1), base_fee)),
                 // What comes after it from the same sender must wait, too.
-                waiting.remove_sender(&transaction.sender);
-                if never_fits(&error, gas_limit, &transaction.envelope) {
+                Err(error) if never_fits(&error, gas_limit, &transaction.envelope) => {
                     tracing::debug!(hash = %transaction.hash, %error, "a waiting transaction cannot be in any block and is dropped");
                     dropped.push(transaction.hash);
                 }
+                Err(_) => {}
             }
         }
         if !dropped.is_empty() {
