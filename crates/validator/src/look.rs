@@ -168,17 +168,13 @@ fn key_set(options: &RunOptions, files: &NodeDirectory, genesis: &Genesis, exami
             )
         },
     );
-    examination.expect(
-        KEYS,
-        parameters.is_secure() || options.insecure_keys,
-        "its parameters are secure",
-        || {
-            (
-                format!("INSECURE: key set {id} is {parameters}, which hides nothing"),
-                "do not put anything of value on this chain; --insecure-keys accepts it".to_owned(),
-            )
-        },
-    );
+    let worthless = format!("INSECURE: key set {id} is {parameters}, which hides nothing");
+    let remedy = "do not put anything of value on this chain; --insecure-keys accepts it";
+    match (parameters.is_secure(), options.insecure_keys) {
+        (true, _) => {}
+        (false, true) => examination.warn(KEYS, worthless, remedy),
+        (false, false) => examination.wrong(KEYS, worthless, remedy),
+    }
     if parameters.is_secure() && keys.has_secret_key() {
         examination.warn(
             KEYS,
