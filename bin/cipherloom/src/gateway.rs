@@ -40,7 +40,7 @@ NATIVE: where the validators of a chain compute in its blocks, --native-genesis 
 public key set (docs/native-kms.md).
 
   cipherloom gateway --rpc-url http://10.0.0.7:8545 --native-genesis genesis.json --keys /var/lib/cipherloom/public-keys \\
-      --kms-url http://10.0.0.6:50061
+      --kms-url http://10.0.0.6:50061 --jobs-database-url sqlite:/var/lib/cipherloom/gateway.sqlite
 
 Before it serves it checks that all parts belong together: chain ids, contracts, registered signers, and that coprocessor and KMS have the same keys. Parts that \
 do not answer are waited for. With --check it does only that, and says what to do about each finding.
