@@ -5,8 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "in a test, a panic is how a failure is reported, and figures are printed"
+    reason = "in a test, a panic is how a failure is reported"
 )]
 
 mod apart;
