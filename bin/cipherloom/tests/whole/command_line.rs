@@ -29,6 +29,20 @@ fn help_teaches_every_command() {
 }
 
 #[test]
+fn the_documented_bootstraps_are_those_that_are_printed() {
+    let document = include_str!("../../../../docs/engine.md");
+    let (_, rest) = document
+        .split_once("<!-- What `cipherloom operations --bootstraps` prints, by `cargo xtask gen`. -->\n")
+        .unwrap();
+    let (table, _) = rest.split_once("<!-- End of what is printed. -->\n").unwrap();
+    assert_eq!(
+        table,
+        text(&process::run(&["operations", "--bootstraps"]).stdout),
+        "run `cargo xtask gen`"
+    );
+}
+
+#[test]
 fn an_unknown_option_is_explained() {
     let output = process::run(&["dev", "--rpc-prot", "1"]);
     assert_eq!(output.status.code(), Some(2));
