@@ -214,6 +214,11 @@ async fn readiness_tells_what_is_missing_while_the_process_lives() {
     let address = process.metrics_address().unwrap();
     let ready = || get(&address, "/health/ready").0.starts_with("HTTP/1.1 200");
     until("readiness", ready).await;
+    // Workers are ready when they have begun; that they look for work is known after their first look.
+    until("the first look for work", || {
+        get(&address, "/health?verbose").1.contains("\"work\"")
+    })
+    .await;
     let (_, body) = get(&address, "/health?verbose");
     let details: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&details["live"], &details["ready"]), (&Value::Bool(true), &Value::Bool(true)));
