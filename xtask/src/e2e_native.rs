@@ -68,13 +68,12 @@ fn demo(scale: Scale, binary: &std::path::Path) -> Result<()> {
     };
     let output = command.stderr(Stdio::inherit()).output().context("cannot start the demo")?;
     let summary: Value = serde_json::from_slice(&output.stdout).context("the demo printed no JSON")?;
-    ensure!(output.status.success() && summary["ok"] == true, "the demo failed: {summary}");
-    for step in summary["steps"].as_array().into_iter().flatten() {
-        println!(
-            "  {:>7.1} s  {}",
-            step["seconds"].as_f64().unwrap_or_default(),
-            step["name"].as_str().unwrap_or_default()
-        );
+    let is_ok = summary.get("ok").and_then(Value::as_bool) == Some(true);
+    ensure!(output.status.success() && is_ok, "the demo failed: {summary}");
+    for step in summary.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        let seconds = step.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+        let name = step.get("name").and_then(Value::as_str).unwrap_or_default();
+        println!("  {seconds:>7.1} s  {name}");
     }
     Ok(())
 }
