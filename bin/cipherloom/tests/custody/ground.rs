@@ -126,13 +126,14 @@ impl Ground {
         Box::pin(RunningParty::start(config)).await.unwrap()
     }
 
-    /// Begins a KMS context with these signers, of which one may be corrupt.
+    /// Begins a KMS context with these signers, of which as many may be corrupt as there can be.
     pub(crate) async fn register(&self, signers: Vec<Address>) {
+        let corrupt = u64::try_from((signers.len() - 1) / 3).unwrap();
         let kms = Kms {
             signers,
-            public_decryption_threshold: 2,
-            user_decryption_threshold: 3,
-            mpc_threshold: 1,
+            public_decryption_threshold: corrupt + 1,
+            user_decryption_threshold: 2 * corrupt + 1,
+            mpc_threshold: corrupt,
         };
         self.send(&set_kms(self.host.addresses(), &kms)).await;
     }
@@ -166,6 +167,18 @@ impl Ground {
         begin.chain(chain).chain(more.iter().copied()).map(str::to_owned).collect()
     }
 
+    /// Has an auditor look at nodes, and returns what they are told.
+    pub(crate) async fn verify(&self, policy: &str, parties: &[RunningParty], earlier: &[&str]) -> (Option<i32>, String) {
+        let mut line: Vec<String> = ["kms", "verify", "--policy", policy, "--rpc-url", &self.url, "--allow-insecure"]
+            .map(str::to_owned)
+            .to_vec();
+        line.extend(earlier.iter().flat_map(|file| ["--earlier-record".to_owned(), (*file).to_owned()]));
+        line.extend(parties.iter().map(|party| format!("http://{}", party.public_address())));
+        let output = execute(&line).await;
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), errors(&output));
+        (output.status.code(), said)
+    }
+
     /// Runs a step of a recovery.
     pub(crate) async fn done(&self, step: &str, more: &[&str]) {
         let output = execute(&self.recover(step, more)).await;
@@ -194,7 +207,7 @@ pub(crate) async fn refused(line: &[String]) -> String {
     errors(&output)
 }
 
-async fn execute(line: &[String]) -> Output {
+pub(crate) async fn execute(line: &[String]) -> Output {
     let program = env!("CARGO_BIN_EXE_cipherloom");
     tokio::process::Command::new(program).args(line).output().await.unwrap()
 }
