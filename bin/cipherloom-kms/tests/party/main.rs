@@ -7,5 +7,7 @@ mod expressions;
 mod gateway;
 mod ground;
 mod life;
+#[path = "../../../../crates/coprocessor/tests/prometheus/pages.rs"]
+mod pages;
 mod strangers;
 mod watched;

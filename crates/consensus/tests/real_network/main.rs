@@ -6,6 +6,8 @@ mod chain;
 #[path = "../../../coprocessor/tests/prometheus/expressions.rs"]
 mod expressions;
 mod nodes;
+#[path = "../../../coprocessor/tests/prometheus/pages.rs"]
+mod pages;
 #[path = "../p2p/proxy.rs"]
 mod proxy;
 mod watched;

@@ -1,36 +1,14 @@
 //! What is deployed to watch nodes of native chains, and what documents say, agree with the metrics of consensus and network.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
-use crate::expressions::{self, Series, TARGET_LABELS};
+use crate::{
+    expressions,
+    pages::{read, series},
+};
 
 /// What the rest of the process tells, which its own tests look at.
 const OF_THE_PROCESS: &str = "cipherloom_node_";
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
-}
-
-/// Reads which series a page has, each with a value.
-fn series(page: &str) -> Series {
-    let mut series = Series::from([("up".to_owned(), BTreeSet::new())]);
-    for line in page.lines().filter(|line| !line.starts_with('#')) {
-        let (name, _) = line.rsplit_once(' ').unwrap();
-        let named = expressions::named(name);
-        let [(name, labels)] = named.series.as_slice() else {
-            panic!("{line}")
-        };
-        series.entry(name.clone()).or_default().extend(labels.iter().cloned());
-    }
-    for name in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let (name, _) = name.split_once(' ').unwrap();
-        assert!(series.contains_key(name), "the page should have a value of {name}");
-    }
-    for labels in series.values_mut() {
-        labels.extend(TARGET_LABELS.map(str::to_owned));
-    }
-    series
-}
 
 /// Checks dashboard, alerts and documents against the page of a node.
 pub(crate) fn check(page: &str) {
