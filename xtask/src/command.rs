@@ -34,8 +34,22 @@ pub(crate) fn program(name: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> 
 }
 
 /// Prepares a cargo command with the cargo that runs this one.
+///
+/// What cargo tells this program of its own package is not handed on: build scripts that ask for it (`ring`'s does) would run again, and with them everything
+/// above them, whenever somebody changes between `cargo` and `cargo xtask`.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
+    let mut command = program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments);
+    for (name, _) in std::env::vars_os() {
+        if is_about_this_package(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whether cargo sets this variable for the package that it runs.
+fn is_about_this_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// Builds what the arguments say and returns where the executable of this name is.
@@ -76,4 +90,20 @@ fn describe(command: &Command) -> String {
     command
         .get_args()
         .fold(name, |line, argument| line + " " + &argument.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inner_cargo_is_not_told_of_this_package() {
+        let taken_away: Vec<String> = cargo(&["--version"])
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name.to_string_lossy().into_owned())
+            .collect();
+        assert!(taken_away.contains(&"CARGO_PKG_NAME".to_owned()), "{taken_away:?}");
+        assert!(!is_about_this_package("CARGO_TARGET_DIR") && !is_about_this_package("CARGO_HOME"));
+    }
 }
