@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tests of this project: package, test, and what they show.
-const TESTS: [(&str, &str, &str); 5] = [
+const TESTS: [(&str, &str, &str); 6] = [
     (
         "cipherloom-validator",
         "native_chain",
@@ -32,6 +32,7 @@ const TESTS: [(&str, &str, &str); 5] = [
         "halves, liars, restarts that never contradict themselves",
     ),
     ("cipherloom-consensus", "p2p", "impostors, floods, cut lines"),
+    ("cipherloom-consensus", "real_network", "agreement over real connections"),
 ];
 
 /// Runs everything and prints the table.
@@ -41,10 +42,12 @@ const TESTS: [(&str, &str, &str); 5] = [
 pub(crate) fn run(scale: Scale, binary: Option<PathBuf>) -> Result<()> {
     let mut lines = Vec::new();
     for (package, test, bar) in TESTS {
-        let (command, shown) = test_command(package, test, &[]);
+        let (mut command, shown) = test_command(package, test, &[]);
+        scale.tell(&mut command);
         lines.extend(bars::test(bar, &shown, command)?);
     }
-    let (command, shown) = test_command("cipherloom", "native_processes", &[]);
+    let (mut command, shown) = test_command("cipherloom", "native_processes", &[]);
+    scale.tell(&mut command);
     lines.extend(bars::test(
         "processes: the token works, one killed, halves, no executor",
         &shown,
