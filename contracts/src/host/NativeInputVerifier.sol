@@ -12,8 +12,18 @@ import {TransientSet} from "../libraries/TransientSet.sol";
 
 /// @title Checks encrypted inputs where every validator does what coprocessors do elsewhere
 /// @notice The proof carries the encrypted list itself. The nodes check its proof of knowledge while they execute the transaction, and this
-///         contract computes every handle again from the list, type included. Nobody signs, so there is no one to trust.
+///         contract computes every handle again from the list, type included. Nobody signs, so there is no one to trust. A list can come with the
+///         transaction that uses its values, or before it: what was deposited is storage, so that its ciphertexts are state.
 contract NativeInputVerifier is INativeInputVerifier, HostContract, ForeignEIP712 {
+    /// @custom:storage-location erc7201:fhevm.storage.NativeInputVerifier
+    struct NativeInputVerifierStorage {
+        /// @dev Each slot holds the handle itself: a ciphertext becomes state when a slot holds its handle.
+        mapping(bytes32 key => bytes32 handle) deposited;
+    }
+
+    /// @dev keccak256(abi.encode(uint256(keccak256("fhevm.storage.NativeInputVerifier")) - 1)) & ~bytes32(uint256(0xff))
+    bytes32 private constant STORAGE_SLOT = 0x657209d23faa3a67299c050c77df029bc820aa4de513ff3c36d64e8dee93c200;
+
     /// @dev Nodes of a native chain answer here.
     IFheLib private constant FHE_LIB = IFheLib(address(0x5d));
 
@@ -42,13 +52,12 @@ contract NativeInputVerifier is INativeInputVerifier, HostContract, ForeignEIP71
         external
         returns (bytes32)
     {
-        if (inputProof.length == 0) revert EmptyInputProof();
-        if (inputProof.length < HEADER_BYTES || inputProof[1] != 0) revert DeserializingInputProofFail();
-        uint256 handleCount = uint8(inputProof[0]);
-        uint256 listStart = HEADER_BYTES + 32 * handleCount;
-        // A list without bytes holds no values.
-        if (inputProof.length <= listStart) revert DeserializingInputProofFail();
+        uint256 listStart = _listStart(inputProof);
         _requireListed(inputHandle, inputProof[HEADER_BYTES:listStart]);
+        if (_bringsNoList(inputProof[listStart:])) {
+            if (!isDeposited(context, inputHandle)) revert InputNotDeposited(inputHandle);
+            return inputHandle;
+        }
 
         // A contract that takes several inputs passes the same proof for each: its list is checked once.
         bytes32 proofKey = keccak256(abi.encodePacked(context.contractAddress, context.userAddress, inputProof));
@@ -57,6 +66,26 @@ contract NativeInputVerifier is INativeInputVerifier, HostContract, ForeignEIP71
             TransientSet.add(proofKey);
         }
         return inputHandle;
+    }
+
+    /// @inheritdoc INativeInputVerifier
+    function depositInput(ContextUserInputs calldata context, bytes calldata inputProof) external {
+        uint256 listStart = _listStart(inputProof);
+        bytes calldata listed = inputProof[HEADER_BYTES:listStart];
+        _verifyList(context, listed, inputProof[listStart:]);
+        bytes32[] memory handles = new bytes32[](listed.length / 32);
+        mapping(bytes32 => bytes32) storage deposited = _storage().deposited;
+        for (uint256 i = 0; i < handles.length; i++) {
+            handles[i] = bytes32(listed[32 * i:32 * i + 32]);
+            deposited[_depositKey(context, handles[i])] = handles[i];
+        }
+        // Nodes take from this which inputs the list holds.
+        emit InputDeposited(context.contractAddress, context.userAddress, handles);
+    }
+
+    /// @inheritdoc INativeInputVerifier
+    function isDeposited(ContextUserInputs calldata context, bytes32 inputHandle) public view returns (bool) {
+        return _storage().deposited[_depositKey(context, inputHandle)] != 0;
     }
 
     /// @inheritdoc IInputVerifier
@@ -102,6 +131,29 @@ contract NativeInputVerifier is INativeInputVerifier, HostContract, ForeignEIP71
 
     function _domainName() internal pure override returns (string memory) {
         return "InputVerification";
+    }
+
+    function _storage() private pure returns (NativeInputVerifierStorage storage $) {
+        assembly ("memory-safe") {
+            $.slot := STORAGE_SLOT
+        }
+    }
+
+    function _depositKey(ContextUserInputs calldata context, bytes32 handle) private pure returns (bytes32) {
+        return keccak256(abi.encode(context.contractAddress, context.userAddress, handle));
+    }
+
+    /// @dev Where the list begins. A list without bytes holds no values.
+    function _listStart(bytes calldata inputProof) private pure returns (uint256 listStart) {
+        if (inputProof.length == 0) revert EmptyInputProof();
+        if (inputProof.length < HEADER_BYTES || inputProof[1] != 0) revert DeserializingInputProofFail();
+        listStart = HEADER_BYTES + 32 * uint256(uint8(inputProof[0]));
+        if (inputProof.length <= listStart) revert DeserializingInputProofFail();
+    }
+
+    /// @dev What SDKs write where other chains' proofs have extra data: one zero byte. No list is so short.
+    function _bringsNoList(bytes calldata list) private pure returns (bool) {
+        return list.length == 1 && list[0] == 0;
     }
 
     /// @dev Has the node check the list, and compares all handles with those that its values have.

@@ -22,7 +22,7 @@ sol!(ValidatorSet, "../../contracts/artifacts/ValidatorSet.json");
 mod native_input_verifier {
     alloy_sol_types::sol!(NativeInputVerifier, "../../contracts/artifacts/NativeInputVerifier.json");
 }
-pub use native_input_verifier::NativeInputVerifier;
+pub use native_input_verifier::{IInputVerifier::ContextUserInputs as NativeInputContext, NativeInputVerifier};
 
 sol! {
     /// What nodes of a native chain answer at [`FHELIB`](cipherloom_primitives::ciphertext_state::FHELIB); `contracts/src/interfaces/IFheLib.sol`.

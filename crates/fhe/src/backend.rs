@@ -128,6 +128,13 @@ pub trait EncryptInputs: Send + Sync {
     /// # Errors
     /// [`FheError::TooManyInputs`] above 255 values or 2048 bits, [`FheError::ValueOutOfRange`] if a value does not fit its type.
     fn encrypt(&self, values: &[(FheType, U256)], metadata: &InputMetadata) -> Result<Vec<u8>, FheError>;
+
+    /// Checks a list and its proof as [`FheBackend::verify_input`] does, with the public key alone, and returns the types of its values. Takes tens of
+    /// milliseconds of CPU on real parameters.
+    ///
+    /// # Errors
+    /// [`FheError::MalformedInput`] if the list cannot be read, [`FheError::InvalidProof`] if its proof does not hold for the metadata.
+    fn check(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<FheType>, FheError>;
 }
 
 /// Decrypts with the secret key of a key set. Only the KMS holds one.

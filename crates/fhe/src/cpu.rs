@@ -95,7 +95,7 @@ impl FheBackend for CpuBackend {
     }
 
     fn verify_input(&self, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError> {
-        self.pools.run(|| crate::input::cpu_verify(&self.keys, list, metadata))
+        self.pools.run(|| crate::input::cpu_verify(&self.keys.input, list, metadata))
     }
 
     fn list_types(&self, list: &[u8]) -> Result<Vec<FheType>, FheError> {

@@ -51,6 +51,8 @@ pub struct ChainPlan {
     pub owner: Address,
     /// The KMS nodes.
     pub kms: KmsConfig,
+    /// Who may deliver decryptions that contracts asked for, besides the owner.
+    pub relayers: Vec<Address>,
     /// Accounts with ether from the first block on, in wei.
     pub funded: BTreeMap<Address, U256>,
 }
@@ -70,6 +72,7 @@ impl ChainPlan {
             validators,
             owner,
             kms,
+            relayers: Vec::new(),
             funded: BTreeMap::new(),
         })
     }
@@ -78,6 +81,8 @@ impl ChainPlan {
     /// the key of the account from whose nonces the addresses follow.
     #[must_use]
     pub fn deployment(&self) -> NativeDeployment {
+        let mut relayers = vec![self.owner];
+        relayers.extend(self.relayers.iter().filter(|relayer| **relayer != self.owner));
         NativeDeployment {
             deployer: development::DEPLOYER,
             owner: self.owner,
@@ -86,7 +91,7 @@ impl ChainPlan {
             kms: self.kms.clone(),
             hcu_limits: HcuLimits::default(),
             pausers: vec![self.owner],
-            relayers: vec![self.owner],
+            relayers,
         }
     }
 

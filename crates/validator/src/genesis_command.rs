@@ -1,7 +1,7 @@
 //! `cipherloom node genesis`: the file that a chain begins with, and directories for its first nodes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -88,6 +88,11 @@ pub struct GenesisOptions {
     /// How many nodes of the KMS may be corrupt [default: fewer than a third]
     #[arg(long, value_name = "N")]
     kms_corrupt: Option<u8>,
+
+    /// An account that may deliver decryptions that contracts ask for, besides the owner; `cipherloom gateway --callbacks-relayer-key-file` has its key. May be
+    /// given several times
+    #[arg(long, value_name = "ADDRESS")]
+    relayer: Vec<Address>,
 
     /// An account with ether in the first block. May be given several times
     #[arg(long, value_name = "ADDRESS=ETHER", value_parser = parse_funded)]
@@ -193,6 +198,11 @@ fn plan(options: &GenesisOptions, nodes: &[NewNode]) -> Result<ChainPlan> {
     let mut plan = ChainPlan::new(options.chain_id, validators, owner, kms(options)?)?;
     plan.gas_limit = options.gas_limit;
     plan.fhe_gas_limit = options.fhe_gas_limit;
+    plan.relayers.clone_from(&options.relayer);
+    ensure!(
+        plan.relayers.iter().collect::<BTreeSet<_>>().len() == plan.relayers.len(),
+        "--relayer names an account twice"
+    );
     plan.funded = options.fund.iter().copied().collect();
     ensure!(
         plan.funded.len() == options.fund.len(),
@@ -347,13 +357,16 @@ mod tests {
         let owner = format!("--owner={two}");
         let validator = [format!("--validator={one}"), format!("--validator={two}=3")];
         let fund = format!("--fund={one}=5");
-        let given = options(&[&owner, &validator[0], &validator[1], &fund]).unwrap();
+        let relayer = [format!("--relayer={one}"), format!("--relayer={two}")];
+        let given = options(&[&owner, &validator[0], &validator[1], &fund, &relayer[0], &relayer[1]]).unwrap();
         let made = plan(&given, &[]).unwrap();
         assert_eq!(made.validators.power_of(&two), Some(3));
         assert_eq!(made.validators.total_power(), 4);
         assert_eq!(made.owner, two);
         assert_eq!(made.funded, BTreeMap::from([(one, U256::from(5) * ETHER)]));
         assert_eq!(made.kms.public_decryption_threshold, 1);
+        // The owner is one in any case, and registered once.
+        assert_eq!(made.deployment().relayers, [two, one]);
     }
 
     #[test]
@@ -373,6 +386,8 @@ mod tests {
         assert!(refused(&[owner, "--validator=0x0101010101010101010101010101010101010101=0"]).contains("above 0"));
         assert!(refused(&[owner, one, "--kms-corrupt=1"]).contains("fewer than a third"));
         assert!(refused(&[owner, one, "--fund=nobody"]).contains("ADDRESS=ETHER"));
+        let relayer = "--relayer=0x0101010101010101010101010101010101010101";
+        assert!(refused(&[owner, one, relayer, relayer]).contains("twice"));
         let twice = "--fund=0x0101010101010101010101010101010101010101=1";
         assert!(refused(&[owner, one, twice, twice]).contains("twice"));
     }

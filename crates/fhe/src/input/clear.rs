@@ -47,6 +47,10 @@ impl EncryptInputs for ClearEncryptor {
         list.extend_from_slice(&digest);
         Ok(list)
     }
+
+    fn check(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<FheType>, FheError> {
+        clear_verify(&self.key, list, metadata).map(|verified| verified.types)
+    }
 }
 
 /// Checks a list against the metadata, with the outcomes a real proof has.

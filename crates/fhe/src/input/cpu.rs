@@ -19,7 +19,6 @@ use super::{check_list_size, check_types, check_values, malformed};
 use crate::{
     backend::{EncryptInputs, VerifiedInput},
     error::FheError,
-    keys::EvaluationKeys,
     parameters::{CpuParameters, ParameterSet},
     stored::block_count,
 };
@@ -102,8 +101,7 @@ impl InputKeys {
 }
 
 /// Checks a list and its proof.
-pub(crate) fn cpu_verify(keys: &EvaluationKeys, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError> {
-    let input = &keys.input;
+pub(crate) fn cpu_verify(input: &InputKeys, list: &[u8], metadata: &InputMetadata) -> Result<VerifiedInput, FheError> {
     let (parsed, types) = input.read_list(list)?;
     if parsed
         .verify(&input.crs, &input.integer_public_key, &metadata.to_bytes())
@@ -132,6 +130,10 @@ impl EncryptInputs for CpuEncryptor {
     fn encrypt(&self, values: &[(FheType, U256)], metadata: &InputMetadata) -> Result<Vec<u8>, FheError> {
         // More work for the prover makes verification six times cheaper, and a coprocessor verifies for everybody.
         cpu_encrypt(&self.keys, ZkComputeLoad::Proof, values, metadata)
+    }
+
+    fn check(&self, list: &[u8], metadata: &InputMetadata) -> Result<Vec<FheType>, FheError> {
+        cpu_verify(&self.keys, list, metadata).map(|verified| verified.types)
     }
 }
 

@@ -51,6 +51,7 @@ impl Fixture {
     /// Admits a list, expands it, stores the values and decrypts them.
     pub(crate) fn through_everything(&self, list: &[u8], metadata: &InputMetadata) -> Vec<(FheType, U256)> {
         let verified = self.backend.verify_input(list, metadata).unwrap();
+        assert_eq!(self.encryptor.check(list, metadata).unwrap(), verified.types, "{}", self.name);
         let expanded = self.backend.expand_input(&verified.list).unwrap();
         assert_eq!(
             expanded.iter().map(|value| value.fhe_type()).collect::<Vec<_>>(),

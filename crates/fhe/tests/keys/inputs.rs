@@ -9,7 +9,12 @@ use cipherloom_primitives::{
 use crate::fixture::{CLEAR, Fixture, TOY, both, metadata, positions, values};
 
 fn refusal(fixture: &Fixture, list: &[u8], metadata: &InputMetadata) -> Option<FheError> {
-    fixture.backend.verify_input(list, metadata).err()
+    let refused = fixture.backend.verify_input(list, metadata).err();
+    // Whoever has nothing but the public key comes to the same verdict.
+    let told = |error: &FheError| error.to_string();
+    let publicly = fixture.encryptor.check(list, metadata).err();
+    assert_eq!(publicly.as_ref().map(told), refused.as_ref().map(told), "{}", fixture.name);
+    refused
 }
 
 #[test]

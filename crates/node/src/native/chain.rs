@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, broadcast};
 use super::candidates::Candidates;
 use super::codec::encode_header;
 use super::genesis::Genesis;
+use super::recorder::NativeContracts;
 use super::rpc::MOST_WAITING;
 use super::rules::NativeRules;
 use super::store::{DecidedBlock, Store};
@@ -314,13 +315,13 @@ impl fmt::Debug for NativeChain {
 }
 
 fn rules_of(genesis: &Genesis, checks: Arc<dyn CheckInputs>) -> Result<NativeRules> {
-    Ok(NativeRules::new(
-        genesis.contract(HostContract::FhevmExecutor)?,
-        genesis.contract(HostContract::Acl)?,
-        genesis.chain_id,
-        genesis.fhe_gas_limit,
-        checks,
-    ))
+    let contracts = NativeContracts {
+        executor: genesis.contract(HostContract::FhevmExecutor)?,
+        acl: genesis.contract(HostContract::Acl)?,
+        input_verifier: genesis.contract(HostContract::InputVerifier)?,
+        chain_id: genesis.chain_id,
+    };
+    Ok(NativeRules::new(contracts, genesis.fhe_gas_limit, checks))
 }
 
 /// Locks one part of the chain. Each is changed in one step, so that a panic elsewhere leaves nothing half done in it.

@@ -117,13 +117,11 @@ impl<P> FheLib<P> {
     }
 
     fn verify(&mut self, arguments: &[u8], gas: u64) -> Answer {
-        type Arguments = (sol_data::Address, sol_data::Address, sol_data::Address, sol_data::Bytes);
         let too_long = Answer::Halt("FheLib: the input list is too long");
         if arguments.len() > MAX_INPUT_LIST_BYTES.saturating_add(VERIFY_OVERHEAD_BYTES) {
             return too_long;
         }
-        let config = AbiDecoderConfig::new().memory_limit(MAX_INPUT_LIST_BYTES + 1024);
-        let Ok((acl, user, contract, list)) = Arguments::abi_decode_params_with_config(arguments, config) else {
+        let Some((acl, user, contract, list)) = verify_arguments(arguments) else {
             return Answer::Halt("FheLib: verifyInput takes (address acl, address user, address contractAddress, bytes list)");
         };
         if list.len() > MAX_INPUT_LIST_BYTES {
@@ -158,6 +156,13 @@ impl<P> FheLib<P> {
             }
         }
     }
+}
+
+/// Reads what `verifyInput` is asked, without the selector: ACL, user, contract, list.
+pub(super) fn verify_arguments(arguments: &[u8]) -> Option<(Address, Address, Address, Bytes)> {
+    type Arguments = (sol_data::Address, sol_data::Address, sol_data::Address, sol_data::Bytes);
+    let config = AbiDecoderConfig::new().memory_limit(MAX_INPUT_LIST_BYTES + 1024);
+    Arguments::abi_decode_params_with_config(arguments, config).ok()
 }
 
 /// What becomes of a call.

@@ -4,11 +4,14 @@
 //! contract's proxy is part of such a call and not another one, and code that is borrowed by `DELEGATECALL` or `CALLCODE` runs on the borrower's
 //! storage and asks the executor for nothing. A frame that fails takes along what was noticed inside it.
 //!
+//! Inputs come with a call of the executor contract that brings their list, or are deposited before: then the contract that checks inputs says so in an
+//! event, right after it had the list checked.
+//!
 //! It records nothing else and changes nothing: a transaction has the same outcome with and without it.
 
 use alloy::primitives::{Address, Bytes, Log};
 use alloy::sol_types::{SolCall, SolEvent};
-use cipherloom_contracts::bindings::{FHEVMExecutor as Executor, FheLib};
+use cipherloom_contracts::bindings::{FHEVMExecutor as Executor, FheLib, NativeInputVerifier};
 use cipherloom_contracts::{ExecutorCall, HostEvent, decode_call};
 use cipherloom_primitives::ciphertext_state::FHELIB;
 use cipherloom_primitives::input::InputMetadata;
@@ -18,7 +21,11 @@ use revm::Inspector;
 use revm::context_interface::ContextTr;
 use revm::interpreter::{CallInputs, CallOutcome, CallScheme, CreateInputs, CreateOutcome, InstructionResult};
 
+use super::fhelib::verify_arguments;
 use super::work::ProvenInput;
+
+/// Where a proof has this instead of a list, its inputs were deposited before.
+const NO_LIST: &[u8] = &[0];
 
 /// What a recorder must know of its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +34,8 @@ pub struct NativeContracts {
     pub executor: Address,
     /// The access-control contract, to which input proofs are bound.
     pub acl: Address,
+    /// The contract that checks inputs and takes deposits of them: its proxy.
+    pub input_verifier: Address,
     /// The chain's id.
     pub chain_id: u64,
 }
@@ -70,6 +79,8 @@ pub struct Recorder {
     contracts: NativeContracts,
     frames: Vec<Frame>,
     work: TransactionWork,
+    /// The list that the contract for inputs had checked last.
+    checked: Option<ProvenInput>,
 }
 
 /// A call or creation under way.
@@ -88,8 +99,8 @@ enum FrameOf {
         input: Bytes,
         seed: Option<[u8; 16]>,
     },
-    /// A call of the precompiled contract that checks a proof.
-    ProofCheck,
+    /// A call of the precompiled contract that checks a proof; with the call data, if it is the contract for inputs that asks.
+    ProofCheck(Option<Bytes>),
     Other,
 }
 
@@ -101,6 +112,7 @@ impl Recorder {
             contracts,
             frames: Vec::new(),
             work: TransactionWork::default(),
+            checked: None,
         }
     }
 
@@ -130,10 +142,11 @@ impl Recorder {
                 seed,
             }),
             // Without the gas for it, no proof is checked; then the call does not end in a revert.
-            FrameOf::ProofCheck if result.is_ok() || result.is_revert() => {
+            FrameOf::ProofCheck(input) if result.is_ok() || result.is_revert() => {
                 self.work.proofs_checked = self.work.proofs_checked.saturating_add(1);
+                self.checked = input.filter(|_| result.is_ok()).and_then(|input| self.proven(&input));
             }
-            FrameOf::Executor { .. } | FrameOf::ProofCheck | FrameOf::Other => {}
+            FrameOf::Executor { .. } | FrameOf::ProofCheck(_) | FrameOf::Other => {}
         }
     }
 
@@ -147,6 +160,8 @@ impl Recorder {
                 proof,
             })) => {
                 let list = match NativeInputProof::parse(&proof) {
+                    // The contract has looked whether the input was deposited: then it is known already.
+                    Ok(parts) if parts.list == NO_LIST => return,
                     Ok(parts) => proof.slice_ref(parts.list),
                     Err(error) => {
                         tracing::warn!(%handle, %error, "an input was admitted without its list; it has no ciphertext on this chain");
@@ -166,6 +181,38 @@ impl Recorder {
             Err(error) => tracing::warn!(%error, "a call of the executor contract cannot be read; its result has no ciphertext"),
         }
     }
+
+    /// The list in a call that checks its proof.
+    fn proven(&self, call: &[u8]) -> Option<ProvenInput> {
+        let (_, arguments) = call.split_first_chunk::<4>()?;
+        let (acl, user, contract, list) = verify_arguments(arguments)?;
+        let chain_id = self.contracts.chain_id;
+        let context = InputMetadata {
+            contract,
+            user,
+            acl,
+            chain_id,
+        };
+        Some(ProvenInput { list, context })
+    }
+
+    /// Takes in what was deposited: the values of the list that was checked just before.
+    fn deposited(&mut self, log: &Log) {
+        let Ok(deposit) = NativeInputVerifier::InputDeposited::decode_log_data(&log.data) else {
+            return;
+        };
+        let of_deposit =
+            |proven: &ProvenInput| proven.context.contract == deposit.contractAddress && proven.context.user == deposit.userAddress;
+        let Some(proven) = self.checked.take().filter(of_deposit) else {
+            tracing::warn!("inputs were deposited without a list; they have no ciphertext on this chain");
+            return;
+        };
+        let handles = deposit.handles.into_iter().filter_map(|handle| Handle::try_from(handle).ok());
+        self.work.noticed.extend(handles.map(|handle| Noticed::Input {
+            handle,
+            proven: proven.clone(),
+        }));
+    }
 }
 
 impl<C: ContextTr> Inspector<C> for Recorder {
@@ -178,7 +225,8 @@ impl<C: ContextTr> Inspector<C> for Recorder {
                 seed: None,
             }
         } else if inputs.bytecode_address == FHELIB && inputs.input.as_bytes(context).starts_with(&FheLib::verifyInputCall::SELECTOR) {
-            FrameOf::ProofCheck
+            let asks = inputs.caller == self.contracts.input_verifier;
+            FrameOf::ProofCheck(asks.then(|| inputs.input.bytes(context)))
         } else {
             FrameOf::Other
         };
@@ -201,6 +249,9 @@ impl<C: ContextTr> Inspector<C> for Recorder {
 
     fn log(&mut self, _context: &mut C, log: Log) {
         let topic = log.topics().first();
+        if log.address == self.contracts.input_verifier && topic == Some(&NativeInputVerifier::InputDeposited::SIGNATURE_HASH) {
+            return self.deposited(&log);
+        }
         let random = [Executor::FheRand::SIGNATURE_HASH, Executor::FheRandBounded::SIGNATURE_HASH];
         if log.address != self.contracts.executor || !topic.is_some_and(|topic| random.contains(topic)) {
             return;
@@ -208,7 +259,7 @@ impl<C: ContextTr> Inspector<C> for Recorder {
         // The proxy's code runs in a frame of its own inside the call.
         let innermost = self.frames.iter_mut().rev().find_map(|frame| match &mut frame.of {
             FrameOf::Executor { seed, .. } => Some(seed),
-            FrameOf::ProofCheck | FrameOf::Other => None,
+            FrameOf::ProofCheck(_) | FrameOf::Other => None,
         });
         if let Some(seed) = innermost {
             *seed = seed_of(&log);

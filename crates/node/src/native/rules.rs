@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use alloy::primitives::Address;
 use revm::handler::EthPrecompiles;
 use revm::primitives::hardfork::SpecId;
 
@@ -22,10 +21,10 @@ pub(crate) struct NativeRules {
 }
 
 impl NativeRules {
-    /// Collects them: the proxies of executor and ACL, the chain's id, the FHE gas of a block in HCU, and the check of input proofs.
-    pub(crate) fn new(executor: Address, acl: Address, chain_id: u64, fhe_gas_limit: u64, inputs: Arc<dyn CheckInputs>) -> Self {
+    /// Collects them: where the host contracts are, the FHE gas of a block in HCU, and the check of input proofs.
+    pub(crate) fn new(contracts: NativeContracts, fhe_gas_limit: u64, inputs: Arc<dyn CheckInputs>) -> Self {
         Self {
-            contracts: NativeContracts { executor, acl, chain_id },
+            contracts,
             fhe_gas_limit,
             inputs,
             only_calls: false,

@@ -1,9 +1,10 @@
 //! Encrypted inputs on native chains: what a transaction's list must be for a contract to use a value of it.
 
 use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::sol_types::SolEvent;
 use cipherloom_contracts::{
     HostContract,
-    bindings::{ACL, FHEVMExecutor as Executor, IInputVerifier, InputVerifier, NativeInputVerifier},
+    bindings::{ACL, FHEVMExecutor as Executor, IInputVerifier, InputVerifier, NativeInputContext, NativeInputVerifier},
     development,
 };
 use cipherloom_primitives::{
@@ -317,4 +318,117 @@ fn only_the_owner_of_the_acl_replaces_it_and_nobody_initializes_it_again() {
     assert_reverts(proxy, NativeInputVerifier::NotInitializingFromEmptyProxy {});
     let directly = stage.send(user, implementation, &again);
     assert_reverts(directly, NativeInputVerifier::NotInitializingFromEmptyProxy {});
+}
+
+/// The proof of published SDKs: handles, and one zero byte where the list would be.
+fn without_list(handles: &[Handle]) -> Vec<u8> {
+    let mut proof = vec![u8::try_from(handles.len()).unwrap(), 0];
+    handles.iter().for_each(|handle| proof.extend_from_slice(handle.as_slice()));
+    proof.push(0);
+    proof
+}
+
+fn deposit(stage: &Stage, proof: &[u8]) -> NativeInputVerifier::depositInputCall {
+    NativeInputVerifier::depositInputCall {
+        context: context(stage, stage.user(1)),
+        inputProof: proof.to_vec().into(),
+    }
+}
+
+fn context(stage: &Stage, user: Address) -> NativeInputContext {
+    NativeInputContext {
+        userAddress: user,
+        contractAddress: stage.batch,
+    }
+}
+
+fn is_deposited(stage: &Stage, user: Address, handle: Handle) -> bool {
+    let call = NativeInputVerifier::isDepositedCall {
+        context: context(stage, user),
+        inputHandle: handle.as_b256(),
+    };
+    stage.read(stage.host.input_verifier, &call)
+}
+
+#[test]
+fn deposited_inputs_need_no_list_and_anybody_can_deposit_them() {
+    let stage = stage();
+    for (handles, proof) in [
+        native_input_proof(LIST, &TYPES, stage.host.acl, CHAIN).unwrap(),
+        (
+            native_input_handles(LIST, &TYPES).unwrap(),
+            naming(&native_input_handles(LIST, &TYPES).unwrap()),
+        ),
+    ] {
+        let short = without_list(&handles);
+        let not_yet = NativeInputVerifier::InputNotDeposited {
+            inputHandle: handles[0].as_b256(),
+        };
+        assert_reverts(verify(&stage, handles[0], stage.user(1), &short), not_yet);
+        assert!(!is_deposited(&stage, stage.user(1), handles[0]));
+        // Somebody else than the user pays for it.
+        let mined = stage.send(stage.user(3), stage.host.input_verifier, &deposit(&stage, &proof)).unwrap();
+        let event = NativeInputVerifier::InputDeposited::decode_log(&mined.logs[0]).unwrap();
+        assert_eq!((event.contractAddress, event.userAddress), (stage.batch, stage.user(1)));
+        assert_eq!(event.handles, handles.iter().map(Handle::as_b256).collect::<Vec<_>>());
+        for handle in &handles {
+            assert!(is_deposited(&stage, stage.user(1), *handle));
+            verify(&stage, *handle, stage.user(1), &short).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_deposit_is_bound_to_user_contract_and_handle() {
+    let stage = stage();
+    let (handles, proof) = native_input_proof(LIST, &TYPES, stage.host.acl, CHAIN).unwrap();
+    stage.send(stage.user(3), stage.host.input_verifier, &deposit(&stage, &proof)).unwrap();
+    let short = without_list(&handles);
+    let not_deposited = |handle: Handle| NativeInputVerifier::InputNotDeposited {
+        inputHandle: handle.as_b256(),
+    };
+    // Another user, another contract.
+    assert_reverts(verify(&stage, handles[0], stage.user(2), &short), not_deposited(handles[0]));
+    assert!(!is_deposited(&stage, stage.user(2), handles[0]));
+    let call = Executor::verifyInputCall {
+        inputHandle: handles[0].as_b256(),
+        userAddress: stage.user(1),
+        inputProof: short.into(),
+        inputType: handles[0].fhe_type().id(),
+    };
+    assert_reverts(stage.call(stage.user(3), stage.host.executor, &call), not_deposited(handles[0]));
+    // Another type, and a handle that somebody made up.
+    let mut word = handles[0].as_b256();
+    word.0[30] = FheType::Uint128.id();
+    let retyped = Handle::try_from(word).unwrap();
+    assert_reverts(verify(&stage, retyped, stage.user(1), &without_list(&[retyped])), not_deposited(retyped));
+    // Any other short byte is taken for a list, which nodes refuse.
+    let mut one = without_list(&handles);
+    *one.last_mut().unwrap() = 1;
+    assert_reverts(
+        verify(&stage, handles[0], stage.user(1), &one),
+        NativeInputVerifier::InputProofRefused {},
+    );
+}
+
+#[test]
+fn what_could_not_be_used_cannot_be_deposited() {
+    let stage = stage();
+    let (handles, proof) = native_input_proof(LIST, &TYPES, stage.host.acl, CHAIN).unwrap();
+    let call = |call: &NativeInputVerifier::depositInputCall| stage.call(stage.user(3), stage.host.input_verifier, call).map(|_| ());
+    let attempt = |proof: &[u8]| call(&deposit(&stage, proof));
+    let mut damaged = proof.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_reverts(attempt(&damaged), NativeInputVerifier::InputProofRefused {});
+    assert_reverts(attempt(&without_list(&handles)), NativeInputVerifier::InputProofRefused {});
+    let swapped = [handles[1], handles[0], handles[2]];
+    assert_reverts(attempt(&naming(&swapped)), NativeInputVerifier::InvalidInputHandle {});
+    assert_reverts(attempt(&[]), NativeInputVerifier::EmptyInputProof {});
+    assert_reverts(attempt(&proof[..34]), NativeInputVerifier::DeserializingInputProofFail {});
+    let for_another = NativeInputVerifier::depositInputCall {
+        context: context(&stage, stage.user(2)),
+        inputProof: proof.clone().into(),
+    };
+    assert_reverts(call(&for_another), NativeInputVerifier::InputProofRefused {});
+    attempt(&proof).unwrap();
 }

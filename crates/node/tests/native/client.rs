@@ -59,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) inputs: Arc<ToyInputs>,
     /// Whom the recorder takes for the executor contract.
     pub(crate) executor: Address,
+    /// Whom the recorder takes for the contract that checks inputs.
+    pub(crate) input_verifier: Address,
 }
 
 impl Client {
@@ -73,6 +75,7 @@ impl Client {
             fhe_gas_limit: 1_000_000_000,
             inputs: Arc::default(),
             executor: host.executor,
+            input_verifier: host.input_verifier,
         };
         for sender in [SENDER, development::DEPLOYER] {
             let info = AccountInfo::default().with_balance(U256::from(10).pow(U256::from(24)));
@@ -111,6 +114,7 @@ impl Client {
         let contracts = NativeContracts {
             executor: self.executor,
             acl: self.host.acl,
+            input_verifier: self.input_verifier,
             chain_id: development::HOST_CHAIN_ID,
         };
         let session = BlockSession::new(contracts, self.fhe_gas_limit);

@@ -7,6 +7,7 @@
 
 mod borrowed;
 mod client;
+mod deposits;
 mod deterministic;
 mod events;
 mod fhe_gas;

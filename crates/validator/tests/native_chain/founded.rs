@@ -1,7 +1,10 @@
 //! What a chain begins with.
 
-use alloy::primitives::{Address, U256};
-use cipherloom_contracts::{KmsConfig, SignerSet, development};
+use alloy::{
+    primitives::{Address, U256},
+    sol_types::SolCall,
+};
+use cipherloom_contracts::{KmsConfig, SignerSet, bindings::GatewayContract, development};
 use cipherloom_node::native::{Genesis, NativeChain, NativeConfig};
 use cipherloom_primitives::{
     ciphertext_state::FHELIB,
@@ -21,6 +24,7 @@ fn plan() -> ChainPlan {
     let mut plan = ChainPlan::new(4242, set, Address::repeat_byte(9), kms).unwrap();
     plan.timestamp = 1_700_000_000;
     plan.funded = [(Address::repeat_byte(7), U256::from(11))].into();
+    plan.relayers = vec![Address::repeat_byte(8)];
     plan
 }
 
@@ -73,4 +77,12 @@ fn the_first_block_has_funds_contracts_and_the_public_key() {
         )
         .unwrap();
     assert!(code.as_str().unwrap().len() > 4);
+    // The owner and who was named deliver decryptions; nobody else does.
+    for (account, expected) in [(8, true), (9, true), (7, false)] {
+        let account = Address::repeat_byte(account);
+        let question = GatewayContract::isRelayerCall { account }.abi_encode();
+        let answer = call(&chain, development::addresses().gateway_contract, question).unwrap();
+        let is_relayer = GatewayContract::isRelayerCall::abi_decode_returns(&answer).unwrap();
+        assert_eq!(is_relayer, expected, "{account}");
+    }
 }
