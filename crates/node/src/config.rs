@@ -96,7 +96,7 @@ impl Default for AccountsConfig {
 /// Bounds on memory, time and message sizes.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How many recent blocks keep their state for historical queries.
+    /// How many recent blocks keep their state for historical queries. On a native chain with a data directory, older blocks leave memory.
     pub state_history_blocks: usize,
     /// Transactions that may wait for a nonce gap or for manual mining.
     pub pool_transactions: usize,
@@ -106,6 +106,8 @@ pub struct Limits {
     pub transaction_size_bytes: usize,
     /// Most logs that one query returns.
     pub logs_per_query: usize,
+    /// Most blocks that are not in memory any more in one query of logs or in one poll of a filter.
+    pub old_blocks_per_query: u64,
     /// Most addresses, and most alternatives per topic, in one log filter.
     pub filter_alternatives: usize,
     /// Filters installed at one time; the least recently polled one makes room.
@@ -140,6 +142,7 @@ impl Default for Limits {
             pool_transactions_per_sender: 256,
             transaction_size_bytes: 512 * 1024,
             logs_per_query: 10_000,
+            old_blocks_per_query: 65_536,
             filter_alternatives: 1000,
             filters: 1000,
             snapshots: 256,

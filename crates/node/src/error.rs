@@ -161,6 +161,14 @@ pub enum NodeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What is known of blocks on the disk is damaged. The blocks are not: the next start makes it again from them.
+    #[error("{path} is damaged ({reason}); start the node again to have it made again from the blocks")]
+    IndexDamaged {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A block hash of the journal does not come out again.
     #[error(
         "executing block {number} of the journal gives hash {actual}, recorded was {recorded}; it was probably written by another version of this program"
@@ -254,6 +262,7 @@ impl NodeError {
                 | Self::Listen { .. }
                 | Self::DataDirLocked(_)
                 | Self::JournalCorrupt { .. }
+                | Self::IndexDamaged { .. }
                 | Self::ReplayMismatch { .. }
                 | Self::ReplayRefused { .. }
                 | Self::ExecutorUnavailable(_)

@@ -54,6 +54,27 @@ pub struct MinedReceipt {
 }
 
 impl MinedReceipt {
+    /// A receipt with what follows from its transaction and from the receipt before it in the block.
+    pub(crate) fn after(before: Option<&Self>, transaction: &MinedTransaction, envelope: ReceiptEnvelope<Log>, base_fee: u64) -> Self {
+        let used_before = before.map_or(0, |before| before.envelope.cumulative_gas_used());
+        let first_log_index = before.map_or(0, |before| {
+            let logs = u64::try_from(before.logs().len()).unwrap_or(u64::MAX);
+            before.first_log_index.saturating_add(logs)
+        });
+        // The address is determined by sender and nonce, also when the creation fails.
+        let contract_address = transaction
+            .envelope
+            .is_create()
+            .then(|| transaction.sender.create(transaction.envelope.nonce()));
+        Self {
+            gas_used: envelope.cumulative_gas_used().saturating_sub(used_before),
+            envelope,
+            effective_gas_price: transaction.envelope.effective_gas_price(Some(base_fee)),
+            contract_address,
+            first_log_index,
+        }
+    }
+
     /// Returns whether the transaction succeeded.
     pub fn is_success(&self) -> bool {
         self.envelope.status()
@@ -71,7 +92,6 @@ pub(crate) struct BlockBuilder {
     transactions: Vec<MinedTransaction>,
     receipts: Vec<MinedReceipt>,
     gas_used: u64,
-    log_count: u64,
 }
 
 impl BlockBuilder {
@@ -87,28 +107,17 @@ impl BlockBuilder {
         let gas_used = result.tx_gas_used();
         self.gas_used = self.gas_used.saturating_add(gas_used);
         let status = result.is_success();
-        // The address is determined by sender and nonce, also when the creation fails.
-        let contract_address = transaction
-            .envelope
-            .is_create()
-            .then(|| transaction.sender.create(transaction.envelope.nonce()));
         // A failed transaction leaves no logs.
         let logs = if status { result.into_logs() } else { Vec::new() };
-        let first_log_index = self.log_count;
-        self.log_count = self.log_count.saturating_add(u64::try_from(logs.len()).unwrap_or(u64::MAX));
         let receipt = Receipt {
             status: status.into(),
             cumulative_gas_used: self.gas_used,
             logs,
         };
         let receipt: ReceiptWithBloom<Receipt> = receipt.into();
-        self.receipts.push(MinedReceipt {
-            envelope: ReceiptEnvelope::from_typed(transaction.envelope.tx_type(), receipt),
-            gas_used,
-            effective_gas_price: transaction.envelope.effective_gas_price(Some(base_fee)),
-            contract_address,
-            first_log_index,
-        });
+        let envelope = ReceiptEnvelope::from_typed(transaction.envelope.tx_type(), receipt);
+        let receipt = MinedReceipt::after(self.receipts.last(), &transaction, envelope, base_fee);
+        self.receipts.push(receipt);
         self.transactions.push(transaction);
     }
 

@@ -21,6 +21,7 @@ use self::rewind::Snapshot;
 use self::settings::BlockSettings;
 use self::time::MAX_TIMESTAMP;
 use super::ChainEventKind;
+use super::archive::{Archive, Older};
 use super::block::{Block, BlockBuilder, prevrandao_after};
 use super::journal::{Journal, Record, VERSION};
 use super::pool::Pool;
@@ -65,7 +66,16 @@ pub(crate) const DEVELOPMENT_MARK: Bytes = Bytes::from_static(b"cipherloom");
 /// The chain's state machine.
 pub(crate) struct Core {
     pub(crate) config: CoreConfig,
-    blocks: Vec<Arc<Block>>,
+    /// The blocks in memory, from number [`Self::first`] on; the last one is the head.
+    blocks: VecDeque<Arc<Block>>,
+    /// Number of the first of them. It is 0 for as long as there is no archive.
+    first: u64,
+    /// Hashes of up to 256 blocks before that one.
+    older_hashes: VecDeque<B256>,
+    /// Where older blocks are.
+    archive: Option<Arc<dyn Archive>>,
+    /// The first block of the chain, which is always here.
+    genesis: Arc<Block>,
     /// States after the last blocks; the last one is the head's and receives state edits.
     states: VecDeque<WorldState>,
     numbers: HashMap<B256, u64>,
@@ -139,9 +149,25 @@ impl Core {
                 config.block_gas_limit
             )));
         }
+        let context = BlockContext {
+            chain_id: config.chain_id,
+            number: U256::ZERO,
+            timestamp: U256::from(genesis_time),
+            base_fee: GENESIS_BASE_FEE,
+            gas_limit: config.block_gas_limit,
+            coinbase: config.coinbase,
+            prevrandao: prevrandao_after(B256::ZERO),
+            hashes: RecentHashes::default(),
+            native: config.native.clone(),
+        };
+        let genesis = Arc::new(BlockBuilder::default().seal(B256::ZERO, &context, state.root_hash(), extra_data));
         let mut core = Self {
             config,
-            blocks: Vec::new(),
+            blocks: VecDeque::new(),
+            first: 0,
+            older_hashes: VecDeque::new(),
+            archive: None,
+            genesis: Arc::clone(&genesis),
             states: VecDeque::new(),
             numbers: HashMap::new(),
             transactions: HashMap::new(),
@@ -163,25 +189,79 @@ impl Core {
             outbox: Vec::new(),
             events_sent: 0,
         };
-        let context = core.context(0, B256::ZERO, genesis_time, GENESIS_BASE_FEE);
-        let genesis = BlockBuilder::default().seal(B256::ZERO, &context, state.root_hash(), extra_data);
         core.adopt(genesis, state);
         core.outbox.clear();
         Ok(core)
     }
 
+    /// From now on, blocks leave memory when their states do, and are asked of `archive`.
+    pub(crate) fn keep_old_blocks_in(&mut self, archive: Arc<dyn Archive>) {
+        self.archive = Some(archive);
+    }
+
+    /// Goes on from a block of the archive instead of the first one. `older_hashes` are those of the blocks before it, up to 256.
+    pub(crate) fn resume(&mut self, block: Arc<Block>, state: WorldState, older_hashes: Vec<B256>) {
+        self.blocks.clear();
+        self.states.clear();
+        self.transactions.clear();
+        self.first = block.header.number;
+        self.older_hashes = older_hashes.into();
+        self.adopt(block, state);
+        self.outbox.clear();
+    }
+
     pub(crate) fn head(&self) -> &Arc<Block> {
         self.blocks
-            .last()
-            .expect("the first block is adopted at construction and never removed")
+            .back()
+            .expect("the first block is adopted at construction, and the last one never removed")
     }
 
     pub(crate) fn head_state(&self) -> &WorldState {
         self.states.back().expect("the head's state is always kept")
     }
 
+    /// A block that is in memory.
     pub(crate) fn block(&self, number: u64) -> Option<&Arc<Block>> {
-        self.blocks.get(usize::try_from(number).ok()?)
+        if number == 0 {
+            return Some(&self.genesis);
+        }
+        self.blocks.get(self.place_of(number)?)
+    }
+
+    /// Blocks that are not in memory.
+    pub(crate) fn older(&self) -> Option<Older> {
+        let archive = self.archive.as_ref().filter(|_| self.first > 0)?;
+        Some(Older::new(Arc::clone(archive), Arc::clone(&self.genesis), self.first))
+    }
+
+    fn place_of(&self, number: u64) -> Option<usize> {
+        usize::try_from(number.checked_sub(self.first)?).ok()
+    }
+
+    /// Lets the oldest block in memory go; the archive has it.
+    fn forget_oldest(&mut self) {
+        let Some(block) = self.blocks.pop_front() else { return };
+        self.first = self.first.saturating_add(1);
+        self.older_hashes.push_back(block.hash);
+        if self.older_hashes.len() > BLOCKHASH_WINDOW {
+            self.older_hashes.pop_front();
+        }
+        // The first block of the chain stays known.
+        if block.header.number > 0 {
+            self.numbers.remove(&block.hash);
+        }
+        for transaction in &block.transactions {
+            self.transactions.remove(&transaction.hash);
+        }
+    }
+
+    /// The hash of a block in memory, or of one of the 256 before.
+    fn hash_of(&self, number: u64) -> Option<B256> {
+        if let Some(place) = self.place_of(number) {
+            return self.blocks.get(place).map(|block| block.hash);
+        }
+        let back = usize::try_from(self.first.checked_sub(number)?).ok()?;
+        self.older_hashes.get(self.older_hashes.len().checked_sub(back)?).copied()
     }
 
     pub(crate) fn block_number(&self, hash: &B256) -> Option<u64> {
@@ -193,7 +273,7 @@ impl Core {
         Some((Arc::clone(self.block(*number)?), *index))
     }
 
-    /// Finds the mined transaction with which `sender` used up `nonce`, by looking through the blocks.
+    /// Finds the mined transaction with which `sender` used up `nonce`, by looking through the blocks in memory.
     pub(crate) fn transaction_of(&self, sender: &Address, nonce: u64) -> Option<(Arc<Block>, usize)> {
         self.blocks.iter().rev().find_map(|block| {
             let index = block
@@ -204,15 +284,19 @@ impl Core {
         })
     }
 
-    /// Returns the blocks `from..=to`, as far as they exist.
+    /// Returns the blocks `from..=to`, as far as they exist and are in memory.
     pub(crate) fn blocks(&self, from: u64, to: u64) -> Vec<Arc<Block>> {
-        let from = usize::try_from(from).unwrap_or(usize::MAX).min(self.blocks.len());
-        let end = usize::try_from(to).unwrap_or(usize::MAX).saturating_add(1).min(self.blocks.len());
-        self.blocks.get(from..end.max(from)).unwrap_or_default().to_vec()
+        let place = |number: u64| {
+            usize::try_from(number.saturating_sub(self.first))
+                .unwrap_or(usize::MAX)
+                .min(self.blocks.len())
+        };
+        let (start, end) = (place(from), place(to.saturating_add(1)));
+        self.blocks.range(start..end.max(start)).cloned().collect()
     }
 
     pub(crate) fn state_of(&self, number: u64) -> Result<&WorldState> {
-        let total = u64::try_from(self.blocks.len()).unwrap_or(u64::MAX);
+        let total = self.head().header.number.saturating_add(1);
         let oldest = total.saturating_sub(u64::try_from(self.states.len()).unwrap_or(u64::MAX));
         let index = number.checked_sub(oldest).ok_or(NodeError::StatePruned { number, oldest })?;
         usize::try_from(index)
@@ -267,8 +351,7 @@ impl Core {
 
     /// Tells this chain apart from others, and from itself before it was reset.
     pub(crate) fn instance_id(&self) -> B256 {
-        let genesis = self.blocks.first().map_or(B256::ZERO, |block| block.hash);
-        keccak256([genesis.as_slice(), &self.resets.to_be_bytes()].concat())
+        keccak256([self.genesis.hash.as_slice(), &self.resets.to_be_bytes()].concat())
     }
 
     /// The kept snapshots with the height and hash of the block each goes back to.
@@ -288,12 +371,12 @@ impl Core {
     }
 
     fn context(&self, number: u64, parent_hash: B256, timestamp: u64, base_fee: u64) -> BlockContext {
-        let first = number.saturating_sub(u64::try_from(BLOCKHASH_WINDOW).unwrap_or(u64::MAX));
-        let hashes = if number == 0 {
-            Vec::new()
-        } else {
-            self.blocks(first, number - 1).iter().map(|block| block.hash).collect()
-        };
+        let known = self
+            .first
+            .saturating_sub(u64::try_from(self.older_hashes.len()).unwrap_or(u64::MAX));
+        let window = number.saturating_sub(u64::try_from(BLOCKHASH_WINDOW).unwrap_or(u64::MAX));
+        let first = window.max(known);
+        let hashes = (first..number).map_while(|number| self.hash_of(number)).collect();
         BlockContext {
             chain_id: self.config.chain_id,
             number: U256::from(number),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use alloy::eips::BlockId;
 use alloy::rpc::types::{Filter, FilterBlockOption, Log};
 
+use super::archive::Older;
 use super::block::Block;
-use super::{Chain, resolve, resolve_or_fail};
+use super::{Chain, resolve};
 use crate::config::Limits;
 use crate::error::{NodeError, Result};
 
@@ -15,33 +16,68 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// [`NodeError::LimitExceeded`] for too large filters or answers, [`NodeError::UnknownBlock`] for
-    /// an unknown block hash, [`NodeError::InvalidParams`] for a range that ends before it begins.
+    /// [`NodeError::LimitExceeded`] for too large filters or answers, and for too many blocks that are not in memory,
+    /// [`NodeError::UnknownBlock`] for an unknown block hash, [`NodeError::InvalidParams`] for a range that ends before it begins.
     pub fn logs(&self, filter: &Filter) -> Result<Vec<Log>> {
         check_filter(filter, self.limits())?;
-        let blocks = {
-            let core = self.core()?;
-            match filter.block_option {
-                FilterBlockOption::AtBlockHash(hash) => {
-                    let number = resolve_or_fail(&core, BlockId::hash(hash))?;
-                    core.blocks(number, number)
-                }
-                FilterBlockOption::Range { from_block, to_block } => {
-                    let head = core.head().header.number;
-                    let from = resolve(&core, from_block.unwrap_or_default().into());
-                    let to = resolve(&core, to_block.unwrap_or_default().into()).unwrap_or(head);
-                    match from {
-                        Some(from) if from > to => {
-                            return Err(NodeError::InvalidParams(format!("invalid block range: from {from} to {to}")));
-                        }
-                        Some(from) => core.blocks(from, to),
-                        // A range that starts in the future is empty so far.
-                        None => Vec::new(),
+        let core = self.core()?;
+        let (core, from, to) = match filter.block_option {
+            FilterBlockOption::AtBlockHash(hash) => {
+                let (core, number) = self.resolved(core, BlockId::hash(hash))?;
+                (core, number, number)
+            }
+            FilterBlockOption::Range { from_block, to_block } => {
+                let head = core.head().header.number;
+                let from = resolve(&core, from_block.unwrap_or_default().into());
+                let to = resolve(&core, to_block.unwrap_or_default().into()).unwrap_or(head);
+                match from {
+                    Some(from) if from > to => {
+                        return Err(NodeError::InvalidParams(format!("invalid block range: from {from} to {to}")));
                     }
+                    Some(from) => (core, from, to),
+                    // A range that starts in the future is empty so far.
+                    None => return Ok(Vec::new()),
                 }
             }
         };
-        collect(&blocks, filter, self.limits())
+        let (newer, older) = (core.blocks(from, to), core.older());
+        drop(core);
+        self.matching_logs(from, to, &newer, older, filter)
+    }
+
+    /// Logs of the blocks `from..=to`, of which `newer` are those in memory.
+    pub(crate) fn matching_logs(
+        &self,
+        from: u64,
+        to: u64,
+        newer: &[Arc<Block>],
+        older: Option<Older>,
+        filter: &Filter,
+    ) -> Result<Vec<Log>> {
+        let mut found = Found::new(filter, self.limits());
+        if let Some(older) = older.filter(|older| from < older.end()) {
+            self.check_old(from, to, &older)?;
+            for number in older.matching(from, to, &|header| filter.matches_bloom(header.logs_bloom))? {
+                if let Some(block) = older.block(number)? {
+                    found.add(&block)?;
+                }
+            }
+        }
+        newer.iter().try_for_each(|block| found.add(block))?;
+        Ok(found.logs)
+    }
+
+    /// Refuses to look through too many blocks that are not in memory.
+    pub(crate) fn check_old(&self, from: u64, to: u64, older: &Older) -> Result<()> {
+        let most = self.limits().old_blocks_per_query;
+        let asked = older.end().min(to.saturating_add(1)).saturating_sub(from);
+        if asked > most {
+            return Err(NodeError::LimitExceeded(format!(
+                "the query covers {asked} blocks before block {}, at most {most} are searched at one time; ask for a smaller range",
+                older.end()
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -56,29 +92,43 @@ pub(crate) fn check_filter(filter: &Filter, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Collects matching logs of `blocks`.
-pub(crate) fn collect(blocks: &[Arc<Block>], filter: &Filter, limits: &Limits) -> Result<Vec<Log>> {
-    let (most, most_bytes) = (limits.logs_per_query, limits.response_size_bytes);
-    let mut found = Vec::new();
-    let mut size_bytes = 0usize;
-    for block in blocks {
-        if !filter.matches_bloom(block.header.logs_bloom) {
-            continue;
+/// Matching logs, as far as blocks were looked at.
+struct Found<'a> {
+    filter: &'a Filter,
+    limits: &'a Limits,
+    logs: Vec<Log>,
+    size_bytes: usize,
+}
+
+impl<'a> Found<'a> {
+    fn new(filter: &'a Filter, limits: &'a Limits) -> Self {
+        Self {
+            filter,
+            limits,
+            logs: Vec::new(),
+            size_bytes: 0,
         }
-        for log in block_logs(block, false).filter(|log| filter.matches(&log.inner)) {
-            size_bytes = size_bytes.saturating_add(log.inner.data.data.len());
-            if size_bytes > most_bytes {
+    }
+
+    fn add(&mut self, block: &Block) -> Result<()> {
+        let (most, most_bytes) = (self.limits.logs_per_query, self.limits.response_size_bytes);
+        if !self.filter.matches_bloom(block.header.logs_bloom) {
+            return Ok(());
+        }
+        for log in block_logs(block, false).filter(|log| self.filter.matches(&log.inner)) {
+            self.size_bytes = self.size_bytes.saturating_add(log.inner.data.data.len());
+            if self.size_bytes > most_bytes {
                 return Err(NodeError::LimitExceeded(format!(
                     "query returned more than {most_bytes} bytes of log data"
                 )));
             }
-            found.push(log);
+            self.logs.push(log);
         }
-        if found.len() > most {
+        if self.logs.len() > most {
             return Err(NodeError::LimitExceeded(format!("query returned more than {most} results")));
         }
+        Ok(())
     }
-    Ok(found)
 }
 
 /// All logs of a block in RPC form.

@@ -6,6 +6,7 @@
 //! make blocks.
 
 mod access;
+pub(crate) mod archive;
 pub(crate) mod block;
 mod call;
 mod control;
@@ -139,7 +140,40 @@ impl Chain {
         if id == BlockId::pending() && core.config.native.is_none() {
             return Ok(Some(Arc::new(core.preview())));
         }
-        Ok(resolve(&core, id).and_then(|number| core.block(number).cloned()))
+        let number = resolve(&core, id);
+        if let Some(block) = number.and_then(|number| core.block(number)) {
+            return Ok(Some(Arc::clone(block)));
+        }
+        let Some(older) = core.older() else { return Ok(None) };
+        drop(core);
+        let number = match (number, id) {
+            (None, BlockId::Hash(hash)) => older.number_of(&hash.block_hash)?,
+            (number, _) => number,
+        };
+        number.map_or(Ok(None), |number| older.block(number))
+    }
+
+    /// Returns the blocks `from..=to`, as far as they exist.
+    pub(crate) fn blocks(&self, from: u64, to: u64) -> Result<Vec<Arc<Block>>> {
+        let (newer, older) = {
+            let core = self.core()?;
+            (core.blocks(from, to), core.older())
+        };
+        let mut blocks = older.map_or_else(|| Ok(Vec::new()), |older| older.blocks(from, to))?;
+        blocks.extend(newer);
+        Ok(blocks)
+    }
+
+    /// Tells whether a block with this hash is part of the chain.
+    pub(crate) fn has_block(&self, hash: &B256) -> Result<bool> {
+        let older = {
+            let core = self.core()?;
+            if core.block_number(hash).is_some() {
+                return Ok(true);
+            }
+            core.older()
+        };
+        Ok(older.map(|older| older.number_of(hash)).transpose()?.flatten().is_some())
     }
 
     /// Returns the block that contains a transaction, and the transaction's index in it.
@@ -148,7 +182,26 @@ impl Chain {
     ///
     /// Only [`NodeError::Internal`], after a panic inside the chain.
     pub fn mined_transaction(&self, hash: &B256) -> Result<Option<(Arc<Block>, usize)>> {
-        Ok(self.core()?.mined_transaction(hash))
+        let older = {
+            let core = self.core()?;
+            if let Some(found) = core.mined_transaction(hash) {
+                return Ok(Some(found));
+            }
+            core.older()
+        };
+        older.map_or(Ok(None), |older| older.transaction(hash))
+    }
+
+    /// Returns the block that contains the transaction with which `sender` used up `nonce`, and the transaction's index in it.
+    pub(crate) fn transaction_of(&self, sender: &Address, nonce: u64) -> Result<Option<(Arc<Block>, usize)>> {
+        let older = {
+            let core = self.core()?;
+            if let Some(found) = core.transaction_of(sender, nonce) {
+                return Ok(Some(found));
+            }
+            core.older()
+        };
+        older.map_or(Ok(None), |older| older.transaction_of(sender, nonce))
     }
 
     /// Returns the balance of an account in wei.
@@ -200,8 +253,9 @@ impl Chain {
                 context: core.next_context(),
             });
         }
-        let number = resolve_or_fail(&core, id)?;
+        let (core, number) = self.resolved(core, id)?;
         let state = core.state_of(number)?.clone();
+        // Blocks are in memory for as long as their states are.
         let block = core.block(number).ok_or_else(|| unknown(id))?;
         Ok(View {
             state,
@@ -214,7 +268,21 @@ impl Chain {
         if id == BlockId::pending() {
             return Ok(core.head_state().clone());
         }
-        core.state_of(resolve_or_fail(&core, id)?).cloned()
+        let (core, number) = self.resolved(core, id)?;
+        core.state_of(number).cloned()
+    }
+
+    /// The number of the block that `id` names, with the chain locked; what is locked now is let go of while the disk is asked.
+    pub(crate) fn resolved<'a>(&'a self, core: MutexGuard<'a, Core>, id: BlockId) -> Result<(MutexGuard<'a, Core>, u64)> {
+        if let Some(number) = resolve(&core, id) {
+            return Ok((core, number));
+        }
+        let (Some(older), BlockId::Hash(hash)) = (core.older(), id) else {
+            return Err(unknown(id));
+        };
+        drop(core);
+        let number = older.number_of(&hash.block_hash)?.ok_or_else(|| unknown(id))?;
+        Ok((self.core()?, number))
     }
 
     pub(crate) fn core(&self) -> Result<MutexGuard<'_, Core>> {

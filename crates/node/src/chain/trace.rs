@@ -44,7 +44,14 @@ impl Chain {
     pub(crate) fn trace_transaction(&self, hash: &B256) -> Result<CallFrame> {
         let (block, index, context, mut state) = {
             let core = self.core()?;
-            let (block, index) = core.mined_transaction(hash).ok_or(NodeError::UnknownTransaction(*hash))?;
+            let (core, (block, index)) = match core.mined_transaction(hash) {
+                Some(found) => (core, found),
+                None => {
+                    drop(core);
+                    let found = self.mined_transaction(hash)?.ok_or(NodeError::UnknownTransaction(*hash))?;
+                    (self.core()?, found)
+                }
+            };
             let parent = block.header.number.saturating_sub(1);
             let state = core.state_of(parent)?.clone();
             let context = core.context_of(&block);

@@ -9,7 +9,9 @@
 mod adding;
 mod judging;
 mod making;
+mod opening;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -26,13 +28,16 @@ use super::genesis::Genesis;
 use super::recorder::NativeContracts;
 use super::rpc::MOST_WAITING;
 use super::rules::NativeRules;
-use super::store::{DecidedBlock, Store};
+use super::store::states::States;
+use super::store::{DecidedBlock, Found, Store};
 use super::validators::SetHistory;
 use super::work::{CheckInputs, ComputeBlock};
 use crate::chain::Chain;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Limits;
 use crate::error::{NodeError, Result};
+
+pub use self::opening::Restored;
 
 /// What a node of a native chain is started with.
 #[derive(Clone)]
@@ -47,7 +52,12 @@ pub struct NativeConfig {
     pub clock: Arc<dyn Clock>,
     /// How far in the future a proposed block's timestamp may be, in seconds.
     pub max_future_s: u64,
+    /// After how many blocks the state is written to the data directory, at least 1: a start after a crash executes about as many at most.
+    pub state_interval: u64,
 }
+
+/// After how many blocks the state is written, if nobody says otherwise.
+pub const STATE_INTERVAL: u64 = 1024;
 
 impl NativeConfig {
     /// Defaults for everything but the genesis: nothing on the disk, the system's clock, 15 seconds.
@@ -59,6 +69,7 @@ impl NativeConfig {
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
             max_future_s: 15,
+            state_interval: STATE_INTERVAL,
         }
     }
 }
@@ -117,9 +128,13 @@ struct Inner {
     max_future_s: u64,
     /// Held while a block is added, so that blocks are added one after the other.
     turn: Mutex<()>,
+    /// Writes states, where there is a data directory. Dropped before the directory is given up.
+    states: Mutex<Option<Arc<States>>>,
     store: Mutex<Store>,
+    restored: Mutex<Restored>,
     sets: Mutex<SetHistory>,
-    certificates: Mutex<Vec<CommitCertificate>>,
+    /// Those of the blocks in memory.
+    certificates: Mutex<BTreeMap<u64, CommitCertificate>>,
     candidates: Mutex<Candidates>,
     network: Mutex<NetworkStatus>,
     /// One permit per client that waits for a receipt.
@@ -127,19 +142,29 @@ struct Inner {
 }
 
 impl NativeChain {
-    /// Opens the chain: executes the blocks of the data directory again, without an executor. It blocks for as long as that takes.
+    /// Opens the chain: takes the newest good state of the data directory, and executes the blocks after it again, without an executor. It blocks for as
+    /// long as that takes.
     ///
     /// # Errors
     ///
     /// [`NodeError::Genesis`], and those of the data directory: [`NodeError::Io`], [`NodeError::DataDirLocked`],
-    /// [`NodeError::JournalOfOtherChain`], [`NodeError::JournalCorrupt`], [`NodeError::ReplayMismatch`].
+    /// [`NodeError::JournalOfOtherChain`], [`NodeError::JournalCorrupt`], [`NodeError::ReplayRefused`].
     pub fn open(config: NativeConfig, compute: Arc<dyn ComputeBlock>, checks: Arc<dyn CheckInputs>) -> Result<Self> {
+        match Self::begin_with(config.clone(), Arc::clone(&compute), Arc::clone(&checks)) {
+            // It left a mark, by which the index is made again.
+            Err(NodeError::IndexDamaged { .. }) => Self::begin_with(config, compute, checks),
+            opened => opened,
+        }
+    }
+
+    fn begin_with(config: NativeConfig, compute: Arc<dyn ComputeBlock>, checks: Arc<dyn CheckInputs>) -> Result<Self> {
         let NativeConfig {
             data_dir,
             genesis,
             limits,
             clock,
             max_future_s,
+            state_interval,
         } = config;
         let rules = rules_of(&genesis, Arc::clone(&checks))?;
         let core = genesis.core(limits, clock, Some(Arc::new(rules)))?;
@@ -157,7 +182,9 @@ impl NativeChain {
                 checks,
                 max_future_s,
                 turn: Mutex::default(),
-                store: Mutex::new(Store::in_memory()),
+                states: Mutex::default(),
+                store: Mutex::new(Store::Memory(Vec::new())),
+                restored: Mutex::default(),
                 sets: Mutex::new(SetHistory::new(genesis.validators.clone())),
                 certificates: Mutex::default(),
                 candidates: Mutex::default(),
@@ -167,10 +194,13 @@ impl NativeChain {
             }),
         };
         if let Some(dir) = data_dir {
-            let store = Store::open(&dir, hash, &mut |decided| this.replay(&decided))?;
-            *this.store() = store;
-            let blocks = this.head()?.number;
-            tracing::info!(blocks, "native chain restored from its data directory");
+            let restored = this.restore(&dir, state_interval)?;
+            *lock(&this.inner.restored) = restored;
+            let (head, executed) = (this.head()?.number, restored.executed);
+            match restored.state {
+                Some(state) => tracing::info!(head, state, executed, "native chain restored from a state and the blocks after it"),
+                None => tracing::info!(head, executed, "native chain restored by executing all its blocks"),
+            }
         }
         Ok(this)
     }
@@ -217,17 +247,46 @@ impl NativeChain {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Io`], [`NodeError::ShutDown`] or [`NodeError::JournalCorrupt`].
+    /// [`NodeError::Io`], [`NodeError::ShutDown`], [`NodeError::JournalCorrupt`] or [`NodeError::IndexDamaged`].
     pub async fn decided(&self, height: u64) -> Result<Option<DecidedBlock>> {
         let this = self.clone();
-        blocking(move || this.store().get(height)).await
+        blocking(move || {
+            let found = this.store().find(height)?;
+            match found {
+                Found::Here(decided) => Ok(decided),
+                Found::There(archive) => archive.decided(height),
+            }
+        })
+        .await
     }
 
     /// Returns the certificate of a block; `None` for one that is not there yet, and for block 0.
+    ///
+    /// # Errors
+    ///
+    /// For blocks that have left memory: [`NodeError::Io`], [`NodeError::ShutDown`] or [`NodeError::IndexDamaged`].
+    pub fn certificate(&self, height: u64) -> Result<Option<CommitCertificate>> {
+        Ok(self.certified_header(height)?.map(|(_, certificate)| certificate))
+    }
+
+    /// Tells how the chain came back from its data directory.
     #[must_use]
-    pub fn certificate(&self, height: u64) -> Option<CommitCertificate> {
-        let index = usize::try_from(height.checked_sub(1)?).ok()?;
-        lock(&self.inner.certificates).get(index).cloned()
+    pub fn restored(&self) -> Restored {
+        *lock(&self.inner.restored)
+    }
+
+    /// The last block whose state is in the data directory: a start executes the blocks after it.
+    #[must_use]
+    pub fn last_state_kept(&self) -> Option<u64> {
+        lock(&self.inner.states).as_deref().and_then(States::last_kept)
+    }
+
+    /// Waits until no state is being written.
+    pub fn wait_for_state(&self) {
+        let states = lock(&self.inner.states).clone();
+        if let Some(states) = states {
+            states.wait();
+        }
     }
 
     /// Takes a transaction from a peer; true if it is new and may be passed on, false if it is known or cannot be taken now.
@@ -260,19 +319,31 @@ impl NativeChain {
         *lock(&self.inner.network)
     }
 
-    /// Gives up the data directory, for all clones: reading from memory goes on, nothing is added any more.
+    /// Writes the state and gives up the data directory, for all clones: reading from memory goes on, nothing is added any more. It blocks for as long as
+    /// that takes.
     pub fn close(&self) {
         let _turn = self.turn();
+        let states = lock(&self.inner.states).take();
+        if let (Some(states), Ok(core)) = (states, self.core()) {
+            let (number, hash, state) = (core.head().header.number, core.head().hash, core.head_state().clone());
+            drop(core);
+            states.finish(number, hash, &state);
+        }
         self.store().close();
     }
 
     /// The RLP of a header and its certificate, as light clients get them.
     pub(super) fn certified_header(&self, height: u64) -> Result<Option<(Bytes, CommitCertificate)>> {
-        let Some(certificate) = self.certificate(height) else {
-            return Ok(None);
-        };
-        let core = self.core()?;
-        Ok(core.block(height).map(|block| (encode_header(&block.header), certificate)))
+        let certificate = lock(&self.inner.certificates).get(&height).cloned();
+        if let Some(certificate) = certificate {
+            let core = self.core()?;
+            if let Some(block) = core.block(height) {
+                return Ok(Some((encode_header(&block.header), certificate)));
+            }
+        }
+        let older = self.core()?.older().filter(|older| height < older.end());
+        let archive = older.and_then(|_| self.store().archive());
+        archive.map_or(Ok(None), |archive| archive.certified(height))
     }
 
     /// Permits to wait for a receipt.

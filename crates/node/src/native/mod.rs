@@ -83,7 +83,7 @@ mod store;
 mod validators;
 pub(crate) mod work;
 
-pub use chain::{Head, NativeChain, NativeConfig, NetworkStatus, ProposedBlock, Verdict};
+pub use chain::{Head, NativeChain, NativeConfig, NetworkStatus, ProposedBlock, Restored, STATE_INTERVAL, Verdict};
 
 pub use ciphertexts::{
     ReadError, WriteError, ciphertext_slots, public_key_slots, read_ciphertext, read_metadata, read_public_key, read_public_key_metadata,

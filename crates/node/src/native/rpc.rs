@@ -173,6 +173,7 @@ impl NativeChain {
             (head.header.number, head.hash, head.header.timestamp)
         };
         let validators = self.validators_at(number.saturating_add(1))?;
+        let restored = self.restored();
         Ok(json!({
             "clientVersion": CLIENT_VERSION,
             "chainId": quantity(self.chain_id()),
@@ -184,6 +185,9 @@ impl NativeChain {
             "highestKnown": quantity(network.highest.max(number)),
             "validatorSet": json(validators.digest())?,
             "validators": quantity(count(validators.len())),
+            "stateKept": self.last_state_kept().map(quantity),
+            "stateAtStart": restored.state.map(quantity),
+            "executedAtStart": quantity(restored.executed),
         }))
     }
 

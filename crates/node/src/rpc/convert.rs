@@ -92,11 +92,18 @@ pub(crate) fn pending_transaction(transaction: &PoolTransaction) -> Transaction 
 
 /// A transaction that is mined or waits.
 pub(crate) fn transaction_of(chain: &Chain, hash: &B256) -> Result<Option<Transaction>> {
-    let core = chain.core()?;
-    Ok(match core.mined_transaction(hash) {
-        Some((block, index)) => transaction(&block, index),
-        None => core.pool.get(hash).map(pending_transaction),
-    })
+    let waiting = {
+        let core = chain.core()?;
+        match core.mined_transaction(hash) {
+            Some((block, index)) => return Ok(transaction(&block, index)),
+            None => core.pool.get(hash).map(pending_transaction),
+        }
+    };
+    if waiting.is_some() {
+        return Ok(waiting);
+    }
+    let mined = chain.mined_transaction(hash)?;
+    Ok(mined.and_then(|(block, index)| transaction(&block, index)))
 }
 
 /// The receipt of a mined transaction.

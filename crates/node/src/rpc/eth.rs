@@ -136,10 +136,10 @@ fn transactions(chain: &Chain, method: &str, params: &mut Params) -> Result<Opti
         "eth_getTransactionBySenderAndNonce" => {
             let (sender, nonce) = (params.required("address")?, params.quantity("nonce")?);
             params.end()?;
-            let core = chain.core()?;
-            let found = match core.transaction_of(&sender, nonce) {
+            let waiting = chain.core()?.pool.of(&sender, nonce).map(convert::pending_transaction);
+            let found = match chain.transaction_of(&sender, nonce)? {
                 Some((block, index)) => convert::transaction(&block, index),
-                None => core.pool.of(&sender, nonce).map(convert::pending_transaction),
+                None => waiting,
             };
             json(found).map(Some)
         }

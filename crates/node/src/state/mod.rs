@@ -5,6 +5,7 @@
 //! [`WorldState::apply`] writes.
 
 mod dump;
+mod parts;
 pub(crate) mod trie;
 
 use std::convert::Infallible;
@@ -16,6 +17,7 @@ use revm::DatabaseRef;
 use revm::state::{AccountInfo, Bytecode, EvmState};
 
 pub(crate) use self::dump::AccountDump;
+pub(crate) use self::parts::AccountParts;
 use self::trie::{Trie, TrieValue};
 use crate::error::{NodeError, Result};
 

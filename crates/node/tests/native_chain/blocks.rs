@@ -176,7 +176,7 @@ async fn only_certified_candidates_are_committed_and_only_once() {
     node.chain.commit(hash, three.clone()).await.unwrap();
     node.chain.commit(hash, all).await.unwrap();
     assert_eq!((node.height(), node.hash()), (1, hash));
-    assert_eq!(node.chain.certificate(1), Some(three), "the first certificate stays");
+    assert_eq!(node.chain.certificate(1).unwrap(), Some(three), "the first certificate stays");
 }
 
 #[tokio::test]

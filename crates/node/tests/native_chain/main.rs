@@ -16,6 +16,7 @@ mod program;
 mod replay;
 mod restart;
 mod rpc;
+mod states;
 mod sync;
 mod validators;
 mod world;

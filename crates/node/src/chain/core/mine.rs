@@ -195,10 +195,14 @@ impl Core {
         }
         self.pool.drop_stale(&state);
         self.numbers.insert(block.hash, block.header.number);
-        self.blocks.push(Arc::clone(&block));
+        self.blocks.push_back(Arc::clone(&block));
         self.states.push_back(state);
-        while self.states.len() > self.config.limits.state_history_blocks.max(1) {
+        let window = self.config.limits.state_history_blocks.max(1);
+        while self.states.len() > window {
             self.states.pop_front();
+        }
+        while self.archive.is_some() && self.blocks.len() > window {
+            self.forget_oldest();
         }
         self.next_timestamp = None;
         self.next_base_fee = None;

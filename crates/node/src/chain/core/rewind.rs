@@ -149,11 +149,12 @@ impl Core {
     }
 
     fn cut(&mut self, height: u64, state: WorldState) {
-        let keep = usize::try_from(height)
+        // Chains that go back have no archive: the first block is in memory.
+        let keep = usize::try_from(height.saturating_sub(self.first))
             .unwrap_or(usize::MAX)
             .saturating_add(1)
             .min(self.blocks.len());
-        let removed = self.blocks.split_off(keep);
+        let removed = Vec::from(self.blocks.split_off(keep));
         for block in &removed {
             self.numbers.remove(&block.hash);
             for transaction in &block.transactions {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard};
 
 use alloy::primitives::B256;
-use cipherloom_primitives::quorum::CommitCertificate;
+use cipherloom_primitives::quorum::{CommitCertificate, ValidatorSet};
 
 use super::{NativeChain, blocking, lock};
 use crate::error::{NodeError, Result};
@@ -22,7 +22,7 @@ impl NativeChain {
         let this = self.clone();
         blocking(move || {
             let turn = this.turn();
-            if this.core()?.block_number(&hash).is_some() {
+            if this.has_block(&hash)? {
                 return Ok(());
             }
             let candidate = this.candidates().get(&hash).ok_or(NodeError::UnknownCandidate(hash))?;
@@ -42,7 +42,7 @@ impl NativeChain {
         let this = self.clone();
         blocking(move || {
             let turn = this.turn();
-            if this.core()?.block_number(&decided.certificate.block_hash).is_some() {
+            if this.has_block(&decided.certificate.block_hash)? {
                 return Ok(());
             }
             let candidate = this.reconstruct(&decided)?;
@@ -54,34 +54,41 @@ impl NativeChain {
     /// Writes a block and makes it the head. The caller has its turn.
     fn add(&self, candidate: &Candidate, certificate: CommitCertificate, _turn: &MutexGuard<'_, ()>) -> Result<()> {
         self.check_next(candidate.block.header.number)?;
-        self.store().append(DecidedBlock {
+        let decided = DecidedBlock {
             block: candidate.bytes.clone(),
             certificate: certificate.clone(),
             sidecar: candidate.sidecar.clone(),
-        })?;
+        };
+        let changed = self.changed_set(candidate);
+        self.store().append(decided, &candidate.block, changed.as_ref())?;
         self.adopt(candidate, certificate)
     }
 
-    fn adopt(&self, candidate: &Candidate, certificate: CommitCertificate) -> Result<()> {
+    /// Who signs the next block, if that changes with this one.
+    pub(super) fn changed_set(&self, candidate: &Candidate) -> Option<ValidatorSet> {
+        let next = candidate.block.header.number.saturating_add(1);
+        (self.sets().at(next) != Some(&candidate.next)).then(|| candidate.next.clone())
+    }
+
+    pub(super) fn adopt(&self, candidate: &Candidate, certificate: CommitCertificate) -> Result<()> {
         let number = candidate.block.header.number;
         // Whoever sees the new head must find these.
         self.sets().note(number.saturating_add(1), candidate.next.clone());
-        lock(&self.inner.certificates).push(certificate);
-        self.change(|core| {
+        lock(&self.inner.certificates).insert(number, certificate);
+        let oldest = self.change(|core| {
             core.adopt(Arc::clone(&candidate.block), candidate.state.clone());
-            Ok(())
+            Ok(core.older().map(|older| older.end()))
         })?;
         self.candidates().clear();
+        if let Some(oldest) = oldest {
+            let mut certificates = lock(&self.inner.certificates);
+            while certificates.first_key_value().is_some_and(|(number, _)| *number < oldest) {
+                certificates.pop_first();
+            }
+        }
+        if let Some(states) = &*lock(&self.inner.states) {
+            states.note(number, candidate.block.hash, &candidate.state);
+        }
         Ok(())
-    }
-
-    /// Executes a block of the data directory.
-    pub(super) fn replay(&self, decided: &DecidedBlock) -> Result<()> {
-        let number = self.head()?.number.saturating_add(1);
-        let candidate = self.reconstruct(decided).map_err(|error| match error {
-            NodeError::BlockRefused(reason) => NodeError::ReplayRefused { number, reason },
-            other => other,
-        })?;
-        self.adopt(&candidate, decided.certificate.clone())
     }
 }

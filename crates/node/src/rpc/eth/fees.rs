@@ -53,24 +53,27 @@ fn history(chain: &Chain, count: u64, newest: BlockNumberOrTag, percentiles: Opt
         let text = format!("argument 2 (reward percentiles): up to {MAX_PERCENTILES} ascending numbers from 0 to 100 are allowed");
         return Err(NodeError::InvalidParams(text));
     }
-    let core = chain.core()?;
-    let newest = resolve_or_fail(&core, BlockId::Number(newest))?;
+    let (newest, next_base_fee) = {
+        let core = chain.core()?;
+        (resolve_or_fail(&core, BlockId::Number(newest))?, core.next_base_fee())
+    };
     let count = count.min(MAX_HISTORY_BLOCKS).min(newest.saturating_add(1));
     if count == 0 {
         return Ok(FeeHistory::default());
     }
     let oldest_block = newest.saturating_add(1).saturating_sub(count);
-    let blocks = core.blocks(oldest_block, newest);
+    let mut blocks = chain.blocks(oldest_block, newest.saturating_add(1))?;
+    let next = match blocks.pop_if(|block| block.header.number > newest) {
+        Some(block) => block.header.base_fee_per_gas.unwrap_or_default(),
+        None => next_base_fee,
+    };
     let base_fee = |block: &Block| u128::from(block.header.base_fee_per_gas.unwrap_or_default());
-    let after = core
-        .block(newest.saturating_add(1))
-        .map_or_else(|| u128::from(core.next_base_fee()), |block| base_fee(block));
     let gas_used_ratio = blocks
         .iter()
         .map(|block| ratio(block.header.gas_used, block.header.gas_limit))
         .collect();
     Ok(FeeHistory {
-        base_fee_per_gas: blocks.iter().map(|block| base_fee(block)).chain([after]).collect(),
+        base_fee_per_gas: blocks.iter().map(|block| base_fee(block)).chain([u128::from(next)]).collect(),
         gas_used_ratio,
         base_fee_per_blob_gas: vec![u128::from(BLOB_BASE_FEE); blocks.len() + 1],
         blob_gas_used_ratio: vec![0.0; blocks.len()],

@@ -1,5 +1,7 @@
 //! Log queries and filters.
 
+use std::sync::Arc;
+
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::U256;
 use alloy::rpc::types::{Filter, FilterBlockOption};
@@ -9,7 +11,9 @@ use super::super::convert::json;
 use super::super::filters::FilterKind;
 use super::super::params::Params;
 use crate::chain::Chain;
-use crate::chain::logs::{check_filter, collect};
+use crate::chain::archive::Older;
+use crate::chain::block::Block;
+use crate::chain::logs::check_filter;
 use crate::error::{NodeError, Result};
 
 /// Answers a method on logs or filters; `None` if it is not one.
@@ -93,17 +97,56 @@ fn changes(chain: &Chain, id: &U256) -> Result<Value> {
     let core = chain.core()?;
     let head = core.head().header.number;
     let mut filters = chain.filters()?;
-    match filters.poll(id)? {
-        FilterKind::Logs { filter, next_block } => {
-            let from = start(filter, *next_block);
-            let logs = collect(&core.blocks(from, head.min(end(filter))), filter, chain.limits())?;
-            *next_block = head.saturating_add(1);
-            json(logs)
+    let kind = filters.poll(id)?;
+    let from = match kind {
+        FilterKind::Logs { filter, next_block } => start(filter, *next_block),
+        FilterKind::Blocks { next_block } => *next_block,
+        FilterKind::Pending { hashes } => return json(std::mem::take(hashes)),
+    };
+    let newer = core.blocks(from, head);
+    if let Some(older) = core.older().filter(|older| from < older.end()) {
+        // Nobody waits for the disk: what was polled is noted afterwards.
+        let seen = kind.clone();
+        drop(core);
+        drop(filters);
+        let answer = report(chain, &seen, from, head, &newer, Some(older))?;
+        let mut filters = chain.filters()?;
+        let kind = filters.poll(id)?;
+        advance(kind, from, head);
+        return Ok(answer);
+    }
+    let answer = report(chain, kind, from, head, &newer, None)?;
+    advance(kind, from, head);
+    Ok(answer)
+}
+
+/// Notes that the blocks `from..=head` were reported, unless somebody else polled meanwhile.
+fn advance(kind: &mut FilterKind, from: u64, head: u64) {
+    if let FilterKind::Logs { next_block, .. } | FilterKind::Blocks { next_block } = kind
+        && *next_block <= from
+    {
+        *next_block = head.saturating_add(1);
+    }
+}
+
+/// What a filter says about the blocks `from..=head`, of which `newer` are in memory.
+fn report(chain: &Chain, kind: &FilterKind, from: u64, head: u64, newer: &[Arc<Block>], older: Option<Older>) -> Result<Value> {
+    match kind {
+        FilterKind::Logs { filter, .. } => {
+            let to = head.min(end(filter));
+            let last = newer.partition_point(|block| block.header.number <= to);
+            let newer = newer.get(..last).unwrap_or_default();
+            json(chain.matching_logs(from, to, newer, older, filter)?)
         }
-        FilterKind::Blocks { next_block } => {
-            let from = std::mem::replace(next_block, head.saturating_add(1));
-            json(core.blocks(from, head).iter().map(|block| block.hash).collect::<Vec<_>>())
+        FilterKind::Blocks { .. } => {
+            let mut hashes = Vec::new();
+            if let Some(older) = older {
+                chain.check_old(from, head, &older)?;
+                hashes = older.hashes(from, head)?;
+            }
+            hashes.extend(newer.iter().map(|block| block.hash));
+            json(hashes)
         }
-        FilterKind::Pending { hashes } => json(std::mem::take(hashes)),
+        FilterKind::Pending { hashes } => json(hashes),
     }
 }
