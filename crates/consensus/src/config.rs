@@ -32,6 +32,9 @@ pub struct Timeouts {
     pub propose_delta: Duration,
     /// How long a proposer may show no sign of life before the round goes on without it. Grows with the round by the same.
     pub silence: Duration,
+    /// The same for a proposer that is neither connected nor was heard lately, if the others are a quorum: it does not grow. Who is heard of meanwhile is
+    /// waited for like anybody.
+    pub absence: Duration,
     /// How long to wait for more prevotes when a quorum of them names different blocks.
     pub prevote: Duration,
     /// How long to wait for more precommits when a quorum of them names different blocks.
@@ -52,6 +55,7 @@ impl Default for Timeouts {
             propose: Duration::from_secs(20),
             propose_delta: Duration::from_secs(10),
             silence: Duration::from_secs(3),
+            absence: Duration::from_millis(750),
             prevote: Duration::from_secs(2),
             precommit: Duration::from_secs(2),
             vote_delta: Duration::from_secs(1),
@@ -70,6 +74,7 @@ impl Timeouts {
             propose: block.saturating_mul(3),
             propose_delta: block,
             silence: Duration::from_millis(700),
+            absence: Duration::from_millis(250),
             prevote: Duration::from_millis(500),
             precommit: Duration::from_millis(500),
             vote_delta: Duration::from_millis(250),
@@ -95,6 +100,12 @@ impl Timeouts {
     #[must_use]
     pub fn silence_in(&self, round: u32) -> Duration {
         self.silence.saturating_mul(round.saturating_add(1)).min(self.propose_in(round))
+    }
+
+    /// How long a round waits for a proposer that is not there.
+    #[must_use]
+    pub fn absence_in(&self, round: u32) -> Duration {
+        self.absence.min(self.silence_in(round))
     }
 
     pub(crate) fn duration_of(&self, timeout: Timeout) -> Duration {

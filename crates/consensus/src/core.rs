@@ -5,6 +5,7 @@
 //! does what [`Core::take_actions`] says.
 
 mod entries;
+mod presence;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -155,10 +156,8 @@ impl Core {
 
     /// When the current round stops waiting for verdicts.
     pub(crate) fn propose_until(&self) -> Instant {
-        match self.shell.propose_until {
-            Some((round, until)) if round == self.round() => until,
-            _ => Instant::now() + self.shell.timeouts.propose_in(self.round()),
-        }
+        let until = self.shell.propose_until(self.round());
+        until.unwrap_or_else(|| Instant::now() + self.shell.timeouts.propose_in(self.round()))
     }
 
     pub(crate) fn take_actions(&mut self) -> Vec<Action> {
@@ -172,9 +171,7 @@ impl Core {
     /// Begins a height.
     pub(crate) fn begin(&mut self, height: u64, set: ValidatorSet) -> Result<(), CoreError> {
         let members = Members::from(&set);
-        self.shell.set = set;
-        self.shell.written.clear();
-        self.shell.propose_until = None;
+        self.shell.next_height(set);
         self.input(Input::StartHeight(
             Height(height),
             members,
@@ -203,10 +200,14 @@ impl Core {
     /// Takes a message, whose signature was checked or will be.
     pub(crate) fn message(&mut self, message: Message) -> Result<(), CoreError> {
         match message {
-            Message::Vote(vote) => self.input(Input::Vote(vote)),
+            Message::Vote(vote) => {
+                self.heard(vote.message.validator.0);
+                self.input(Input::Vote(vote))
+            }
             Message::Proposal(proposal) => {
+                self.heard(proposal.message.validator.0);
                 if proposal.message.height == self.state.height() {
-                    self.heard_of_proposer(proposal.message.round.as_u32().unwrap_or_default());
+                    self.shell.proposer_works(proposal.message.round.as_u32().unwrap_or_default());
                 }
                 self.input(Input::Proposal(proposal))
             }
@@ -214,7 +215,8 @@ impl Core {
             Message::RoundCertificate(certificate) => self.input(Input::RoundCertificate(certificate)),
             Message::Working(working) => {
                 if working.height == self.height() {
-                    self.heard_of_proposer(working.round);
+                    self.heard(self.proposer(working.round));
+                    self.shell.proposer_works(working.round);
                 }
                 Ok(())
             }
@@ -264,14 +266,15 @@ impl Core {
         Ok(())
     }
 
-    /// A proposer that was heard of gets all the time there is.
-    fn heard_of_proposer(&mut self, round: u32) {
-        let Some((of, until)) = self.shell.propose_until else { return };
-        if let Some(at) = self.shell.timers.get_mut(&Timeout::propose(Round::new(round)))
-            && of == round
-        {
-            *at = until;
-        }
+    /// Takes note of who is connected.
+    pub(crate) fn connected(&mut self, peers: impl IntoIterator<Item = Address>) {
+        self.shell.presence.connected(peers.into_iter().collect());
+        self.shell.renew_propose();
+    }
+
+    fn heard(&mut self, validator: Address) {
+        self.shell.presence.heard(validator);
+        self.shell.renew_propose();
     }
 
     fn input(&mut self, input: Input<ChainContext>) -> Result<(), CoreError> {

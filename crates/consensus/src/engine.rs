@@ -16,14 +16,11 @@
 //! validator had voted after: then the node only follows till it is past that height, since it no longer knows how it voted before.
 
 mod act;
+mod greeting;
 mod jobs;
 mod receive;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, Bytes};
 use cipherloom_primitives::quorum::{CommitCertificate, ValidatorSet};
@@ -35,8 +32,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::jobs::Done;
+use self::{greeting::Said, jobs::Done};
 use crate::{
+    answers::Answers,
     application::{Application, Head},
     blocks::{BlockKey, Blocks, Knowledge},
     codec::{self, Working},
@@ -107,8 +105,10 @@ pub(crate) struct Engine {
     peers: usize,
     /// Nothing is committed or applied before.
     retry_at: Option<Instant>,
-    /// Who is being answered.
-    answering: HashSet<PeerId>,
+    /// Who asks for decided blocks, and whose turn it is.
+    answers: Answers<jobs::Wanted>,
+    /// What this validator said last at this height.
+    said: Said,
     repetition: u64,
     ticks: u64,
 }
@@ -167,7 +167,8 @@ impl Engine {
             applied_at: None,
             peers: 0,
             retry_at: None,
-            answering: HashSet::new(),
+            answers: Answers::default(),
+            said: Said::default(),
             repetition: 0,
             ticks: 0,
         };
@@ -255,6 +256,7 @@ impl Engine {
         self.height = height;
         self.began = Instant::now();
         self.working = None;
+        self.said = Said::default();
         let now = Instant::now();
         self.wanted = self.wanted_next.drain().map(|(hash, peer)| (hash, (peer, now + RETRY))).collect();
         self.seen.retain(|_, at| at.elapsed() < self.config.timeouts.rebroadcast);
@@ -288,6 +290,7 @@ impl Engine {
             Some(core) => core,
             None => Core::new(self.digests, signer, timeouts, height, set.clone()),
         };
+        core.connected(self.network.peers());
         core.begin(height, set)?;
         if !found.is_empty() {
             tracing::info!(
@@ -339,8 +342,9 @@ impl Engine {
         if self.ticks.is_multiple_of(TICKS_PER_STATUS) {
             self.tell_height();
         }
-        self.peers = self.network.peers().len();
+        self.note_peers();
         self.ask_for_wanted();
+        self.answer_waiting();
         self.say_working();
     }
 

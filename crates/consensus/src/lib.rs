@@ -4,6 +4,7 @@
 //! less than a third of the voting power lies. The algorithm is a library without I/O; this crate gives it a network, a log that survives crashes,
 //! clocks, keys, and the [`Application`] whose blocks it decides. docs/consensus.md is the whole story.
 
+mod answers;
 pub mod application;
 mod blocks;
 mod codec;

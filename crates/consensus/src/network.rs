@@ -94,4 +94,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Says who the validators are, so that there is always room for them.
     fn favour(&self, _validators: HashSet<PeerId>) {}
+
+    /// Says whether a peer comes before strangers: a validator, or one that the operator named.
+    fn is_favoured(&self, _peer: &PeerId) -> bool {
+        false
+    }
 }

@@ -7,7 +7,7 @@ use arc_malachitebft_core_consensus::{
     ConsensusMsg, Effect, Input, LivenessMsg, MisbehaviorEvidence, Resumable as _, Resume, Role, SignedConsensusMsg, VoteExtensionError,
 };
 use arc_malachitebft_core_types::{
-    CertificateError, CommitCertificate as LibraryCertificate, Context as _, NilOrVal, PolkaCertificate, RoundCertificate,
+    CertificateError, CommitCertificate as LibraryCertificate, Context as _, NilOrVal, PolkaCertificate, Round, RoundCertificate,
     RoundCertificateType, SignedMessage, SignedVote, Timeout, TimeoutKind, VoteType,
 };
 use cipherloom_primitives::quorum::{CommitCertificate, CommitSignature, ValidatorSet};
@@ -15,13 +15,24 @@ use cipherloom_rpc::cipherloom::consensus::v1 as wire;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::{Action, entries::write_entry};
+use super::{Action, entries::write_entry, presence::Presence};
 use crate::{
     codec::Message,
     config::Timeouts,
     context::{ChainContext, Name},
     signing::{Digests, is_signed_by, sign},
 };
+
+/// The wait of a round for its block.
+struct Proposing {
+    round: u32,
+    proposer: Option<Address>,
+    began: Instant,
+    /// How long the block may take of a proposer that showed a sign of life.
+    until: Instant,
+    /// Whether it did.
+    is_working: bool,
+}
 
 /// What the library may ask for at any time.
 pub(super) struct Shell {
@@ -30,8 +41,11 @@ pub(super) struct Shell {
     pub(super) set: ValidatorSet,
     pub(super) timeouts: Timeouts,
     pub(super) timers: HashMap<Timeout, Instant>,
-    /// Until when a round waits for a proposer that showed a sign of life.
-    pub(super) propose_until: Option<(u32, Instant)>,
+    pub(super) presence: Presence,
+    /// The round that began last, and who proposes in it.
+    proposer: Option<(u32, Address)>,
+    /// What a round waits for.
+    proposing: Option<Proposing>,
     pub(super) actions: Vec<Action>,
     pub(super) log: Vec<wire::LogEntry>,
     /// While the log is gone through again: what it has already.
@@ -46,7 +60,9 @@ impl Shell {
             set,
             timeouts,
             timers: HashMap::new(),
-            propose_until: None,
+            presence: Presence::default(),
+            proposer: None,
+            proposing: None,
             actions: Vec::new(),
             log: Vec::new(),
             written: HashSet::new(),
@@ -149,16 +165,66 @@ impl Shell {
 
     fn schedule(&mut self, timeout: Timeout) {
         let now = Instant::now();
-        let mut at = now + self.timeouts.duration_of(timeout);
-        if let (TimeoutKind::Propose, Some(round)) = (timeout.kind, timeout.round.as_u32()) {
-            self.propose_until = Some((round, at));
-            at = now + self.timeouts.silence_in(round);
-        }
+        let at = now + self.timeouts.duration_of(timeout);
         self.timers.insert(timeout, at);
+        if let (TimeoutKind::Propose, Some(round)) = (timeout.kind, timeout.round.as_u32()) {
+            self.proposing = Some(Proposing {
+                round,
+                proposer: self.proposer.filter(|(of, _)| *of == round).map(|(_, proposer)| proposer),
+                began: now,
+                until: at,
+                is_working: false,
+            });
+            self.renew_propose();
+        }
+    }
+
+    /// Decides anew till when the round waits for a sign of life, or for the block.
+    pub(super) fn renew_propose(&mut self) {
+        let Some(proposing) = &self.proposing else { return };
+        let own = self.signer.address();
+        let is_away = |proposer: Address| proposer != own && !self.presence.is_there(&proposer) && self.presence.is_quorum(&self.set, &own);
+        let at = if proposing.is_working {
+            proposing.until
+        } else if proposing.proposer.is_some_and(is_away) {
+            proposing.began + self.timeouts.absence_in(proposing.round)
+        } else {
+            proposing.began + self.timeouts.silence_in(proposing.round)
+        };
+        // Once it elapsed, or there was a proposal, it is not to come again.
+        if let Some(timer) = self.timers.get_mut(&Timeout::propose(Round::new(proposing.round))) {
+            *timer = at;
+        }
+    }
+
+    /// A proposer that was heard of gets all the time there is.
+    pub(super) fn proposer_works(&mut self, round: u32) {
+        if let Some(proposing) = self.proposing.as_mut().filter(|proposing| proposing.round == round) {
+            proposing.is_working = true;
+            self.renew_propose();
+        }
+    }
+
+    /// When a round stops waiting for verdicts.
+    pub(super) fn propose_until(&self, round: u32) -> Option<Instant> {
+        self.proposing
+            .as_ref()
+            .filter(|proposing| proposing.round == round)
+            .map(|proposing| proposing.until)
+    }
+
+    /// Begins a height: nothing is waited for any more.
+    pub(super) fn next_height(&mut self, set: ValidatorSet) {
+        self.set = set;
+        self.written.clear();
+        self.proposing = None;
+        self.proposer = None;
+        self.presence.next_height();
     }
 
     fn begin_round(&mut self, round: u32, proposer: Name, role: Role) {
         tracing::debug!(round, %proposer, ?role, "a round begins");
+        self.proposer = Some((round, proposer.0));
         self.actions.push(Action::RoundBegan {
             round,
             proposer: proposer.0,

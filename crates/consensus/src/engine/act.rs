@@ -72,6 +72,9 @@ impl Engine {
 
     pub(super) fn publish(&mut self, message: &Message) {
         self.repetition = self.repetition.wrapping_add(1);
+        if let Some(signer) = &self.config.signer {
+            self.said.note(message, signer.address());
+        }
         self.network.broadcast(Channel::Consensus, message.encode(self.repetition));
     }
 

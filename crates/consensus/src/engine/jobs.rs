@@ -1,6 +1,6 @@
 //! What takes long: the application, and requests to peers. Each is a task beside the engine and comes back as a [`Done`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::primitives::{B256, Bytes};
 use tokio::{sync::oneshot, time::Instant};
@@ -18,6 +18,17 @@ use crate::{
 
 /// Most bytes of decided blocks in one answer; a single block may be larger.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a question waits for its turn. After that it is declined, so that the peer asks another one.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// A peer's question for decided blocks.
+pub(super) struct Wanted {
+    pub(super) from: u64,
+    pub(super) count: u32,
+    pub(super) answer: oneshot::Sender<Bytes>,
+    pub(super) asked: Instant,
+}
 
 /// What came of a job.
 pub(super) enum Done {
@@ -190,12 +201,25 @@ impl Engine {
         }
     }
 
-    pub(super) fn answer_decided(&mut self, peer: PeerId, from: u64, count: u32, answer: oneshot::Sender<Bytes>) {
+    /// Answers peers whose turn it is.
+    pub(super) fn answer_waiting(&mut self) {
+        let is_wanted = |wanted: &Wanted| !wanted.answer.is_closed() && wanted.asked.elapsed() < LONGEST_WAIT;
+        while let Some((peer, wanted)) = self.answers.next(is_wanted) {
+            self.answer_decided(peer, wanted);
+        }
+    }
+
+    fn answer_decided(&mut self, peer: PeerId, wanted: Wanted) {
+        let Wanted { from, count, answer, .. } = wanted;
         let application = Arc::clone(&self.application);
         self.jobs.spawn(async move {
             let mut found = Answer::default();
             let mut bytes = 0;
             for height in (from..).take(count as usize) {
+                // Whoever asked may be gone, and others wait.
+                if answer.is_closed() {
+                    return Ok(Done::Answered(peer));
+                }
                 let decided = match application.decided(height).await {
                     Ok(Some(decided)) => decided,
                     Ok(None) => break,
@@ -210,7 +234,6 @@ impl Engine {
                 }
                 found.decided.push(decided);
             }
-            // Whoever asked may be gone.
             let _ = answer.send(found.encode());
             Ok(Done::Answered(peer))
         });
@@ -233,7 +256,8 @@ impl Engine {
             Done::Decided { range, result } => self.got_decided(range, result),
             Done::Undecided { peer, result } => self.got_undecided(peer, result),
             Done::Answered(peer) => {
-                self.answering.remove(&peer);
+                self.answers.done(peer);
+                self.answer_waiting();
             }
         }
         Ok(())

@@ -7,7 +7,7 @@
 use alloy::primitives::{B256, Bytes, keccak256};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Engine, RETRY};
+use super::{Engine, RETRY, jobs::Wanted};
 use crate::{
     blocks::{BlockKey, Knowledge},
     codec::{self, Answer, Message, Question, SignedBlock},
@@ -22,8 +22,6 @@ use crate::{
 const ROUNDS_AHEAD: u32 = 10;
 /// Most messages remembered as seen.
 const MAX_SEEN: usize = 1 << 16;
-/// Most peers answered at once.
-const MAX_ANSWERS: usize = 4;
 /// Most blocks asked for at a time.
 const MAX_WANTED: usize = 16;
 
@@ -47,8 +45,14 @@ impl Engine {
                 let head = self.application.head();
                 self.network
                     .send(peer, Channel::Status, codec::encode_status(head.height, head.hash));
+                self.note_peers();
+                self.greet(peer);
             }
-            Received::Disconnected(peer) => self.sync.disconnected(peer),
+            Received::Disconnected(peer) => {
+                self.sync.disconnected(peer);
+                self.answers.gone(peer);
+                self.note_peers();
+            }
             Received::Message { peer, channel, message } => match channel {
                 Channel::Consensus => self.receive_message(peer, message).await?,
                 Channel::Blocks => match SignedBlock::decode(message) {
@@ -218,9 +222,19 @@ impl Engine {
             }
             Question::Undecided { .. } => {}
             Question::Decided { from, count } => {
-                if self.answering.len() < MAX_ANSWERS && self.answering.insert(peer) {
-                    self.answer_decided(peer, from, count, answer);
-                }
+                let is_favoured = self.network.is_favoured(&peer);
+                // Who is refused hears of it by the answer's end.
+                self.answers.ask(
+                    peer,
+                    is_favoured,
+                    Wanted {
+                        from,
+                        count,
+                        answer,
+                        asked: Instant::now(),
+                    },
+                );
+                self.answer_waiting();
             }
         }
     }

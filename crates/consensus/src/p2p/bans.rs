@@ -1,9 +1,13 @@
 //! Who misbehaved, and who is shut out for it.
 //!
 //! Offences add up and are forgiven at one point in six seconds; 100 points are a ban. Keys cost nothing, so when several peers of one IP address were banned,
-//! nobody unknown is let in from there either. Nothing of this outlives the process.
+//! nobody unknown is let in from there either. Bans outlive the process if the node has a place for them ([`super::ban_file`]); points do not.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -20,7 +24,15 @@ const FORGIVEN_PER_SECOND: f64 = 1.0 / 6.0;
 const BANS_PER_ADDRESS: u32 = 4;
 
 /// How many peers, and addresses, are remembered.
-const MAX_REMEMBERED: usize = 4096;
+pub(super) const MAX_REMEMBERED: usize = 4096;
+
+/// Bans as they are remembered over a restart, with the time that is left of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) peers: BTreeMap<PeerId, Duration>,
+    /// How many peers of an address were banned.
+    pub(super) addresses: BTreeMap<IpAddr, (u32, Duration)>,
+}
 
 /// Points, bans, and shut out addresses.
 #[derive(Debug, Default)]
@@ -61,6 +73,29 @@ impl Bans {
         }
         *bans = bans.saturating_add(1);
         *until = now + ban;
+    }
+
+    /// What is to be remembered over a restart, with the time that is left.
+    pub(super) fn kept(&self, now: Instant) -> Kept {
+        let left = |until: Instant| Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero());
+        Kept {
+            peers: self.peers.iter().filter_map(|(id, until)| Some((*id, left(*until)?))).collect(),
+            addresses: self
+                .addresses
+                .iter()
+                .filter_map(|(address, (bans, until))| Some((*address, (*bans, left(*until)?))))
+                .collect(),
+        }
+    }
+
+    /// Takes what was remembered, none of it for longer than `longest`.
+    pub(super) fn restore(&mut self, kept: Kept, longest: Duration, now: Instant) {
+        let peers = kept.peers.into_iter().take(MAX_REMEMBERED);
+        self.peers = peers.map(|(id, left)| (id, now + left.min(longest))).collect();
+        let addresses = kept.addresses.into_iter().take(MAX_REMEMBERED);
+        self.addresses = addresses
+            .map(|(address, (bans, left))| (address, (bans, now + left.min(longest))))
+            .collect();
     }
 
     /// Says whether a peer is banned.

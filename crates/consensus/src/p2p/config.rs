@@ -1,6 +1,6 @@
 //! What a node's network is told when it starts.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use alloy::{primitives::B256, signers::local::PrivateKeySigner};
 
@@ -28,6 +28,8 @@ pub struct NetworkConfig {
     pub advertise: Option<SocketAddr>,
     /// Whether to connect to private, local and other addresses outside of the internet that peers tell of. Configured peers may be anywhere.
     pub discover_private_addresses: bool,
+    /// The file in which bans outlive the process. Without it they are forgotten.
+    pub bans: Option<PathBuf>,
     /// Limits of everything.
     pub limits: NetworkLimits,
 }
@@ -46,6 +48,7 @@ impl NetworkConfig {
             discovery: false,
             advertise: None,
             discover_private_addresses: false,
+            bans: None,
             limits: NetworkLimits::default(),
         }
     }
@@ -153,7 +156,7 @@ impl Default for NetworkLimits {
             ping_interval: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(20),
             first_retry: Duration::from_millis(250),
-            last_retry: Duration::from_secs(30),
+            last_retry: Duration::from_secs(10),
             ban: Duration::from_secs(3600),
         }
     }

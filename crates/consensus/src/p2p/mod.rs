@@ -18,8 +18,10 @@
 //! rate it is read more slowly.
 //!
 //! # Restart
-//! Nothing is kept on disk. Configured peers are called again and again, with delays that grow to a limit; other peers are found anew; bans are forgotten.
+//! Bans are kept in a file, if the configuration names one; nothing else is. Configured peers are called again and again, with delays that grow to a limit;
+//! other peers are found anew.
 
+mod ban_file;
 mod bans;
 mod book;
 mod channel;

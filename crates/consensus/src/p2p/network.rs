@@ -1,6 +1,12 @@
 //! The network as its user sees it.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use alloy::primitives::Bytes;
 use futures_util::future::BoxFuture;
@@ -8,8 +14,8 @@ use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    NetworkConfig, Offence, PeerError, PeerInfo, delivery::delivery, dial::keep, discovery::discover, identity::Identity, listen::listen,
-    node::Node, peer::Direction, requests,
+    NetworkConfig, Offence, PeerError, PeerInfo, ban_file, delivery::delivery, dial::keep, discovery::discover, identity::Identity,
+    listen::listen, node::Node, peer::Direction, requests,
 };
 use crate::network::{Channel, Network, NetworkError, PeerId, Received};
 
@@ -54,6 +60,10 @@ impl PeerNetwork {
         let stop = CancellationToken::new();
         let (delivery, received, pump) = delivery(stop.clone());
         let node = Arc::new(Node::new(config, identity, delivery, stop.clone()));
+        if let Some(path) = node.config.bans.clone() {
+            restore_bans(&node, path.clone()).await;
+            node.tasks.spawn(ban_file::keep(Arc::clone(&node), path));
+        }
         node.tasks.spawn(pump);
         if let Some(listener) = listener {
             node.tasks.spawn(listen(Arc::clone(&node), listener));
@@ -123,6 +133,16 @@ impl PeerNetwork {
     }
 }
 
+/// Takes the bans of before a restart, if they can be read.
+async fn restore_bans(node: &Node, path: PathBuf) {
+    let place = path.clone();
+    let read = tokio::task::spawn_blocking(move || ban_file::read(&place, SystemTime::now())).await;
+    match read.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(kept) => node.restore_bans(kept),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "the bans of before the restart cannot be read and are forgotten"),
+    }
+}
+
 impl Network for PeerNetwork {
     fn broadcast(&self, channel: Channel, message: Bytes) {
         self.node.spread(channel, &message, None);
@@ -154,5 +174,9 @@ impl Network for PeerNetwork {
     /// Replaces those named before.
     fn favour(&self, validators: HashSet<PeerId>) {
         self.node.favour(validators);
+    }
+
+    fn is_favoured(&self, peer: &PeerId) -> bool {
+        self.node.is_favoured(peer)
     }
 }

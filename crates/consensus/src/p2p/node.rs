@@ -12,12 +12,15 @@ use std::{
 
 use alloy::primitives::Bytes;
 use rustls::crypto::{CryptoProvider, ring};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     NetworkConfig, PeerError,
-    bans::Bans,
+    bans::{Bans, Kept},
     book::Book,
     connection::{End, Peer},
     delivery::{Delivered, Delivery},
@@ -110,6 +113,8 @@ pub(super) struct Node {
     peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
     heard: Mutex<Memory>,
     bans: Mutex<Bans>,
+    /// Told of each ban.
+    pub(super) banned: Notify,
     favoured: Mutex<Favoured>,
     /// Connections of strangers, by IP address.
     places: Mutex<HashMap<IpAddr, usize>>,
@@ -149,6 +154,7 @@ impl Node {
             peers: Mutex::default(),
             heard: Mutex::new(Memory::new()),
             bans: Mutex::default(),
+            banned: Notify::new(),
             favoured: Mutex::new(favoured),
             places: Mutex::default(),
             random: ring::default_provider(),
@@ -399,6 +405,17 @@ impl Node {
             }
             peer.end(End::Banned);
         }
+        self.banned.notify_one();
+    }
+
+    /// What is to be remembered of bans over a restart.
+    pub(super) fn kept_bans(&self, now: Instant) -> Kept {
+        lock(&self.bans).kept(now)
+    }
+
+    /// Takes bans of before a restart.
+    pub(super) fn restore_bans(&self, kept: Kept) {
+        lock(&self.bans).restore(kept, self.config.limits.ban, Instant::now());
     }
 
     /// Says whether a peer is banned.

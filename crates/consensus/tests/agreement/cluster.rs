@@ -28,6 +28,7 @@ pub(crate) fn timeouts() -> Timeouts {
         propose: Duration::from_millis(1_500),
         propose_delta: Duration::from_millis(500),
         silence: Duration::from_millis(300),
+        absence: Duration::from_millis(100),
         prevote: Duration::from_millis(200),
         precommit: Duration::from_millis(200),
         vote_delta: Duration::from_millis(100),
@@ -74,6 +75,7 @@ pub(crate) struct Cluster {
     pub(crate) network: MemoryNetwork,
     pub(crate) rules: Rules,
     pub(crate) places: Vec<Place>,
+    pub(crate) timeouts: Timeouts,
 }
 
 /// A key that is the same in each run.
@@ -112,6 +114,7 @@ impl Cluster {
             network: MemoryNetwork::default(),
             rules,
             places: places.collect(),
+            timeouts: timeouts(),
         }
     }
 
@@ -137,7 +140,7 @@ impl Cluster {
             domain: self.rules.domain,
             signer: Some(place.signer.clone()),
             directory: place.directory.path().to_owned(),
-            timeouts: timeouts(),
+            timeouts: self.timeouts,
         };
         let network: Arc<dyn Network> = port;
         let node = Node::start(config, Arc::clone(&chain) as _, network, received).await?;

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod faults;
+mod late_starts;
 mod liars;
 mod memory_network;
 mod restarts;

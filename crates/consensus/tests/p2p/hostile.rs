@@ -54,6 +54,51 @@ async fn breaking_the_protocol_ends_in_a_ban() {
 }
 
 #[tokio::test]
+async fn a_ban_outlives_a_restart_till_it_is_over() {
+    let place = tempfile::tempdir().unwrap();
+    let restarted = async |ban: Duration| {
+        let mut config = config(1);
+        config.bans = Some(place.path().join("bans"));
+        config.limits.ban = ban;
+        Node::start(config).await
+    };
+    let hour = Duration::from_secs(3600);
+    let key = key(100);
+    let answer = async |node: &Node| {
+        let mut peer = RawPeer::secure(node.network.local_address().unwrap()).await;
+        let hello = crate::raw::Claim::of(&key).hello(peer.exporter());
+        peer.write(&hello).await;
+        let mut rest = [0; crate::raw::HELLO_BYTES];
+        peer.stream.read_exact(&mut rest).await.unwrap();
+        peer.stream.read_u8().await.unwrap()
+    };
+    let mut node = restarted(hour).await;
+    assert_eq!(answer(&node).await, 0, "nobody is banned yet");
+    let mut peer = RawPeer::connect(node.network.local_address().unwrap(), &key).await;
+    node.connected(key.address()).await;
+    peer.header(7, FIRST, 1, 1).await;
+    timeout(PATIENCE, peer.closed()).await.unwrap();
+    node.counts("cipherloom_network_bans_total{peer=\"stranger\"}", 1).await;
+    node.network.shutdown().await;
+
+    for _ in 0..2 {
+        let node = restarted(hour).await;
+        assert_eq!(answer(&node).await, 2);
+        node.network.shutdown().await;
+    }
+    // Whoever made bans shorter meanwhile means those, too.
+    let node = restarted(Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(answer(&node).await, 0);
+    node.network.shutdown().await;
+    // A file that is damaged keeps nobody from starting.
+    std::fs::write(place.path().join("bans"), "nothing of the kind").unwrap();
+    let node = restarted(hour).await;
+    assert_eq!(answer(&node).await, 0);
+    node.network.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_frame_that_continues_another_message_is_found_out() {
     let mut node = Node::start(config(1)).await;
     let key = key(100);

@@ -55,6 +55,7 @@ fn timeouts() -> Timeouts {
         propose: Duration::from_millis(2000),
         propose_delta: Duration::from_millis(500),
         silence: Duration::from_millis(400),
+        absence: Duration::from_millis(100),
         prevote: Duration::from_millis(200),
         precommit: Duration::from_millis(200),
         vote_delta: Duration::from_millis(100),
