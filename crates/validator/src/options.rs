@@ -237,6 +237,7 @@ impl RunOptions {
             propose,
             propose_delta: propose / 2,
             silence: milliseconds(self.silence_ms),
+            absence: milliseconds(self.silence_ms) / 4,
             prevote: vote,
             precommit: vote,
             vote_delta: vote / 2,

@@ -25,6 +25,7 @@ use crate::{announcing, application::ChainApplication};
 /// Where the parts of a node keep what they keep, below its data directory.
 const CHAIN_DIRECTORY: &str = "chain";
 const CONSENSUS_DIRECTORY: &str = "consensus";
+const BANS_FILE: &str = "bans";
 
 /// How a node reaches others.
 #[derive(Clone, Debug)]
@@ -130,6 +131,7 @@ impl RunningNode {
         network.discovery = peers.discovery;
         network.advertise = peers.advertise;
         network.limits.inbound = peers.inbound;
+        network.bans = Some(data_dir.join(BANS_FILE));
         let (network, received) = Box::pin(PeerNetwork::start(network))
             .await
             .context("cannot start the network between nodes")?;
