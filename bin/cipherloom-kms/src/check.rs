@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use alloy::{primitives::U256, signers::local::PrivateKeySigner};
 use anyhow::{Context, Result, ensure};
+use cipherloom_chain::LightClient;
 use cipherloom_fhe::KeySet;
 use cipherloom_kms::{Clock, SystemClock};
 use cipherloom_primitives::B256;
@@ -162,27 +163,37 @@ async fn check_chain(chain: &Chain, signer: Option<&PrivateKeySigner>, keys: Opt
     check_coprocessor(chain, keys, examination).await;
 }
 
-/// Follows the validators of a native chain up to now.
+/// Compares the key set of a native chain with this node's, and follows its validators up to now.
 async fn check_validators(chain: &Chain, options: &NodeOptions, keys: Option<&KeySet>, examination: &mut Examination) {
-    let Some(genesis) = chain.native() else { return };
-    if let Some(ours) = keys.map(|keys| B256::from(*keys.manifest().id.as_bytes())) {
-        examination.expect(
-            CHAIN,
-            genesis.key_set_id == ours,
-            format!("native chain {}: its key set is this node's", chain.id),
-            || {
-                (
-                    format!(
-                        "native chain {} is under key set {}, and this node has {ours}",
-                        chain.id, genesis.key_set_id
-                    ),
-                    "name the directory of the chain's key set with --keys".to_owned(),
-                )
-            },
-        );
-    }
     let directory = options.audit_dir.as_deref().unwrap_or(Path::new("."));
-    let followed = match chain.followed(light_options(options), directory) {
+    check_key_set(chain, keys.map(|keys| B256::from(*keys.manifest().id.as_bytes())), examination);
+    check_followed(chain, chain.followed(light_options(options), directory), examination).await;
+}
+
+/// Compares the key set of a native chain with this node's.
+pub(crate) fn check_key_set(chain: &Chain, ours: Option<B256>, examination: &mut Examination) {
+    let (Some(genesis), Some(ours)) = (chain.native(), ours) else {
+        return;
+    };
+    examination.expect(
+        CHAIN,
+        genesis.key_set_id == ours,
+        format!("native chain {}: its key set is this node's", chain.id),
+        || {
+            (
+                format!(
+                    "native chain {} is under key set {}, and this node has {ours}",
+                    chain.id, genesis.key_set_id
+                ),
+                "name the directory of the chain's key set with --keys".to_owned(),
+            )
+        },
+    );
+}
+
+/// Follows the validators of a native chain up to now.
+pub(crate) async fn check_followed(chain: &Chain, followed: Result<Option<LightClient>>, examination: &mut Examination) {
+    let followed = match followed {
         Ok(Some(followed)) => followed,
         Ok(None) => return,
         Err(error) => {

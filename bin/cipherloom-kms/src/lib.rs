@@ -6,6 +6,7 @@
 
 mod check;
 mod ciphertexts;
+pub mod key_set;
 mod metrics;
 mod options;
 pub mod party;
@@ -68,6 +69,11 @@ validators from the chain's first block, believes no node about rights and ciphe
 
   cipherloom kms node --keys /var/lib/cipherloom/keys --signing-key-file kms.key --audit-dir /var/lib/cipherloom/audit \\
       --rpc-url http://10.0.0.7:8545 --native-genesis genesis.json
+
+A party has --keys there as well, without anything secret: it squashes the noise of proven ciphertexts itself, with the keys that its committee's record names.
+
+  cipherloom kms node --party-dir /var/lib/cipherloom/party --policy policy.json --collateral /var/lib/cipherloom/collateral \\
+      --rpc-url http://10.0.0.7:8545 --native-genesis genesis.json --keys /var/lib/cipherloom/public-keys
 
 Every option can stand in a file instead, under its name: see --config, and deploy/kms.toml and deploy/kms-threshold.toml. docs/deployment.md tells how \
 the parts of a deployment are run as processes, docs/kms-threshold.md about committees.";
@@ -188,10 +194,6 @@ impl NodeOptions {
     }
 
     fn check_party(&self) -> Result<()> {
-        ensure!(
-            self.keys.is_none(),
-            "--keys and --party-dir: a node holds the whole key or a share of it; name one of them"
-        );
         let others = [
             ("--tls-certificate", self.tls_certificate.is_some()),
             ("--tls-private-key", self.tls_private_key.is_some()),
@@ -201,10 +203,23 @@ impl NodeOptions {
         if let Some((option, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
             bail!("{option} is for a centralised node; connections to a party are encrypted to what both ends proved");
         }
-        let native = |chain: &chains::ChainOptions| chain.native_genesis.is_some();
+        let mut native = chains::all(&self.chain, &self.chains)?;
+        native.retain(|chain| chain.native_genesis.is_some());
+        match (native.is_empty(), self.keys.is_some()) {
+            (true, true) => bail!(
+                "--keys and --party-dir: a node holds the whole key or a share of it; name one of them. Beside --party-dir, --keys is for native chains, \
+                 whose ciphertexts the party squashes itself"
+            ),
+            (false, false) => bail!(
+                "native-genesis: no coprocessor squashes the ciphertexts of a native chain, so that the party does it itself: name the chain's key set with \
+                 --keys, without its secret key, as `cipherloom keys export` writes it"
+            ),
+            (true, false) | (false, true) => {}
+        }
         ensure!(
-            !native(&self.chain) && !self.chains.iter().any(native),
-            "native-genesis: a party decrypts what coprocessors squashed, and a native chain has none; serve it with a centralised node"
+            native.iter().all(|chain| chain.native_trusted_set.is_none()),
+            "native-trusted-set is for a centralised node: a party believes nothing on its disk that is not sealed, and follows the validators from the genesis \
+             at every start"
         );
         Ok(())
     }
@@ -259,6 +274,28 @@ mod tests {
     }
 
     #[test]
+    fn a_party_of_native_chains_has_a_key_set_to_squash_with() {
+        let native = |more: &[&str]| {
+            let line = [
+                "cipherloom-kms",
+                "--party-dir=party",
+                "--rpc-url=http://chain",
+                "--native-genesis=file",
+            ];
+            let arguments = NodeArguments::try_parse_from(line.iter().chain(more)).unwrap();
+            arguments.options.check_together()
+        };
+        native(&["--keys=keys"]).unwrap();
+        for (arguments, why) in [
+            (&[][..], "the party does it itself"),
+            (&["--keys=keys", "--native-trusted-set=file"], "from the genesis at every start"),
+        ] {
+            let refused = format!("{:#}", native(arguments).unwrap_err());
+            assert!(refused.contains(why), "{arguments:?}: {refused}");
+        }
+    }
+
+    #[test]
     fn a_node_holds_the_whole_key_or_a_share_and_not_both() {
         checked(&["--party-dir=party"]).unwrap();
         checked(&["--keys=keys", "--audit-dir=audit"]).unwrap();
@@ -277,7 +314,6 @@ mod tests {
                 &["--party-dir=party", "--access-token-file=file"],
                 "--access-token-file is for a centralised node",
             ),
-            (&["--party-dir=party", "--native-genesis=file"], "a native chain has none"),
             (&["--keys=keys", "--audit-dir=audit", "--policy=file"], "--party-dir is missing"),
             (
                 &["--keys=keys", "--audit-dir=audit", "--insecure-simulated-attestation"],

@@ -21,8 +21,9 @@ pub const CENTRALISED: &str = "Centralised, with the whole secret key";
 /// Options of `kms node`.
 #[derive(Clone, Args)]
 pub struct NodeOptions {
-    /// The directory of the key set, secret key included, as `cipherloom keys generate` makes it
-    #[arg(long, value_name = "DIR", help_heading = CENTRALISED)]
+    /// The directory of the key set: of a centralised node with the secret key, as `cipherloom keys generate` makes it. A party of a committee needs it for
+    /// native chains alone, to squash noise with, and without anything secret, as `cipherloom keys export` and `cipherloom kms ceremony` write it
+    #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
 
     /// Options of a party of a committee.

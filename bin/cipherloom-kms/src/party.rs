@@ -27,7 +27,7 @@
 //! A gateway can withhold and nothing else: what it sends is checked as a stranger's. Who cannot show evidence can begin a bounded number of handshakes.
 //! Who copies the party's directory has ciphertexts. Who controls the host but not the trust domain can stop the party, and put back old files, which
 //! the chain's epochs reveal. Who controls the chain's endpoints can make the party refuse; what they can make it answer is limited by their quorum and by
-//! storage proofs, as for a centralised node.
+//! storage proofs, as for a centralised node. Who exchanges the keys that a party of native chains squashes with makes it refuse, too ([`crate::key_set`]).
 
 mod attestation;
 mod ceremony;
@@ -51,7 +51,7 @@ use std::{
 use cipherloom_ceremony::{Node, Record, RecoveryKey, Store};
 use cipherloom_chain::{CommitteeOnChain, HostChain};
 use cipherloom_fhe::ParameterSet;
-use cipherloom_kms::{AuditLog, BudgetLimits, Budgets, CommitteeNode, HeldShares, HostChainView, KmsLimits, SquashedSource};
+use cipherloom_kms::{AuditLog, BudgetLimits, Budgets, CommitteeNode, HeldShares, HostChainView, KmsLimits, SquashedLists, Squashing};
 use cipherloom_primitives::{Address, B256, eip712::SigningDomains};
 use cipherloom_service::attested::{AttestedLimits, AttestedPort};
 use tokio::sync::{Notify, watch};
@@ -64,7 +64,10 @@ pub use self::{
     options::{HEADING, PartyOptions},
     running::RunningParty,
 };
-use crate::public::documents::{NodeState, ShareStatus};
+use crate::{
+    key_set::RecordedKeys,
+    public::documents::{NodeState, ShareStatus},
+};
 
 /// What a party is made of.
 pub struct PartyConfig {
@@ -94,6 +97,17 @@ pub struct PartyConfig {
     pub poll: Duration,
     /// To whom backups are sealed; none are made without.
     pub recovery_key: Option<RecoveryKey>,
+    /// What squashes ciphertexts of native chains, if there are any.
+    pub squashing: Option<PartySquashing>,
+}
+
+/// What squashes ciphertexts of native chains.
+#[derive(Clone)]
+pub struct PartySquashing {
+    /// The service that [`SquashedLists::MadeHere`] of the chains asks.
+    pub service: Arc<Squashing>,
+    /// Its keys, where they are used only if the record of the party's share names them.
+    pub recorded: Option<Arc<RecordedKeys>>,
 }
 
 /// A chain that a party answers for.
@@ -107,7 +121,7 @@ pub struct PartyChain {
     /// Where signatures are valid.
     pub domains: SigningDomains,
     /// Where squashed ciphertexts come from.
-    pub squashed: Arc<dyn SquashedSource>,
+    pub squashed: SquashedLists,
 }
 
 /// What a party is doing, and for whom.
@@ -157,6 +171,7 @@ struct Party {
     /// What the shares in use were checked against, by their epoch.
     records: Mutex<BTreeMap<B256, Arc<Record>>>,
     recovery_key: Option<RecoveryKey>,
+    squashing: Option<PartySquashing>,
     /// Told when the chain is to be looked at before its time.
     woken: Notify,
     /// Held while the chain is looked at, so that what follows from it happens in order.

@@ -2,11 +2,11 @@
 //! stack's own, or one that is there already.
 
 pub(crate) mod accounts;
-mod chain;
-mod committee;
+pub(crate) mod chain;
+pub(crate) mod committee;
 mod kms;
 pub(crate) mod network;
-mod relayer;
+pub(crate) mod relayer;
 mod site;
 mod waiting;
 
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     chain::{Signers, StackChain},
-    committee::Surroundings,
+    committee::{Computes, Surroundings},
     kms::{KmsFounders, StackKms},
     network::Network,
     site::Site,
@@ -154,7 +154,7 @@ impl Stack {
             keys: &keys,
             host: &host,
             domains,
-            coprocessor: &coprocessor,
+            computes: Computes::Coprocessor(&coprocessor),
         };
         let kms = Box::pin(founders.start(&around, state)).await?;
         let decryption: Arc<dyn services::Decryption> = Arc::new(ServedDecryption {

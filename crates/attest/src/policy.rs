@@ -15,7 +15,7 @@ pub const POLICY_VERSION: u32 = 1;
 pub const MAX_POLICY_BYTES: usize = 256 << 10;
 
 /// Chains on which simulated evidence can be allowed: those whose accounts everybody knows.
-pub const DEVELOPMENT_CHAINS: [u64; 2] = [31337, 12345];
+pub const DEVELOPMENT_CHAINS: [u64; 3] = [31337, 31338, 12345];
 
 /// The measurements and platform states that are accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

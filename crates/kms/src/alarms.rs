@@ -26,7 +26,7 @@ pub enum Alarm {
         /// How much of it is left, in percent.
         left_percent: u64,
     },
-    /// A ciphertext is not what enough registered coprocessors vouch for: their storage or the way to it was tampered with.
+    /// A ciphertext is not what enough registered coprocessors vouch for: their storage or the way to it was tampered with. Of a native chain: what is proven to stand in its state is no ciphertext.
     UntrustedCiphertext {
         /// Its handle.
         handle: Handle,
@@ -47,6 +47,11 @@ pub enum Alarm {
         /// Its handle.
         handle: Handle,
     },
+    /// The keys that the node squashes ciphertexts of native chains with are not those that its committee's record names, or cannot be read.
+    SquashingKeys {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The node holds shares of epochs that the chain does not have, or has destroyed, and answers nothing with them.
     EpochNotServed {
         /// The KMS context.
@@ -58,20 +63,21 @@ pub enum Alarm {
 
 impl Alarm {
     /// The names of all kinds of alarms, for metrics.
-    pub const NAMES: [&'static str; 7] = [
+    pub const NAMES: [&'static str; 8] = [
         "budget_exhausted",
         "budget_running_out",
         "untrusted_ciphertext",
         "wrong_shares",
         "own_share_wrong",
         "not_a_plaintext",
+        "squashing_keys",
         "epoch_not_served",
     ];
 
     /// Returns the kind of the alarm, for metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        let [exhausted, running_out, untrusted, wrong, own, no_plaintext, epoch] = Self::NAMES;
+        let [exhausted, running_out, untrusted, wrong, own, no_plaintext, keys, epoch] = Self::NAMES;
         match self {
             Self::BudgetExhausted(_) => exhausted,
             Self::BudgetRunningOut { .. } => running_out,
@@ -79,6 +85,7 @@ impl Alarm {
             Self::WrongShares { .. } => wrong,
             Self::OwnShareWrong => own,
             Self::NotAPlaintext { .. } => no_plaintext,
+            Self::SquashingKeys { .. } => keys,
             Self::EpochNotServed { .. } => epoch,
         }
     }
@@ -100,6 +107,7 @@ impl fmt::Display for Alarm {
                     "the shares of handle {handle} agree on something that is no plaintext; its ciphertext is damaged or forged"
                 )
             }
+            Self::SquashingKeys { reason } => write!(f, "the keys of noise squashing cannot be used: {reason}"),
             Self::EpochNotServed { context, epoch } => {
                 write!(
                     f,

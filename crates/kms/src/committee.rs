@@ -18,7 +18,7 @@
 //!
 //! A party never calls another one. For each request it does, by itself and in this order: everything the centralised node checks (limits and shape, a block, the permit's signature, context, rights); on the same block **which share answers**
 //! ([`HeldShares`]: the newest that the chain knows the epoch of, with this committee as its signers); budgets; the attestations of each squashed list, and that it has the form of its handle's type; partial decryption;
-//! the audit log; and only then an answer leaves.
+//! the audit log; and only then an answer leaves. On a native chain there are no coprocessors: the party takes the ciphertext that is proven to stand in the chain's state and squashes it itself ([`squashing`]).
 //!
 //! [`CommitteeNode::public_sign`] needs a request that this party has accepted itself. It keeps what it accepted for some minutes; otherwise it does all of the above first.
 //!
@@ -36,6 +36,7 @@ mod opening;
 mod party;
 mod shares;
 mod sharing;
+pub mod squashing;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ use self::party::Party;
 pub use self::{
     messages::{Bundle, Fault, PublicSignature, RefusedBundle, ShareRef, UserShare},
     shares::{HeldShares, party_address, party_identity},
+    squashing::{OpenedKeys, Squashing, SquashingCounts, SquashingKeys, SquashingLimits, TrustedKeys},
 };
 use crate::{
     alarms::Alarms,
@@ -60,7 +62,7 @@ use crate::{
     checks::request_digest,
     error::KmsError,
     node::KmsLimits,
-    ports::{Clock, HostChainView, SquashedSource},
+    ports::{Clock, HostChainView, SquashedLists},
     signing_key::NodeKey,
     timings::Timings,
 };
@@ -78,7 +80,7 @@ pub struct CommitteeParts {
     /// The host chain.
     pub chain: Arc<dyn HostChainView>,
     /// Where squashed ciphertexts come from.
-    pub squashed: Arc<dyn SquashedSource>,
+    pub squashed: SquashedLists,
     /// Where decryptions are recorded.
     pub audit: Arc<AuditLog>,
     /// What time it is.

@@ -175,6 +175,9 @@ pub enum KmsError {
     /// The other parties' shares agree, and this node's own does not fit them. It signs nothing then: it is damaged, or too many others lie together.
     #[error("the other parties' shares agree on values that this node's own share contradicts")]
     OwnShareWrong,
+    /// The keys that a node of a committee squashes ciphertexts of native chains with cannot be used.
+    #[error("the keys of noise squashing cannot be used: {0}")]
+    SquashingKeys(String),
     /// Computing with shares failed.
     #[error("threshold decryption failed: {0}")]
     Threshold(ThresholdError),
@@ -225,6 +228,7 @@ impl KmsError {
             | Self::ContextNotServed { .. }
             | Self::CommitteeDiffers { .. }
             | Self::OwnShareWrong
+            | Self::SquashingKeys(_)
             | Self::Threshold(_)
             | Self::Task
             | Self::SigningKey { .. } => "internal_server_error",

@@ -50,15 +50,15 @@ pub use alarms::{Alarm, Alarms, LogAlarms};
 pub use audit::{AuditError, AuditLog};
 pub use budgets::{BudgetExhausted, BudgetLimits, BudgetOf, Budgets, Rate, RateError};
 pub use committee::{
-    Bundle, CommitteeNode, CommitteeParts, Fault, HeldShares, PublicSignature, RefusedBundle, ShareRef, UserShare, party_address,
-    party_identity,
+    Bundle, CommitteeNode, CommitteeParts, Fault, HeldShares, OpenedKeys, PublicSignature, RefusedBundle, ShareRef, Squashing,
+    SquashingCounts, SquashingKeys, SquashingLimits, TrustedKeys, UserShare, party_address, party_identity,
 };
 pub use error::{KmsError, MORE_SHARES_NEEDED};
 pub use legacy::{LegacyError, LegacyKms, LegacyKmsParts, LegacySite};
 pub use node::{KmsLimits, KmsNode, KmsParts};
 pub use ports::{
     ChainViewError, CiphertextSource, Clock, CoprocessorSet, HostChainView, NoCiphertexts, PinnedBlock, PinnedView, Provenance,
-    SignedCiphertext, SignedSquashed, SourceError, SquashedSource, SystemClock,
+    SignedCiphertext, SignedSquashed, SourceError, SquashError, SquashStored, SquashedLists, SquashedSource, StoredCiphertext, SystemClock,
 };
 pub use signing_key::NodeKey;
 pub use timings::{Step, Timings};

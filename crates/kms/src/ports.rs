@@ -1,6 +1,6 @@
 //! What a KMS node needs from outside: the chain, the ciphertexts, the time.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cipherloom_chain::{AclEvidence, ContextOnChain};
 use cipherloom_primitives::{AclFacts, AclQuestion, Address, B256, Bytes, Handle};
@@ -132,6 +132,52 @@ pub struct SignedSquashed {
     pub bytes: Vec<u8>,
     /// 65-byte signatures over [`cipherloom_primitives::eip712::squashed_ciphertext_attestation_digest`], one per coprocessor.
     pub attestations: Vec<Bytes>,
+}
+
+/// Where the nodes of a committee get the squashed lists of a chain.
+#[derive(Clone)]
+pub enum SquashedLists {
+    /// Coprocessors make them, and attest that they are the ones behind their handles.
+    Attested(Arc<dyn SquashedSource>),
+    /// This node makes them itself, of ciphertexts that are proven to stand in the state of a native chain.
+    MadeHere(Arc<dyn SquashStored>),
+}
+
+/// Squashes the noise of ciphertexts that are proven to be the ones behind their handles. What it returns is believed: it is part of this node.
+pub trait SquashStored: Send + Sync {
+    /// Returns the packed list of one value (`NoiseSquasher::squash_list` of it alone). Takes seconds; it may wait for a while and then say that the list is not ready yet, and goes on meanwhile.
+    fn squash(&self, stored: StoredCiphertext) -> BoxFuture<'_, Result<Arc<Vec<u8>>, SquashError>>;
+}
+
+/// A ciphertext of a native chain, proven to be the one behind its handle, that somebody may have decrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCiphertext {
+    /// The handle.
+    pub handle: Handle,
+    /// The key set of its chain.
+    pub key_set_id: B256,
+    /// The packed form, as it stands in the state.
+    pub bytes: Vec<u8>,
+    /// Who asks for it, so that nobody keeps all others waiting; nothing for values that were made public.
+    pub requester: Option<Address>,
+}
+
+/// Why a ciphertext is not squashed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SquashError {
+    /// It is being squashed.
+    #[error("it is being squashed")]
+    NotReady,
+    /// As many values wait as may, for this requester or in all.
+    #[error("as many values wait to be squashed as may")]
+    Busy,
+    /// The keys cannot be used. An operator has to look at it.
+    #[error("the keys of noise squashing cannot be used: {0}")]
+    Keys(String),
+    /// This value cannot be squashed.
+    #[error("it cannot be squashed: {0}")]
+    Failed(String),
 }
 
 /// Why a source has no ciphertext.

@@ -14,7 +14,7 @@ use cipherloom_primitives::{
 
 use crate::{
     error::KmsError,
-    ports::{CoprocessorSet, Provenance, SignedCiphertext, SignedSquashed},
+    ports::{CoprocessorSet, SignedCiphertext, SignedSquashed},
 };
 
 /// The longest ciphertext looked at; a stored `euint256` has a fraction of it.
@@ -58,17 +58,6 @@ impl<'a> From<&'a SignedSquashed> for Claim<'a> {
             attestations: &squashed.attestations,
             digest: squashed_ciphertext_attestation_digest,
         }
-    }
-}
-
-/// Returns the coprocessors whose word counts, where there are any. What a committee decrypts was squashed by coprocessors, which a native chain has none of.
-pub(crate) fn coprocessors(provenance: &Provenance, handles: &[Handle]) -> Result<CoprocessorSet, KmsError> {
-    match provenance {
-        Provenance::Attestations(coprocessors) => Ok(coprocessors.clone()),
-        Provenance::ChainState { .. } => Err(KmsError::Provenance {
-            handle: handles.first().copied().ok_or(KmsError::Task)?,
-            reason: "nobody squashes the ciphertexts of a native chain for a committee".to_owned(),
-        }),
     }
 }
 

@@ -234,15 +234,32 @@ impl Chain {
     /// # Errors
     /// If there are fewer nodes than must agree, or the file cannot be used.
     pub fn followed(&self, options: LightOptions, directory: &Path) -> Result<Option<LightClient>> {
-        let Computes::Validators { genesis, trusted_set } = &self.computes else {
+        let Computes::Validators { trusted_set, .. } = &self.computes else {
             return Ok(None);
         };
         let kept = trusted_set
             .clone()
             .unwrap_or_else(|| directory.join(format!("validators-{}.json", self.id)));
-        let options = LightOptions {
+        self.followed_with(LightOptions {
             trusted_file: Some(kept),
             ..options
+        })
+    }
+
+    /// The same for a node that believes nothing on its disk: it begins with the genesis at every start, and keeps nothing.
+    ///
+    /// # Errors
+    /// If there are fewer nodes than must agree.
+    pub fn followed_from_genesis(&self, options: LightOptions) -> Result<Option<LightClient>> {
+        self.followed_with(LightOptions {
+            trusted_file: None,
+            ..options
+        })
+    }
+
+    fn followed_with(&self, options: LightOptions) -> Result<Option<LightClient>> {
+        let Computes::Validators { genesis, .. } = &self.computes else {
+            return Ok(None);
         };
         let urls: Vec<&str> = self.urls.iter().map(DatabaseUrl::expose).collect();
         let client = LightClient::connect(&urls, genesis, CallLimits::default(), options);
@@ -348,6 +365,24 @@ fn coprocessor(place: &Place<'_>) -> Result<RemoteCoprocessor> {
         "it asks for the API key of the chain's tenant: name a file that holds it with coprocessor-api-key-file"
     );
     RemoteCoprocessor::new(place)
+}
+
+/// Finds where the host contracts of a chain are: in the genesis of a native chain if one is named, and else as [`host_addresses`] does.
+///
+/// # Errors
+/// As [`host_addresses`], also of the genesis.
+pub fn contract_addresses(chain_id: u64, deployment: Option<&Path>, native_genesis: Option<&Path>) -> Result<HostAddresses> {
+    let Some(file) = native_genesis else {
+        return host_addresses(chain_id, deployment);
+    };
+    let genesis = NativeGenesis::read(file).with_context(|| format!("cannot use the genesis in {}", file.display()))?;
+    ensure!(
+        genesis.chain_id == chain_id,
+        "the genesis in {} is of chain {}, and the node serves chain {chain_id}",
+        file.display(),
+        genesis.chain_id
+    );
+    Ok(genesis.contracts)
 }
 
 /// Finds where the host contracts of a chain are: in the file about their deployment or, without one, by the plan of a chain that everybody knows.

@@ -1,7 +1,9 @@
-//! What has to be so before a party serves: its hardware, its policy, its directory, its chains, and the coprocessors that it gets ciphertexts from.
+//! What has to be so before a party serves: its hardware, its policy, its directory, its chains, and the coprocessors that it gets ciphertexts from, or the keys
+//! that it squashes them with itself.
 
 use std::io::ErrorKind;
 
+use anyhow::ensure;
 use cipherloom_attest::{DEVELOPMENT_CHAINS, Occasion, Role, Statement};
 use cipherloom_ceremony::{CeremonyError, Store};
 use cipherloom_chain::{AclSource, CommitteeOnChain};
@@ -16,18 +18,26 @@ use cipherloom_service::{
 use cipherloom_threshold::CommitteeSize;
 
 use super::Attestation;
-use crate::options::NodeOptions;
+use crate::{
+    check::{check_followed, check_key_set},
+    key_set::RecordedKeys,
+    options::NodeOptions,
+    process::light_options,
+};
 
 const ATTESTATION: &str = "attestation";
 const PARTY: &str = "party";
 const CHAIN: &str = "chain";
 const COPROCESSOR: &str = "coprocessor";
+const KEYS: &str = "keys";
 
 /// What a party is made of.
 pub(super) struct Parts {
     pub(super) attestation: Attestation,
     pub(super) store: Store,
     pub(super) parameters: ParameterSet,
+    /// What ciphertexts of native chains are squashed with, if there are any.
+    pub(super) key_set: Option<RecordedKeys>,
     pub(super) chains: Vec<(ChainOptions, Chain)>,
 }
 
@@ -41,6 +51,8 @@ pub(super) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) 
         None => None,
     };
     let signer = store.as_ref().map(|store| store.identity().address());
+    let key_set = key_set(options, parameters, store.as_ref(), &mut examination);
+    let node = options;
     let mut opened: Vec<(ChainOptions, Chain)> = Vec::new();
     let all = chains::all(&options.chain, &options.chains).unwrap_or_default();
     for options in &all {
@@ -50,6 +62,8 @@ pub(super) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) 
                     examination.wrong(CHAIN, format!("chain {} is named twice", chain.id), "leave one of them out");
                 }
                 check_chain(&chain, signer, opened.is_empty(), &mut examination).await;
+                check_key_set(&chain, key_set.as_ref().map(RecordedKeys::id), &mut examination);
+                check_followed(&chain, chain.followed_from_genesis(light_options(node)), &mut examination).await;
                 opened.push((options.clone(), chain));
             }
             Err(trouble) => examination.trouble(CHAIN, &trouble, "check the options of the chain, and that its node runs"),
@@ -59,11 +73,13 @@ pub(super) async fn look(options: &NodeOptions) -> (Examination, Option<Parts>) 
     if let Some(attestation) = &attestation {
         check_evidence(attestation, &opened, signer, &mut examination).await;
     }
-    let parts = match (parameters, attestation, store, opened.len() == all.len()) {
+    let complete = opened.len() == all.len() && key_set.is_some() == options.keys.is_some();
+    let parts = match (parameters, attestation, store, complete) {
         (Some(parameters), Some(attestation), Some(store), true) => Some(Parts {
             attestation,
             store,
             parameters,
+            key_set,
             chains: opened,
         }),
         _ => None,
@@ -89,6 +105,51 @@ fn parameters(options: &NodeOptions, examination: &mut Examination) -> Option<Pa
         ),
     }
     found
+}
+
+/// Opens what ciphertexts of native chains are squashed with, and compares it with what the party's shares came with.
+fn key_set(
+    options: &NodeOptions,
+    parameters: Option<ParameterSet>,
+    store: Option<&Store>,
+    examination: &mut Examination,
+) -> Option<RecordedKeys> {
+    let directory = options.keys.as_deref()?;
+    let remedy = "name with --keys what `cipherloom kms ceremony` wrote, or a copy of the key set that `cipherloom keys export` made";
+    let opened = RecordedKeys::open(directory).and_then(|keys| {
+        let of_node = parameters.unwrap_or(keys.parameters());
+        ensure!(
+            keys.parameters() == of_node,
+            "the key set in {} is of parameters {}, and this node is for {of_node}",
+            directory.display(),
+            keys.parameters()
+        );
+        Ok(keys)
+    });
+    let keys = match opened {
+        Ok(keys) => keys,
+        Err(error) => {
+            examination.wrong(KEYS, format!("{error:#}"), remedy);
+            return None;
+        }
+    };
+    examination.ok(
+        KEYS,
+        format!("key set {}, {}: squashes noise for native chains", keys.id(), keys.parameters()),
+    );
+    for (key, epoch) in store.into_iter().flat_map(Store::held) {
+        let compared = store.map(|store| store.share(key, epoch));
+        // A share that cannot be opened is told of when it is to be used.
+        let Some(Ok(Some(held))) = compared else { continue };
+        match keys.compare(&held.record) {
+            Ok(()) => examination.ok(
+                KEYS,
+                "the record of the party's share names its keys; their digests are compared when they are read",
+            ),
+            Err(error) => examination.wrong(KEYS, format!("{error:#}"), remedy),
+        }
+    }
+    Some(keys)
 }
 
 fn attestation(options: &NodeOptions, examination: &mut Examination) -> Option<Attestation> {
@@ -277,11 +338,13 @@ fn check_committee(committee: &CommitteeOnChain, signer: Option<Address>, examin
     }
 }
 
-/// Says where one endpoint alone decides what may be decrypted.
+/// Says where one endpoint alone decides what may be decrypted. On native chains rights are proven.
 fn check_rights(options: &NodeOptions, opened: &[(ChainOptions, Chain)], examination: &mut Examination) {
     if options.acl_check == AclSource::Call
         && options.rpc_quorum < 2
-        && !opened.iter().all(|(_, chain)| DEVELOPMENT_CHAINS.contains(&chain.id))
+        && !opened
+            .iter()
+            .all(|(_, chain)| chain.native().is_some() || DEVELOPMENT_CHAINS.contains(&chain.id))
     {
         examination.warn(
             CHAIN,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use cipherloom_kms::{Alarm, Alarms, Clock as _, LogAlarms, SystemClock};
+use cipherloom_kms::{Alarm, Alarms, Clock as _, LogAlarms, SquashingCounts, SystemClock};
 use cipherloom_service::{attested::AttestedCounts, connections::ConnectionCounts};
 
 use super::{Party, PartyState};
@@ -77,6 +77,8 @@ impl PartyMetrics {
         for (chain, audit) in &party.audits {
             page.line(&format!("kms_audit_records{{chain=\"{chain}\"}}"), audit.head().records);
         }
+        let squashing = party.squashing.as_ref().map(|squashing| squashing.service.counts());
+        page.squashing(&squashing.unwrap_or_default());
         page.head(
             "kms_simulated_attestation",
             "gauge",
@@ -102,6 +104,35 @@ impl Page {
     fn push(&mut self, text: std::fmt::Arguments<'_>) {
         let written = self.0.write_fmt(text);
         debug_assert!(written.is_ok(), "writing to a string does not fail");
+    }
+
+    fn squashing(&mut self, counts: &SquashingCounts) {
+        let SquashingCounts {
+            made,
+            failed,
+            refused,
+            busy,
+            waiting,
+            holds_keys,
+        } = *counts;
+        self.head(
+            "kms_squashings_total",
+            "counter",
+            "Values of native chains that were to be squashed.",
+        );
+        for (outcome, count) in [("made", made), ("failed", failed), ("refused", refused)] {
+            self.line(&format!("kms_squashings_total{{outcome=\"{outcome}\"}}"), count);
+        }
+        self.head(
+            "kms_squashing_seconds_total",
+            "counter",
+            "How long batches of values were being squashed.",
+        );
+        self.push(format_args!("kms_squashing_seconds_total {}\n", busy.as_secs_f64()));
+        self.head("kms_squashing_waiting", "gauge", "Values that wait or are being squashed now.");
+        self.line("kms_squashing_waiting", u64::try_from(waiting).unwrap_or(u64::MAX));
+        self.head("kms_squashing_keys", "gauge", "1 while the keys of noise squashing are in memory.");
+        self.line("kms_squashing_keys", u64::from(holds_keys));
     }
 
     fn connections(&mut self, counts: &AttestedCounts) {

@@ -1,8 +1,8 @@
 //! What a party of a committee can be told.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use cipherloom_kms::{BudgetLimits, Rate};
+use cipherloom_kms::{BudgetLimits, Rate, SquashingLimits};
 use clap::{Args, value_parser};
 
 /// Where these options stand in help texts.
@@ -63,6 +63,22 @@ pub struct PartyOptions {
     /// How many connections of other machines may be in the handshake at a time; more are closed
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u16).range(1..=4096), help_heading = HEADING)]
     pub maximum_handshakes: u16,
+
+    /// How many batches of values of native chains are squashed at a time; each keeps up to three threads busy
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256), help_heading = HEADING)]
+    pub concurrent_squashings: u16,
+
+    /// How many values of native chains may wait to be squashed or be squashed at a time; more are refused. One account has a quarter of these places
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u16).range(1..=8192), help_heading = HEADING)]
+    pub maximum_squashings: u16,
+
+    /// How much memory squashed values of native chains may keep; each has 98 KB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = value_parser!(u16).range(1..), help_heading = HEADING)]
+    pub squashed_memory_mib: u16,
+
+    /// After how long without use the keys of noise squashing are let go, which are two gigabytes
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = value_parser!(u32).range(1..=604_800), help_heading = HEADING)]
+    pub release_squashing_keys_after_seconds: u32,
 }
 
 impl PartyOptions {
@@ -74,6 +90,16 @@ impl PartyOptions {
             public: self.public_budget,
             key_set: self.key_set_budget,
             alarm_percent: self.budget_alarm_percent,
+        }
+    }
+    /// Tells how much squashing may take.
+    pub(super) fn squashing(&self) -> SquashingLimits {
+        SquashingLimits {
+            concurrent: self.concurrent_squashings.into(),
+            waiting: self.maximum_squashings.into(),
+            memory_bytes: usize::from(self.squashed_memory_mib) << 20,
+            release_keys_after: Duration::from_secs(self.release_squashing_keys_after_seconds.into()),
+            ..SquashingLimits::default()
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use cipherloom_attest::CollateralStore;
 use cipherloom_ceremony::RecoveryKey;
-use cipherloom_kms::{KmsLimits, SquashedSource};
+use cipherloom_kms::{HostChainView, KmsLimits, SquashedLists, Squashing};
 use cipherloom_service::{
     attested::AttestedLimits,
     chains::{Chain, ChainOptions},
@@ -18,12 +18,12 @@ use cipherloom_service::{
 use serde_json::json;
 
 use super::{
-    PartyChain, PartyConfig, RunningParty,
+    PartyChain, PartyConfig, PartySquashing, RunningParty,
     check::{self, Parts},
 };
 use crate::{
     options::NodeOptions,
-    process::witness_options,
+    process::{light_options, witness_options},
     squashed::{OneCoprocessor, RemoteSquashed},
 };
 
@@ -71,13 +71,30 @@ pub(crate) async fn run(options: &NodeOptions) -> Result<()> {
 
 async fn config(options: &NodeOptions, parts: Parts) -> Result<PartyConfig> {
     let directory = options.party.party_dir.as_deref().context("no directory is named")?;
+    let squashing = parts.key_set.map(|keys| {
+        let (keys, limits) = (Arc::new(keys), options.party.squashing());
+        PartySquashing {
+            service: Arc::new(Squashing::new(keys.id(), Arc::clone(&keys) as _, limits)),
+            recorded: Some(keys),
+        }
+    });
     let mut chains = Vec::with_capacity(parts.chains.len());
     for (named, chain) in parts.chains {
+        let (view, squashed): (Arc<dyn HostChainView>, _) = match chain.followed_from_genesis(light_options(options))? {
+            Some(followed) => {
+                let squashing = squashing.as_ref().context("a native chain needs keys to squash with")?;
+                (Arc::new(followed), SquashedLists::MadeHere(Arc::clone(&squashing.service) as _))
+            }
+            None => (
+                Arc::new(chain.witnessed(witness_options(options))?),
+                squashed(&named, &chain).await?,
+            ),
+        };
         chains.push(PartyChain {
             id: chain.id,
-            view: Arc::new(chain.witnessed(witness_options(options))?),
+            view,
             domains: chain.domains,
-            squashed: squashed(&named, &chain).await?,
+            squashed,
             host: chain.host,
         });
     }
@@ -105,6 +122,7 @@ async fn config(options: &NodeOptions, parts: Parts) -> Result<PartyConfig> {
         },
         poll: POLL,
         recovery_key: options.party.recovery_key.as_deref().map(recovery_key).transpose()?,
+        squashing,
     })
 }
 
@@ -116,11 +134,11 @@ fn recovery_key(path: &Path) -> Result<RecoveryKey> {
 
 /// Where the squashed ciphertexts of a chain come from. As many coprocessors as the chain wants attestations of are asked; if it wants one, endpoints are
 /// copies of the same coprocessor, of which one is asked after the other.
-async fn squashed(options: &ChainOptions, chain: &Chain) -> Result<Arc<dyn SquashedSource>> {
+async fn squashed(options: &ChainOptions, chain: &Chain) -> Result<SquashedLists> {
     let registered = chain.host.coprocessor_signers().await.context("the chain's coprocessors")?;
     let enough = registered.threshold.saturating_to::<usize>();
     let coprocessors: Vec<Arc<dyn OneCoprocessor>> = if enough <= 1 {
-        let (coprocessor, _) = chain.coprocessor().context("a committee serves no native chains")?;
+        let (coprocessor, _) = chain.coprocessor().context("a chain that is not native has a coprocessor")?;
         vec![Arc::clone(coprocessor) as _]
     } else {
         let one = |url: &String| {
@@ -134,7 +152,7 @@ async fn squashed(options: &ChainOptions, chain: &Chain) -> Result<Arc<dyn Squas
         };
         options.coprocessor_url.iter().map(one).collect::<Result<_>>()?
     };
-    Ok(Arc::new(RemoteSquashed::new(coprocessors, enough.max(1))))
+    Ok(SquashedLists::Attested(Arc::new(RemoteSquashed::new(coprocessors, enough.max(1)))))
 }
 
 /// Reads collateral again and again. Never ends.

@@ -224,6 +224,7 @@ fn assemble(config: PartyConfig) -> Result<(Arc<Party>, PrivateKeySigner)> {
         budgets,
         connections,
         recovery_key,
+        squashing,
         ..
     } = config;
     let bytes = Zeroizing::new(<[u8; 32]>::from(store.identity().signing_key().to_bytes()));
@@ -281,6 +282,7 @@ fn assemble(config: PartyConfig) -> Result<(Arc<Party>, PrivateKeySigner)> {
         state: watch::Sender::new(PartyState::unread()),
         records: Mutex::new(BTreeMap::new()),
         recovery_key,
+        squashing,
         woken: Notify::new(),
         looking: tokio::sync::Mutex::new(()),
         opened: tokio::sync::Mutex::new(None),

@@ -107,6 +107,10 @@ impl Party {
     fn take_up(&self, key: KeyId, epoch: EpochId) -> Result<()> {
         let held = self.ceremony.share(key, epoch).context("cannot read the sealed share")?;
         let held = held.context("the sealed share is gone")?;
+        // Before the share is used: what it decrypts may have to be squashed first.
+        if let Some(keys) = self.squashing.as_ref().and_then(|squashing| squashing.recorded.as_ref()) {
+            keys.take_record(&held.record);
+        }
         self.shares.activate(Arc::clone(&held.share))?;
         let epoch = epoch_of(&held.share);
         self.records

@@ -10,7 +10,7 @@ use alloy::{
 };
 use cipherloom_attest::Role;
 use cipherloom_chain::{HostChain, proof::slot_of_answer};
-use cipherloom_kms::{SignedSquashed, SourceError, SquashedSource};
+use cipherloom_kms::{SignedSquashed, SourceError, SquashedLists, SquashedSource};
 use cipherloom_kms_node::{party::RunningParty, public::documents::NodeState};
 use cipherloom_primitives::{
     AclQuestion, Address, B256, Bytes, FheType, Handle, U256,
@@ -111,7 +111,10 @@ impl Besieged {
         for number in 1..=4 {
             let mut config = ground.config(&ground.directory(number)).await;
             let forger = Arc::new(Forger(PrivateKeySigner::random()));
-            config.chains.iter_mut().for_each(|chain| chain.squashed = Arc::clone(&forger) as _);
+            config
+                .chains
+                .iter_mut()
+                .for_each(|chain| chain.squashed = SquashedLists::Attested(Arc::clone(&forger) as _));
             parties.push(Box::pin(RunningParty::start(config)).await.unwrap());
         }
         ground.register(parties.iter().map(RunningParty::signer).collect()).await;

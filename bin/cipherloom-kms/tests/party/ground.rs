@@ -19,7 +19,7 @@ use cipherloom_chain::{
 };
 use cipherloom_contracts::{SignerSet, deployment_steps};
 use cipherloom_fhe::ParameterSet;
-use cipherloom_kms::{BudgetLimits, KmsLimits, SignedSquashed, SourceError, SquashedSource};
+use cipherloom_kms::{BudgetLimits, KmsLimits, SignedSquashed, SourceError, SquashedLists, SquashedSource};
 use cipherloom_kms_node::{
     party::{Attestation, PartyChain, PartyConfig, PartyState, RunningParty},
     public::documents::NodeState,
@@ -107,7 +107,7 @@ impl Ground {
                 host: self.host.clone(),
                 view: Arc::new(view.unwrap()),
                 domains: profile.domains,
-                squashed: Arc::new(NoCiphertexts),
+                squashed: SquashedLists::Attested(Arc::new(NoCiphertexts)),
             }],
             parameters: ParameterSet::Production,
             audit_dir: directory.join("audit"),
@@ -119,6 +119,7 @@ impl Ground {
             connections: AttestedLimits::default(),
             poll: Duration::from_millis(50),
             recovery_key: None,
+            squashing: None,
         }
     }
 

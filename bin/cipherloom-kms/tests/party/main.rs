@@ -6,6 +6,7 @@
 mod expressions;
 mod gateway;
 mod ground;
+mod key_set;
 mod life;
 #[path = "../../../../crates/coprocessor/tests/prometheus/pages.rs"]
 mod pages;

@@ -16,7 +16,7 @@ use cipherloom_service::{
     attestation::{CommitteeSeats, committee_endpoint, read_collateral, read_policy},
     attested::attested_channel,
     ceremony::RemoteNode,
-    chains::host_addresses,
+    chains::contract_addresses,
 };
 use clap::Args;
 use tokio::time::Instant;
@@ -40,6 +40,10 @@ pub(super) struct ChainOptions {
     /// The file about the deployment of the host contracts, deployment-CHAINID.json [default: the known plan of chain 31337 or 12345]
     #[arg(long, value_name = "FILE")]
     pub(super) deployment: Option<PathBuf>,
+
+    /// The chain is a native one: the genesis.json that it began with, instead of a deployment
+    #[arg(long, value_name = "FILE", conflicts_with = "deployment")]
+    pub(super) native_genesis: Option<PathBuf>,
 }
 
 impl ChainOptions {
@@ -54,7 +58,7 @@ impl ChainOptions {
             .chain_id()
             .await
             .context("the chain does not answer")?;
-        let addresses = host_addresses(id, self.deployment.as_deref())?;
+        let addresses = contract_addresses(id, self.deployment.as_deref(), self.native_genesis.as_deref())?;
         Ok(connect(addresses, Some(id))?)
     }
 

@@ -66,6 +66,10 @@ pub(crate) struct VerifyOptions {
     #[arg(long, value_name = "FILE")]
     deployment: Option<PathBuf>,
 
+    /// The chain is a native one: the genesis.json that it began with, instead of a deployment.
+    #[arg(long, value_name = "FILE", conflicts_with = "deployment")]
+    native_genesis: Option<PathBuf>,
+
     /// The gateway whose keys clients use.
     #[arg(long, value_name = "URL", value_parser = web::base)]
     gateway: Option<String>,

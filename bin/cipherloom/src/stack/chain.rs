@@ -47,20 +47,24 @@ pub(crate) struct Signers {
     pub(crate) kms: Vec<Address>,
 }
 
+/// Returns what contracts are to be told of a KMS that signs with these keys.
+///
+/// Of a committee in which `t` may be corrupt, `t + 1` have to sign, one of whom is honest then; and `2t + 1` have to answer users, so that `t` wrong
+/// answers among all can be told from the others.
+pub(crate) fn kms_config(signers: Vec<Address>) -> KmsConfig {
+    let corrupt = (signers.len() as u64).saturating_sub(1) / 3;
+    KmsConfig {
+        signers,
+        public_decryption_threshold: corrupt + 1,
+        user_decryption_threshold: 2 * corrupt + 1,
+        mpc_threshold: corrupt,
+    }
+}
+
 impl Signers {
     /// Returns what the contracts are to be told of the KMS.
-    ///
-    /// Of a committee in which `t` may be corrupt, `t + 1` have to sign, one of whom is honest then; and `2t + 1` have to answer users, so that `t` wrong
-    /// answers among all can be told from the others.
     pub(crate) fn kms_config(&self) -> KmsConfig {
-        let count = self.kms.len() as u64;
-        let corrupt = count.saturating_sub(1) / 3;
-        KmsConfig {
-            signers: self.kms.clone(),
-            public_decryption_threshold: corrupt + 1,
-            user_decryption_threshold: 2 * corrupt + 1,
-            mpc_threshold: corrupt,
-        }
+        kms_config(self.kms.clone())
     }
 
     /// Returns the options of `cipherloom contracts deploy` that say the same.

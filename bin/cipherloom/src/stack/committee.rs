@@ -10,6 +10,9 @@
 //! One process has all shares, and the secret key on disk besides; attestation is simulated, and everybody can open the sealed files. Nothing is a secret from
 //! who runs the stack.
 //!
+//! On a native chain the nodes squash what they decrypt themselves. Here they share the keys and the threads for it, as there is one machine, and so one of
+//! them squashes a value for all.
+//!
 //! # Restart
 //! Shares stay in their directories. What another epoch or another key set makes useless is dealt anew.
 
@@ -25,12 +28,14 @@ use alloy::primitives::{Address, B256};
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_attest::{Attestor, CollateralStore, DEVELOPMENT_CHAINS, Policy};
 use cipherloom_ceremony::{CeremonyError, DealingParts, LocalLink, Node, NodeLink, Proposal, Registration, Seats, Step, Store, deal};
-use cipherloom_chain::{CommitteeOnChain, HostChain, WitnessOptions, WitnessedChain};
+use cipherloom_chain::{CallLimits, CommitteeOnChain, HostChain, LightClient, LightOptions, NativeGenesis, WitnessOptions, WitnessedChain};
 use cipherloom_coprocessor::Coprocessor;
 use cipherloom_fhe::KeySet;
-use cipherloom_kms::{BudgetLimits, Clock as _, KmsLimits, SystemClock};
+use cipherloom_kms::{
+    BudgetLimits, Clock as _, HostChainView, KmsLimits, SquashedLists, Squashing, SquashingLimits, SystemClock, TrustedKeys,
+};
 use cipherloom_kms_node::{
-    party::{Attestation, PartyChain, PartyConfig, RunningParty},
+    party::{Attestation, PartyChain, PartyConfig, PartySquashing, RunningParty},
     public::documents::NodeState,
 };
 use cipherloom_primitives::eip712::SigningDomains;
@@ -56,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// The nodes before they run: their directories are open.
-pub(super) struct Founders {
+pub(crate) struct Founders {
     nodes: Vec<Founder>,
 }
 
@@ -67,19 +72,28 @@ struct Founder {
 }
 
 /// What the nodes need of the stack around them.
-pub(super) struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     /// The key set, with noise squashing.
-    pub(super) keys: &'a Arc<KeySet>,
+    pub(crate) keys: &'a Arc<KeySet>,
     /// The chain.
-    pub(super) host: &'a HostChain,
+    pub(crate) host: &'a HostChain,
     /// Where signatures are valid.
-    pub(super) domains: SigningDomains,
-    /// Where squashed ciphertexts come from.
-    pub(super) coprocessor: &'a Coprocessor,
+    pub(crate) domains: SigningDomains,
+    /// Who computes on it.
+    pub(crate) computes: Computes<'a>,
+}
+
+/// Who computes on the chain of a stack, and so where nodes get squashed ciphertexts.
+#[derive(Clone, Copy)]
+pub(crate) enum Computes<'a> {
+    /// A coprocessor, which squashes.
+    Coprocessor(&'a Coprocessor),
+    /// The validators of a native chain, which is read at this URL.
+    Validators { genesis: &'a NativeGenesis, rpc: &'a str },
 }
 
 /// A committee that serves.
-pub(super) struct RunningCommittee {
+pub(crate) struct RunningCommittee {
     /// Those that run, by their number.
     parties: Mutex<BTreeMap<u32, RunningParty>>,
     nodes: Vec<NodeSummary>,
@@ -111,12 +125,29 @@ impl NodeSummary {
     }
 }
 
+impl Surroundings<'_> {
+    /// Makes what squashes for all nodes, where no coprocessor does. The key set is the stack's own, whose directory is believed.
+    fn squashing(&self) -> Option<PartySquashing> {
+        match self.computes {
+            Computes::Coprocessor(_) => None,
+            Computes::Validators { .. } => {
+                let keys = Arc::new(TrustedKeys(Arc::clone(self.keys)));
+                let service = Squashing::new(key_set_id(self.keys), keys, SquashingLimits::default());
+                Some(PartySquashing {
+                    service: Arc::new(service),
+                    recorded: None,
+                })
+            }
+        }
+    }
+}
+
 impl Founders {
     /// Opens the directories of so many nodes.
     ///
     /// # Errors
     /// If one cannot be used, the chain is not one for development, or this build has no simulated attestation.
-    pub(super) async fn open(state: &Path, count: u8, chain_id: u64) -> Result<Self> {
+    pub(crate) async fn open(state: &Path, count: u8, chain_id: u64) -> Result<Self> {
         ensure!(
             DEVELOPMENT_CHAINS.contains(&chain_id),
             "--kms-nodes runs nodes whose attestation is simulated, which is allowed on chains {DEVELOPMENT_CHAINS:?} only, and this is chain {chain_id}; \
@@ -141,7 +172,7 @@ impl Founders {
     }
 
     /// Returns the addresses that they sign with, party 1 first.
-    pub(super) fn signers(&self) -> Vec<Address> {
+    pub(crate) fn signers(&self) -> Vec<Address> {
         self.nodes.iter().map(|node| node.store.identity().address()).collect()
     }
 
@@ -149,16 +180,22 @@ impl Founders {
     ///
     /// # Errors
     /// If the key cannot be dealt, a node does not start, or does not come to serve.
-    pub(super) async fn start(self, around: &Surroundings<'_>) -> Result<RunningCommittee> {
+    pub(crate) async fn start(self, around: &Surroundings<'_>) -> Result<RunningCommittee> {
         let registered = around
             .host
             .kms_committee()
             .await
             .context("cannot read the committee of the chain")?;
+        ensure!(
+            registered.signers == self.signers(),
+            "the chain has other KMS nodes registered than the {} of this directory: start with as many as before, or with another --data-dir",
+            self.nodes.len()
+        );
         let nodes = Box::pin(self.dealt(around, &registered)).await?;
+        let squashing = around.squashing();
         let mut parties = Vec::new();
         for node in nodes {
-            parties.push(Box::pin(node.start(around, registered.chain_id)).await?);
+            parties.push(Box::pin(node.start(around, registered.chain_id, squashing.clone())).await?);
         }
         let serving = try_join_all((1u32..).zip(&parties).map(|(number, party)| serves(number, party)));
         tokio::time::timeout(PATIENCE, serving).await.with_context(|| {
@@ -276,14 +313,28 @@ async fn open(directory: &Path, attestor: &dyn Attestor) -> Result<Store> {
 }
 
 impl Founder {
-    async fn start(self, around: &Surroundings<'_>, chain_id: u64) -> Result<RunningParty> {
+    async fn start(self, around: &Surroundings<'_>, chain_id: u64, squashing: Option<PartySquashing>) -> Result<RunningParty> {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (view, squashed): (Arc<dyn HostChainView>, _) = match (around.computes, &squashing) {
+            (Computes::Coprocessor(coprocessor), _) => {
+                let witnessed = WitnessedChain::over(vec![around.host.clone()], WitnessOptions::default())?;
+                (
+                    Arc::new(witnessed),
+                    SquashedLists::Attested(Arc::new(LocalSquashed(coprocessor.clone()))),
+                )
+            }
+            (Computes::Validators { genesis, rpc }, Some(squashing)) => {
+                let followed = LightClient::connect(&[rpc], genesis, CallLimits::default(), LightOptions::default())?;
+                (Arc::new(followed), SquashedLists::MadeHere(Arc::clone(&squashing.service) as _))
+            }
+            (Computes::Validators { .. }, None) => bail!("nothing squashes the ciphertexts of the native chain"),
+        };
         let chain = PartyChain {
             id: chain_id,
             host: around.host.clone(),
-            view: Arc::new(WitnessedChain::over(vec![around.host.clone()], WitnessOptions::default())?),
+            view,
             domains: around.domains,
-            squashed: Arc::new(LocalSquashed(around.coprocessor.clone())),
+            squashed,
         };
         RunningParty::start(PartyConfig {
             store: self.store,
@@ -299,6 +350,7 @@ impl Founder {
             connections: AttestedLimits::default(),
             poll: POLL,
             recovery_key: None,
+            squashing,
         })
         .await
         .with_context(|| format!("cannot start the KMS node in {}", self.directory.display()))
@@ -330,17 +382,17 @@ fn told(parties: &[RunningParty]) -> String {
 
 impl RunningCommittee {
     /// Returns the committee as a gateway asks it.
-    pub(super) fn connected(&self) -> &Arc<ConnectedCommittee> {
+    pub(crate) fn connected(&self) -> &Arc<ConnectedCommittee> {
         &self.connected
     }
 
     /// Describes the nodes, those that were stopped too.
-    pub(super) fn nodes(&self) -> &[NodeSummary] {
+    pub(crate) fn nodes(&self) -> &[NodeSummary] {
         &self.nodes
     }
 
     /// Stops one node; the others go on.
-    pub(super) async fn stop(&self, party: u32) {
+    pub(crate) async fn stop(&self, party: u32) {
         let node = self.parties.lock().unwrap_or_else(PoisonError::into_inner).remove(&party);
         if let Some(node) = node {
             Box::pin(node.shutdown(DRAIN)).await;
@@ -348,7 +400,7 @@ impl RunningCommittee {
     }
 
     /// Stops all nodes.
-    pub(super) async fn shutdown(self) {
+    pub(crate) async fn shutdown(self) {
         self.following.abort();
         let parties = self.parties.into_inner().unwrap_or_else(PoisonError::into_inner);
         join_all(parties.into_values().map(|party| Box::pin(party.shutdown(DRAIN)))).await;

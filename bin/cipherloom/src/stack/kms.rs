@@ -3,11 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use alloy::primitives::Address;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cipherloom_chain::{WitnessOptions, WitnessedChain};
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NodeKey};
 
-use super::committee::{self, Founders, NodeSummary, RunningCommittee, Surroundings};
+use super::committee::{self, Computes, Founders, NodeSummary, RunningCommittee, Surroundings};
 use crate::wiring::{CoprocessorCiphertexts, Kms};
 
 /// The KMS before there is a chain: its signing keys.
@@ -55,13 +55,16 @@ impl KmsFounders {
             Self::Node(key) => key,
             Self::Committee(founders) => return Ok(StackKms::Committee(Box::new(Box::pin(founders.start(around)).await?))),
         };
+        let Computes::Coprocessor(coprocessor) = around.computes else {
+            bail!("a stack with a coprocessor has one node that asks it")
+        };
         let node = KmsNode::new(KmsParts {
             decrypt: around.keys.decryptor()?,
             key_set_id: committee::key_set_id(around.keys),
             signing_key,
             domains: around.domains,
             chain: Arc::new(WitnessedChain::over(vec![around.host.clone()], WitnessOptions::default())?),
-            ciphertexts: Arc::new(CoprocessorCiphertexts(around.coprocessor.clone())),
+            ciphertexts: Arc::new(CoprocessorCiphertexts(coprocessor.clone())),
             audit: AuditLog::open(&state.join("kms").join("audit.jsonl"))?,
             clock: Arc::new(cipherloom_kms::SystemClock),
             limits: KmsLimits::default(),

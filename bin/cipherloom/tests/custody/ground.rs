@@ -11,7 +11,7 @@ use cipherloom_chain::{
 };
 use cipherloom_contracts::{SignerSet, deployment_steps};
 use cipherloom_fhe::ParameterSet;
-use cipherloom_kms::{BudgetLimits, KmsLimits, SignedSquashed, SourceError, SquashedSource};
+use cipherloom_kms::{BudgetLimits, KmsLimits, SignedSquashed, SourceError, SquashedLists, SquashedSource};
 use cipherloom_kms_node::{
     party::{Attestation, PartyChain, PartyConfig, PartyState, RunningParty},
     public::documents::NodeState,
@@ -59,6 +59,7 @@ impl Ground {
             host,
             directory: tempfile::tempdir().unwrap(),
             recovery_key: None,
+            squashing: None,
         }
     }
 
@@ -110,7 +111,7 @@ impl Ground {
                 host: self.host.clone(),
                 view: Arc::new(view.unwrap()),
                 domains: DEVELOPMENT.domains,
-                squashed: Arc::new(NoCiphertexts),
+                squashed: SquashedLists::Attested(Arc::new(NoCiphertexts)),
             }],
             parameters: ParameterSet::InsecureToy,
             audit_dir: directory.join("audit"),
@@ -122,6 +123,7 @@ impl Ground {
             connections: AttestedLimits::default(),
             poll: Duration::from_millis(50),
             recovery_key: self.recovery_key.clone(),
+            squashing: None,
         };
         Box::pin(RunningParty::start(config)).await.unwrap()
     }

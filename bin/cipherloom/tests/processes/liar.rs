@@ -17,7 +17,7 @@ use cipherloom_ceremony::Store;
 use cipherloom_chain::{HostChain, WitnessOptions, WitnessedChain};
 use cipherloom_fhe::ParameterSet;
 use cipherloom_kms::{
-    AuditLog, BudgetLimits, Budgets, Clock as _, CommitteeNode, CommitteeParts, HeldShares, KmsLimits, LogAlarms, NodeKey, SystemClock,
+    AuditLog, BudgetLimits, Budgets, Clock as _, CommitteeNode, CommitteeParts, HeldShares, KmsLimits, LogAlarms, NodeKey, SquashedLists, SystemClock,
 };
 use cipherloom_kms_node::{
     party::messages,
@@ -111,10 +111,10 @@ impl Liar {
                 signing_key,
                 domains: place.host.signing_domains().await.unwrap(),
                 chain: Arc::new(WitnessedChain::over(vec![place.host], WitnessOptions::default()).unwrap()),
-                squashed: Arc::new(RemoteSquashed::new(
+                squashed: SquashedLists::Attested(Arc::new(RemoteSquashed::new(
                     vec![Arc::new(coprocessor.unwrap()) as Arc<dyn OneCoprocessor>],
                     1,
-                )),
+                ))),
                 audit: Arc::new(AuditLog::open(&place.party_dir.join("audit-of-a-liar.jsonl")).unwrap()),
                 clock: Arc::new(SystemClock),
                 limits: KmsLimits::default(),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use cipherloom_chain::AclEvidence;
 use cipherloom_fhe::SquashedValue;
 use cipherloom_primitives::{
-    B256, Bytes, Handle,
+    Address, B256, Bytes, Handle,
     decryption::{PublicDecryptionRequest, UserDecryptionRequest, abi_words},
 };
 use cipherloom_signcryption::{AnswerContext, CommitteeParty, Randomness, seal_shares, sign_digest};
@@ -18,7 +18,7 @@ use super::{
     messages::{Bundle, PublicSignature, ShareRef, UserShare},
     opening::Accepted,
     shares,
-    sharing::{Outcome, Recent, UnderWay},
+    sharing::{KeepLimits, Outcome, Recent, UnderWay},
 };
 use crate::{
     admission::Admission,
@@ -28,7 +28,7 @@ use crate::{
     checks::{check_context, request_digest},
     error::KmsError,
     node::{CONCURRENT_FETCHES, unavailable},
-    ports::{CoprocessorSet, SignedSquashed},
+    ports::{PinnedView, Provenance, SquashError, SquashedLists, StoredCiphertext},
     provenance,
     timings::{Step, Timings},
 };
@@ -41,6 +41,12 @@ pub(super) struct Party {
     pub(super) users: UnderWay<UserShare>,
     public: UnderWay<Accepted>,
     accepted: Recent<Accepted>,
+}
+
+/// The squashed list of one handle, known to be the one behind it.
+struct List {
+    handle: Handle,
+    bytes: Arc<Vec<u8>>,
 }
 
 /// A value as this party decrypts it: what others must contribute, and its own part.
@@ -59,7 +65,7 @@ impl Party {
             timings: Timings::default(),
             users: UnderWay::new(),
             public: UnderWay::new(),
-            accepted: Recent::new(),
+            accepted: Recent::new(KeepLimits::OF_REQUESTS),
             parts,
         }
     }
@@ -81,8 +87,7 @@ impl Party {
             .inspect_err(|error| self.alarm_for(error))?;
         let (share, entry) = (admitted.also, admitted.entry);
         let start = self.timings.lap(Step::Checks, start);
-        let coprocessors = provenance::coprocessors(&admitted.provenance, &entry.handles)?;
-        let lists = self.squashed(&entry, &share, &coprocessors).await?;
+        let lists = self.squashed(&entry, &share, &*admitted.chain, &admitted.provenance).await?;
         self.timings.lap(Step::Ciphertexts, start);
         let party = Arc::clone(&self);
         self.in_turn(move || {
@@ -105,7 +110,7 @@ impl Party {
         context: &AnswerContext<'_>,
         share: &KeyShare,
         request: B256,
-        lists: &[SignedSquashed],
+        lists: &[List],
         partials: &[Partial],
     ) -> Result<UserShare, KmsError> {
         let bytes: Vec<_> = partials.iter().map(|partial| partial.own.share_bytes()).collect();
@@ -167,8 +172,7 @@ impl Party {
             .inspect_err(|error| self.alarm_for(error))?;
         let (share, entry) = (admitted.also, admitted.entry);
         let start = self.timings.lap(Step::Checks, start);
-        let coprocessors = provenance::coprocessors(&admitted.provenance, &entry.handles)?;
-        let lists = self.squashed(&entry, &share, &coprocessors).await?;
+        let lists = self.squashed(&entry, &share, &*admitted.chain, &admitted.provenance).await?;
         self.timings.lap(Step::Ciphertexts, start);
         let party = Arc::clone(&self);
         self.in_turn(move || {
@@ -225,24 +229,28 @@ impl Party {
         checked.map(|(share, ())| share).inspect_err(|error| self.alarm_for(error))
     }
 
-    /// Fetches the squashed lists, checks where they come from, and pays for their decryption.
-    async fn squashed(&self, entry: &AuditEntry, share: &KeyShare, coprocessors: &CoprocessorSet) -> Result<Vec<SignedSquashed>, KmsError> {
+    /// Gets the squashed lists, knows that they are the ones behind their handles, and pays for their decryption.
+    async fn squashed(
+        &self,
+        entry: &AuditEntry,
+        share: &KeyShare,
+        chain: &dyn PinnedView,
+        provenance: &Provenance,
+    ) -> Result<Vec<List>, KmsError> {
         let key_set_id = B256::from(share.scope().key.0);
         let exhausted = |error: BudgetExhausted| {
             self.parts.alarms.raise(&Alarm::BudgetExhausted(error.of));
             KmsError::Budget(error)
         };
-        // Before coprocessors are made to squash anything; paid for only once it is there.
+        // Before anything is squashed, here or elsewhere; paid for only once it is there.
         self.parts
             .budgets
             .covers(entry.requester, &entry.handles, entry.time)
             .map_err(exhausted)?;
         let lists = stream::iter(entry.handles.iter().copied())
             .map(|handle| async move {
-                let fetched = self.parts.squashed.squashed(handle).await;
-                let list = fetched.map_err(|source| unavailable(handle, source))?;
-                provenance::check(&(&list).into(), handle, key_set_id, coprocessors).inspect_err(|error| self.alarm_for(error))?;
-                Ok::<_, KmsError>(list)
+                let list = self.list(handle, key_set_id, entry.requester, chain, provenance).await;
+                list.inspect_err(|error| self.alarm_for(error))
             })
             .buffered(CONCURRENT_FETCHES)
             .try_collect()
@@ -256,6 +264,44 @@ impl Party {
             self.parts.alarms.raise(&Alarm::BudgetRunningOut { left_percent });
         }
         Ok(lists)
+    }
+
+    /// Gets one squashed list by the way that the chain says ciphertexts are known by, and no other.
+    async fn list(
+        &self,
+        handle: Handle,
+        key_set_id: B256,
+        requester: Option<Address>,
+        chain: &dyn PinnedView,
+        provenance: &Provenance,
+    ) -> Result<List, KmsError> {
+        let bytes = match (provenance, &self.parts.squashed) {
+            (Provenance::Attestations(coprocessors), SquashedLists::Attested(source)) => {
+                let fetched = source.squashed(handle).await;
+                let list = fetched.map_err(|source| unavailable(handle, source))?;
+                provenance::check(&(&list).into(), handle, key_set_id, coprocessors)?;
+                Arc::new(list.bytes)
+            }
+            (Provenance::ChainState { key_set_id: of_chain }, SquashedLists::MadeHere(squashing)) => {
+                provenance::check_stored(*of_chain, handle, key_set_id)?;
+                let proven = chain.stored_ciphertext(handle).await;
+                let stored = StoredCiphertext {
+                    handle,
+                    key_set_id,
+                    bytes: proven.map_err(|source| unavailable(handle, source))?,
+                    requester,
+                };
+                let squashed = squashing.squash(stored).await;
+                squashed.map_err(|error| not_squashed(handle, error))?
+            }
+            _ => {
+                return Err(KmsError::Provenance {
+                    handle,
+                    reason: "the node is set up for a chain that says otherwise by what its ciphertexts are known".to_owned(),
+                });
+            }
+        };
+        Ok(List { handle, bytes })
     }
 
     /// Runs work on a blocking thread, under the limit of decryptions at once.
@@ -278,7 +324,7 @@ impl Party {
     fn decrypt<T>(
         &self,
         share: &KeyShare,
-        lists: &[SignedSquashed],
+        lists: &[List],
         mut entry: AuditEntry,
         answer: impl FnOnce(&[Partial]) -> Result<T, KmsError>,
     ) -> Result<T, KmsError> {
@@ -302,13 +348,13 @@ impl Party {
         Ok(answer)
     }
 
-    fn partial(&self, share: &KeyShare, list: &SignedSquashed) -> Result<Partial, KmsError> {
+    fn partial(&self, share: &KeyShare, list: &List) -> Result<Partial, KmsError> {
         let handle = list.handle;
         let malformed = |source| {
-            // Coprocessors attested it, yet it is no list of this value.
+            // Coprocessors attested it, or it was made here, yet it is no list of this value.
             self.parts.alarms.raise(&Alarm::UntrustedCiphertext {
                 handle,
-                reason: "its attested list is malformed".into(),
+                reason: "its squashed list is malformed".into(),
             });
             KmsError::Decryption { handle, source }
         };
@@ -341,8 +387,22 @@ impl Party {
                 context: *context,
                 epoch: *epoch,
             },
+            KmsError::SquashingKeys(reason) => Alarm::SquashingKeys { reason: reason.clone() },
             _ => return,
         };
         self.parts.alarms.raise(&alarm);
+    }
+}
+
+/// Says why a ciphertext of a native chain was not squashed.
+fn not_squashed(handle: Handle, error: SquashError) -> KmsError {
+    match error {
+        SquashError::NotReady => KmsError::NotReady(handle),
+        SquashError::Busy => KmsError::Overloaded,
+        SquashError::Keys(reason) => KmsError::SquashingKeys(reason),
+        SquashError::Failed(reason) => KmsError::Provenance {
+            handle,
+            reason: format!("what the chain has stored {reason}"),
+        },
     }
 }

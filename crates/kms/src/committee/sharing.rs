@@ -16,10 +16,22 @@ use futures_util::{
 
 use crate::error::KmsError;
 
-/// How long the outcome of an accepted request is kept, in seconds.
-const KEPT_SECONDS: u64 = 300;
-/// The most bytes of outcomes that are kept.
-const MAX_KEPT_BYTES: usize = 64 << 20;
+/// How much of outcomes is kept.
+#[derive(Clone, Copy)]
+pub(super) struct KeepLimits {
+    /// How long one is kept, in seconds.
+    pub(super) seconds: u64,
+    /// How many bytes of all are kept.
+    pub(super) bytes: usize,
+}
+
+impl KeepLimits {
+    /// Those for accepted requests.
+    pub(super) const OF_REQUESTS: Self = Self {
+        seconds: 300,
+        bytes: 64 << 20,
+    };
+}
 
 /// What a computation gives to all who wait for it.
 pub(super) type Outcome<T> = Result<Arc<T>, Arc<KmsError>>;
@@ -55,7 +67,10 @@ impl<T: Send + Sync + 'static> UnderWay<T> {
 }
 
 /// Outcomes of the last minutes, within a bound of bytes; the oldest go first.
-pub(super) struct Recent<T>(Mutex<Kept<T>>);
+pub(super) struct Recent<T> {
+    limits: KeepLimits,
+    kept: Mutex<Kept<T>>,
+}
 
 struct Kept<T> {
     outcomes: HashMap<B256, Entry<T>>,
@@ -70,30 +85,33 @@ struct Entry<T> {
 }
 
 impl<T> Recent<T> {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Kept {
-            outcomes: HashMap::new(),
-            order: VecDeque::new(),
-            bytes: 0,
-        }))
+    pub(super) fn new(limits: KeepLimits) -> Self {
+        Self {
+            limits,
+            kept: Mutex::new(Kept {
+                outcomes: HashMap::new(),
+                order: VecDeque::new(),
+                bytes: 0,
+            }),
+        }
     }
 
     pub(super) fn find(&self, request: B256, now: u64) -> Option<Arc<T>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.outcomes.get(&request)?;
         (now < found.until).then(|| Arc::clone(&found.outcome))
     }
 
     /// Keeps an outcome of about this many bytes.
     pub(super) fn keep(&self, request: B256, outcome: Arc<T>, bytes: usize, now: u64) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = now.saturating_add(KEPT_SECONDS);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = now.saturating_add(self.limits.seconds);
         kept.forget(request);
         kept.order.retain(|other| *other != request);
         kept.bytes = kept.bytes.saturating_add(bytes);
         kept.outcomes.insert(request, Entry { until, bytes, outcome });
         kept.order.push_back(request);
-        while kept.has_too_much(now) {
+        while kept.has_too_much(self.limits.bytes, now) {
             let Some(oldest) = kept.order.pop_front() else { return };
             kept.forget(oldest);
         }
@@ -101,9 +119,9 @@ impl<T> Recent<T> {
 }
 
 impl<T> Kept<T> {
-    fn has_too_much(&self, now: u64) -> bool {
+    fn has_too_much(&self, most: usize, now: u64) -> bool {
         let oldest = self.order.front().and_then(|request| self.outcomes.get(request));
-        self.bytes > MAX_KEPT_BYTES || oldest.is_some_and(|oldest| oldest.until <= now)
+        self.bytes > most || oldest.is_some_and(|oldest| oldest.until <= now)
     }
 
     fn forget(&mut self, request: B256) {
@@ -123,6 +141,7 @@ mod tests {
     use super::*;
 
     const REQUEST: B256 = B256::repeat_byte(1);
+    const LIMITS: KeepLimits = KeepLimits::OF_REQUESTS;
 
     #[tokio::test]
     async fn equal_requests_share_a_computation_and_later_ones_begin_anew() {
@@ -180,19 +199,19 @@ mod tests {
 
     #[test]
     fn outcomes_are_kept_for_minutes_and_within_bounds() {
-        let recent = Recent::new();
+        let recent = Recent::new(LIMITS);
         recent.keep(REQUEST, Arc::new(1), 10, 1000);
-        assert_eq!(recent.find(REQUEST, 1000 + KEPT_SECONDS - 1).as_deref(), Some(&1));
-        assert_eq!(recent.find(REQUEST, 1000 + KEPT_SECONDS), None);
-        recent.keep(B256::repeat_byte(2), Arc::new(2), MAX_KEPT_BYTES, 1001);
+        assert_eq!(recent.find(REQUEST, 1000 + LIMITS.seconds - 1).as_deref(), Some(&1));
+        assert_eq!(recent.find(REQUEST, 1000 + LIMITS.seconds), None);
+        recent.keep(B256::repeat_byte(2), Arc::new(2), LIMITS.bytes, 1001);
         assert_eq!(recent.find(REQUEST, 1001), None, "the oldest makes room");
         recent.keep(B256::repeat_byte(2), Arc::new(3), 10, 1002);
         assert_eq!(recent.find(B256::repeat_byte(2), 1002).as_deref(), Some(&3));
-        assert_eq!(recent.0.lock().unwrap().bytes, 10);
-        recent.keep(REQUEST, Arc::new(4), MAX_KEPT_BYTES + 1, 1003);
+        assert_eq!(recent.kept.lock().unwrap().bytes, 10);
+        recent.keep(REQUEST, Arc::new(4), LIMITS.bytes + 1, 1003);
         assert_eq!(recent.find(REQUEST, 1003), None, "one that is too large is not kept");
         recent.keep(REQUEST, Arc::new(5), 10, 1004);
-        recent.keep(B256::repeat_byte(3), Arc::new(6), 10, 1004 + KEPT_SECONDS);
-        assert_eq!(recent.0.lock().unwrap().outcomes.len(), 1, "what is too old is dropped");
+        recent.keep(B256::repeat_byte(3), Arc::new(6), 10, 1004 + LIMITS.seconds);
+        assert_eq!(recent.kept.lock().unwrap().outcomes.len(), 1, "what is too old is dropped");
     }
 }

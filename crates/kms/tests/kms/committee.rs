@@ -2,8 +2,10 @@
 
 mod gateway;
 mod limits;
+mod native;
 mod public;
 mod shares;
+mod squashing;
 mod user;
 
 use std::{
@@ -12,10 +14,10 @@ use std::{
 };
 
 use alloy_primitives::keccak256;
-use cipherloom_fhe::{CpuBackend, FheBackend, KeySet, NoiseSquasher, ParameterSet, SquashingMaterial, insecure_test_keys};
+use cipherloom_fhe::{Ciphertext, KeySet, NoiseSquasher, ParameterSet, SquashingMaterial, insecure_test_keys};
 use cipherloom_kms::{
     Alarm, Alarms, AuditLog, BudgetLimits, Budgets, Bundle, CommitteeNode, CommitteeParts, HeldShares, KmsError, KmsLimits, NodeKey,
-    PublicSignature, ShareRef, SignedSquashed, SourceError, SquashedSource, UserShare, party_identity,
+    PublicSignature, ShareRef, SignedSquashed, SourceError, SquashedLists, SquashedSource, UserShare, party_identity,
 };
 use cipherloom_primitives::{
     Address, B256, Bytes, FheType, Handle, U256,
@@ -40,14 +42,18 @@ const COMMITTEES: [(u8, u8); 3] = [(4, 1), (7, 2), (13, 4)];
 struct Toy {
     keys: Arc<KeySet>,
     material: SquashingMaterial,
-    squasher: NoiseSquasher,
+    squasher: Arc<NoiseSquasher>,
 }
 
 static TOY: LazyLock<Toy> = LazyLock::new(|| {
     let keys = insecure_test_keys().unwrap();
     let material = SquashingMaterial::generate(&keys).unwrap();
     let squasher = NoiseSquasher::open(&keys, &material.squashing_key, &material.packing_key).unwrap();
-    Toy { keys, material, squasher }
+    Toy {
+        keys,
+        material,
+        squasher: Arc::new(squasher),
+    }
 });
 
 fn key_set_id() -> B256 {
@@ -69,6 +75,10 @@ fn squashed_list(ty: FheType, value: U256) -> Vec<u8> {
 }
 
 fn squash(ty: FheType, value: U256) -> Vec<u8> {
+    TOY.squasher.squash_list(&[&encrypt(ty, value)]).unwrap()
+}
+
+fn encrypt(ty: FheType, value: U256) -> Ciphertext {
     let metadata = InputMetadata {
         contract: Address::ZERO,
         user: Address::ZERO,
@@ -76,8 +86,7 @@ fn squash(ty: FheType, value: U256) -> Vec<u8> {
         chain_id: CHAIN_ID,
     };
     let list = TOY.keys.encryptor().unwrap().encrypt(&[(ty, value)], &metadata).unwrap();
-    let ciphertexts = CpuBackend::new(TOY.keys.evaluation_keys().unwrap()).expand_input(&list).unwrap();
-    TOY.squasher.squash_list(&[&ciphertexts[0]]).unwrap()
+    TOY.keys.evaluation().unwrap().expand_input(&list).unwrap().remove(0)
 }
 
 /// Shares the key anew. Every call is another dealing.
@@ -148,7 +157,11 @@ impl Stage {
         stage
     }
 
-    fn without_shares((parties, threshold): (u8, u8), budgets: BudgetLimits) -> Self {
+    fn without_shares(size: (u8, u8), budgets: BudgetLimits) -> Self {
+        Self::getting_lists(size, budgets, |storage| SquashedLists::Attested(Arc::new(storage.clone())))
+    }
+
+    fn getting_lists((parties, threshold): (u8, u8), budgets: BudgetLimits, lists: impl Fn(&Storage) -> SquashedLists) -> Self {
         let world = World::new(Keys::Clear);
         let keys: Vec<SigningKey> = (0..parties).map(|index| key(0x41 + index)).collect();
         let addresses: Vec<Address> = keys.iter().map(node_address).collect();
@@ -175,7 +188,7 @@ impl Stage {
                 signing_key: Arc::new(NodeKey::from_bytes(&Zeroizing::new(keys[index].to_bytes().into())).unwrap()),
                 domains: world.domains,
                 chain: Arc::new(FakeChain(Arc::clone(&world.chain))),
-                squashed: Arc::new(storage.clone()),
+                squashed: lists(&storage),
                 audit: Arc::new(AuditLog::open(&world.directory.path().join(format!("audit-{index}.jsonl"))).unwrap()),
                 clock: Arc::new(FixedClock),
                 limits: KmsLimits::default(),

@@ -41,6 +41,8 @@ pub(crate) struct ChainState {
     pub(crate) native: Option<B256>,
     /// What a native chain has stored.
     pub(crate) in_state: HashMap<Handle, Result<Vec<u8>, SourceError>>,
+    /// How often it was asked for that.
+    pub(crate) state_reads: usize,
     pub(crate) coprocessors: Vec<Address>,
     pub(crate) threshold: usize,
     /// The contexts that were not destroyed, with their nodes and epochs; the last one is current.
@@ -130,7 +132,10 @@ impl PinnedView for FakeChain {
     }
 
     fn stored_ciphertext(&self, handle: Handle) -> BoxFuture<'_, Result<Vec<u8>, SourceError>> {
-        let found = self.0.lock().unwrap().in_state.get(&handle).cloned();
+        let mut state = self.0.lock().unwrap();
+        state.state_reads += 1;
+        let found = state.in_state.get(&handle).cloned();
+        drop(state);
         Box::pin(async move { found.unwrap_or(Err(SourceError::Failed("nothing is stored".into()))) })
     }
 

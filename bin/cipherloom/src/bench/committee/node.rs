@@ -16,7 +16,7 @@ use cipherloom_chain::{AclEvidence, CommitteeOnChain, ContextOnChain};
 use cipherloom_contracts::development;
 use cipherloom_kms::{
     AuditLog, BudgetLimits, Budgets, ChainViewError, Clock as _, CommitteeNode, CommitteeParts, CoprocessorSet, HeldShares, HostChainView,
-    KmsError, KmsLimits, LogAlarms, NodeKey, PinnedBlock, PinnedView, Provenance, SignedSquashed, SourceError, SquashedSource, SystemClock,
+    KmsError, KmsLimits, LogAlarms, NodeKey, PinnedBlock, PinnedView, Provenance, SignedSquashed, SourceError, SquashedLists, SquashedSource, SystemClock,
 };
 use cipherloom_kms_node::party::messages;
 use cipherloom_primitives::{AclFacts, AclQuestion, Handle};
@@ -80,7 +80,7 @@ pub(crate) fn run(options: &CommitteeNodeOptions) -> Result<()> {
             signing_key,
             domains: development::signing_domains(),
             chain: Arc::new(Chain(Arc::clone(&world))),
-            squashed: Arc::new(Chain(world)),
+            squashed: SquashedLists::Attested(Arc::new(Chain(world))),
             audit: Arc::new(AuditLog::open(&directory.path().join("audit.jsonl"))?),
             clock: Arc::new(SystemClock),
             limits: KmsLimits::default(),

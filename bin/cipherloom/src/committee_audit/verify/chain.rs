@@ -4,7 +4,7 @@ use alloy::primitives::Address;
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_chain::{CallLimits, CommitteeOnChain, HostChain, redacted_url};
 use cipherloom_contracts::HostAddresses;
-use cipherloom_service::{chains::host_addresses, report::Report};
+use cipherloom_service::{chains::contract_addresses, report::Report};
 
 use super::VerifyOptions;
 use crate::committee_audit::ids::counted;
@@ -65,7 +65,7 @@ async fn read(url: &String, options: &VerifyOptions) -> Result<CommitteeOnChain>
     let connect = |addresses, id| HostChain::connect_all(std::slice::from_ref(url), addresses, CallLimits::default(), id);
     // No contract is asked anything yet, so it does not matter where they are.
     let chain_id = connect(HostAddresses::of_deployer(Address::ZERO), None)?.chain_id().await?;
-    let addresses = host_addresses(chain_id, options.deployment.as_deref())?;
+    let addresses = contract_addresses(chain_id, options.deployment.as_deref(), options.native_genesis.as_deref())?;
     let chain = connect(addresses, Some(chain_id))?;
     chain.check_deployment(chain_id).await?;
     let committee = chain.kms_committee().await?;
