@@ -23,6 +23,7 @@ pub mod decryption;
 pub mod eip712;
 pub mod fhe_type;
 pub mod generation_0_6;
+pub mod genesis_terms;
 pub mod given;
 pub mod handle;
 pub mod input;

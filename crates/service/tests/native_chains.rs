@@ -2,36 +2,71 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::{Address, B256, Bytes};
 use cipherloom_chain::LightOptions;
 use cipherloom_contracts::{HostAddresses, HostContract};
-use cipherloom_primitives::quorum::{Validator, ValidatorSet};
+use cipherloom_node::native::{GENESIS_VERSION, Genesis, GenesisAccount, GenesisDomains, VALIDATOR_SET, validator_slots};
+use cipherloom_primitives::{
+    ciphertext_state::{FHELIB, STORAGE_ACCOUNT},
+    quorum::{Validator, ValidatorSet},
+};
 use cipherloom_service::chains::{self, Chain, ChainOptions, Trouble};
-use serde_json::{Map, json};
 use tempfile::TempDir;
 
-/// Writes a genesis as nodes do, without the state that nobody here reads.
-fn genesis(directory: &TempDir) -> PathBuf {
+/// The genesis of a chain whose contracts do nothing, which nobody here asks.
+fn founded() -> Genesis {
     let addresses = HostAddresses::of_deployer(Address::repeat_byte(1));
-    let named = |contract: &HostContract| (contract.name().to_owned(), json!(contract.address(&addresses)));
-    let contracts: Map<_, _> = HostContract::ALL.iter().map(named).collect();
     let validator = Validator {
         address: Address::repeat_byte(2),
         power: 1,
     };
-    let text = json!({
-        "chainId": 31338,
-        "hash": B256::repeat_byte(3),
-        "validators": ValidatorSet::new(vec![validator]).unwrap(),
-        "contracts": contracts,
-        "domains": {"gatewayChainId": 10901, "decryption": Address::repeat_byte(4), "inputVerification": Address::repeat_byte(5)},
-        "keySetId": B256::repeat_byte(6),
-        "alloc": {},
-    });
+    let validators = ValidatorSet::new(vec![validator]).unwrap();
+    let kept = || GenesisAccount {
+        nonce: 1,
+        ..GenesisAccount::default()
+    };
+    let contract = || GenesisAccount {
+        code: Bytes::from_static(&[0]),
+        ..kept()
+    };
+    let mut alloc: BTreeMap<_, _> = HostContract::ALL
+        .iter()
+        .map(|name| (name.address(&addresses), contract()))
+        .collect();
+    alloc.extend([FHELIB, STORAGE_ACCOUNT].map(|address| (address, kept())));
+    let set = GenesisAccount {
+        storage: validator_slots(&validators),
+        ..contract()
+    };
+    alloc.insert(VALIDATOR_SET, set);
+    let genesis = Genesis {
+        version: GENESIS_VERSION,
+        chain_id: 31338,
+        timestamp: 1_800_000_000,
+        gas_limit: 30_000_000,
+        fhe_gas_limit: 40_000_000,
+        owner: Address::repeat_byte(7),
+        contracts: Genesis::named(&addresses),
+        domains: GenesisDomains {
+            gateway_chain_id: 10901,
+            decryption: Address::repeat_byte(4),
+            input_verification: Address::repeat_byte(5),
+        },
+        key_set_id: B256::repeat_byte(6),
+        public_key_digest: None,
+        crs_digest: None,
+        validators,
+        alloc,
+        hash: None,
+    };
+    genesis.seal().unwrap()
+}
+
+fn genesis(directory: &TempDir) -> PathBuf {
     let file = directory.path().join("genesis.json");
-    std::fs::write(&file, text.to_string()).unwrap();
+    std::fs::write(&file, founded().to_json().unwrap()).unwrap();
     file
 }
 
@@ -64,7 +99,7 @@ async fn a_genesis_says_everything_about_a_native_chain() {
     assert_eq!(chain.native().unwrap().key_set_id, B256::repeat_byte(6));
     assert!(chain.coprocessor().is_none() && !chain.is_known_plan);
     let client = chain.followed(LightOptions::default(), directory.path()).unwrap().unwrap();
-    assert_eq!((client.trusted().height(), client.trusted().hash()), (0, B256::repeat_byte(3)));
+    assert_eq!((client.trusted().height(), client.trusted().hash()), (0, founded().hash.unwrap()));
 }
 
 #[tokio::test]
@@ -89,6 +124,17 @@ async fn a_native_chain_has_neither_deployment_nor_coprocessor() {
     assert!(refusal(&alone).await.contains("native-genesis is missing"));
     let nowhere = with(|options| options.native_genesis = Some("nowhere.json".into()));
     assert!(refusal(&nowhere).await.contains("nowhere.json"));
+}
+
+/// The KMS would look for ciphertexts under another key set, and the gateway hand out its public key.
+#[tokio::test]
+async fn a_genesis_whose_key_set_was_changed_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = native(&directory);
+    let mut changed = founded();
+    changed.key_set_id = B256::repeat_byte(8);
+    std::fs::write(directory.path().join("genesis.json"), changed.to_json().unwrap()).unwrap();
+    assert!(refusal(&options).await.contains("commits to other terms"));
 }
 
 #[tokio::test]

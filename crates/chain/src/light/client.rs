@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use alloy::{consensus::Header, eips::BlockNumberOrTag, primitives::U64};
@@ -38,6 +38,8 @@ const MAX_CHANGES_PER_PAGE: usize = 256;
 const RECENT_HEADERS: usize = 64;
 /// After how many blocks the file is written although the set did not change.
 const SAVE_EVERY: u64 = 300;
+/// How long all nodes may be behind what one of them showed before it is worth a line: they are a block apart now and then.
+const BEHIND_FOR: Duration = Duration::from_secs(30);
 
 /// How a native chain is read.
 #[derive(Clone, Debug)]
@@ -84,6 +86,28 @@ struct Known {
     forked: Option<u64>,
     /// The height in the file.
     saved: u64,
+    behind: Behind,
+}
+
+/// For how long no node had the newest block that was taken.
+#[derive(Debug, Default)]
+struct Behind {
+    since: Option<Instant>,
+}
+
+impl Behind {
+    /// Takes note of whether all were behind; says whether it lasts, once in a while.
+    fn lasts(&mut self, all_are: bool, now: Instant) -> bool {
+        if !all_are {
+            self.since = None;
+            return false;
+        }
+        let lasts = now.saturating_duration_since(*self.since.get_or_insert(now)) >= BEHIND_FOR;
+        if lasts {
+            self.since = Some(now);
+        }
+        lasts
+    }
 }
 
 impl LightClient {
@@ -120,6 +144,7 @@ impl LightClient {
                 recent: VecDeque::new(),
                 forked: None,
                 saved,
+                behind: Behind::default(),
             })),
             following: Arc::default(),
         })
@@ -184,13 +209,24 @@ impl LightClient {
         let mut failure = ChainError::BlockGone(0);
         for (host, certified) in &shown {
             match self.follow(host, certified).await {
-                Ok(found) => return Ok(found),
+                Ok(found) => {
+                    self.with_known(|known| known.behind.lasts(false, Instant::now()));
+                    return Ok(found);
+                }
                 Err(ChainError::Forked { number }) => return Err(ChainError::Forked { number }),
                 Err(error) => {
-                    tracing::warn!(node = host.node_label(), %error, "a node shows a block that does not count");
+                    if is_behind(&error) {
+                        tracing::debug!(node = host.node_label(), %error, "a node is behind");
+                    } else {
+                        tracing::warn!(node = host.node_label(), %error, "a node shows a block that does not count");
+                    }
                     failure = error;
                 }
             }
+        }
+        // The last one that was tried shows the oldest block.
+        if self.with_known(|known| known.behind.lasts(is_behind(&failure), Instant::now())) {
+            tracing::warn!(error = %failure, "no node has the block any more that was taken before; they are behind, or show an old state");
         }
         // All are behind or lie; what was taken before still counts, as long as it is not too old.
         match self.with_known(|known| known.recent.back().cloned()) {
@@ -303,6 +339,17 @@ async fn follow_changes(host: &HostChain, trusted: &mut TrustedState, shown: &Ce
     trusted.take_header(shown).map_err(|source| refused(host, source))
 }
 
+/// Whether a node shows an older block than the one that was taken, which may be honest.
+const fn is_behind(error: &ChainError) -> bool {
+    matches!(
+        error,
+        ChainError::Certificate {
+            source: LightError::NotNewer { .. },
+            ..
+        }
+    )
+}
+
 async fn newest_of(host: &HostChain) -> Result<CertifiedHeader, ChainError> {
     let found: Option<CertifiedHeader> = host.request("cipherloom_getCertificate", (BlockNumberOrTag::Latest,)).await?;
     found.ok_or(ChainError::BlockGone(0))
@@ -312,5 +359,23 @@ fn refused(host: &HostChain, source: LightError) -> ChainError {
     ChainError::Certificate {
         node: host.node_label().to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn being_behind_is_told_when_it_lasts_and_then_once_in_a_while() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut behind = Behind::default();
+        let told: Vec<u64> = (0..=100).filter(|second| behind.lasts(true, at(*second))).collect();
+        assert_eq!(told, [30, 60, 90]);
+        // A block's time apart is nothing.
+        for second in (100..300).step_by(2) {
+            assert!(!behind.lasts(false, at(second)) && !behind.lasts(true, at(second + 1)));
+        }
     }
 }

@@ -1,31 +1,34 @@
 //! What a light client takes from the file that a native chain starts with.
 //!
-//! The file has the whole first state, from which nodes compute the hash of block 0 and refuse a file with another one in it. Here the hash is taken from the
-//! file: whoever could change it could as well change the validators beside it, so the file has to come from whom the operator trusts, like a
-//! deployment's.
+//! The hash of block 0 is what an operator compares with others, and what everything else is proven from. So the rest of the file has to be what that hash
+//! stands for: [`NativeGenesis::read`] computes the block's state root and hash from the file ([`super::block_zero`]), and the terms must be those that the
+//! state commits to ([`GenesisTerms`]). A file in which somebody changed the key set, a contract's address or a validator, and left the hash, is refused.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use cipherloom_contracts::HostAddresses;
+use cipherloom_contracts::{HostAddresses, HostContract};
 use cipherloom_primitives::{
-    B256,
+    Address, B256,
     eip712::SigningDomains,
+    genesis_terms::GenesisTerms,
     quorum::{ConsensusDomain, ValidatorSet},
 };
 use serde::Deserialize;
 
-use super::trusted::TrustedState;
-use crate::{
-    error::ChainError,
-    manifest::{Domains, named::contracts},
+use super::{
+    block_zero::{Account, BlockZero},
+    trusted::TrustedState,
 };
+use crate::{error::ChainError, manifest::Domains};
+
+/// The version of the file's form.
+const FORMAT: u32 = 2;
 
 /// The longest file that is read, in bytes: code and storage of all contracts and the public key have a few.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// A native chain as its genesis describes it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NativeGenesis {
     /// The chain's id.
     pub chain_id: u64,
@@ -34,7 +37,6 @@ pub struct NativeGenesis {
     /// Who signs block 1.
     pub validators: ValidatorSet,
     /// Where the host contracts are.
-    #[serde(with = "contracts")]
     pub contracts: HostAddresses,
     /// Where signatures are valid.
     pub domains: Domains,
@@ -42,14 +44,37 @@ pub struct NativeGenesis {
     pub key_set_id: B256,
 }
 
+/// The file. Nodes refuse fields that they do not know, so that a misspelt one is not silently missing; here it is the same.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GenesisFile {
+    version: u32,
+    chain_id: u64,
+    timestamp: u64,
+    gas_limit: u64,
+    fhe_gas_limit: u64,
+    owner: Address,
+    contracts: BTreeMap<HostContract, Address>,
+    domains: Domains,
+    key_set_id: B256,
+    #[serde(default)]
+    public_key_digest: Option<B256>,
+    #[serde(default)]
+    crs_digest: Option<B256>,
+    validators: ValidatorSet,
+    alloc: BTreeMap<Address, Account>,
+    hash: B256,
+}
+
 impl NativeGenesis {
-    /// Reads a file.
+    /// Reads a file, and checks that the hash it names is that of the block it describes.
     ///
     /// # Errors
-    /// [`ChainError::NativeFile`] if it cannot be read, is too long or not of this form.
+    /// [`ChainError::NativeFile`] if it cannot be read, is too long or not of this form, or if its hash covers anything else than what stands in it.
     pub fn read(path: &Path) -> Result<Self, ChainError> {
         let bytes = read_file(path, MAX_BYTES)?;
-        serde_json::from_slice(&bytes).map_err(|error| unusable(path, error))
+        let file: GenesisFile = serde_json::from_slice(&bytes).map_err(|error| unusable(path, error))?;
+        file.check().map_err(|reason| unusable(path, reason))
     }
 
     /// Returns where votes of the chain's validators are valid.
@@ -76,6 +101,71 @@ impl NativeGenesis {
     #[must_use]
     pub fn trusted(&self) -> TrustedState {
         TrustedState::at_genesis(self.consensus_domain(), self.validators.clone())
+    }
+}
+
+impl GenesisFile {
+    /// Takes what the hash covers, which is everything; the error says what it does not.
+    fn check(self) -> Result<NativeGenesis, String> {
+        if self.version != FORMAT {
+            return Err(format!("it has format version {}, this program reads {FORMAT}", self.version));
+        }
+        let terms = self.terms();
+        let block = BlockZero {
+            timestamp: self.timestamp,
+            gas_limit: self.gas_limit,
+            validators: &self.validators,
+            accounts: &self.alloc,
+        };
+        let computed = block.hash();
+        if computed != self.hash {
+            return Err(format!(
+                "it names the hash {}, but describes a block with hash {computed}: it was changed, or is of another version",
+                self.hash
+            ));
+        }
+        if block.terms_digest() != terms.digest() {
+            return Err(
+                "its first block commits to other terms than it names: chainId, fheGasLimit, owner, contracts, domains, keySetId or a digest was changed".to_owned(),
+            );
+        }
+        let of = |contract: HostContract| {
+            let found = self.contracts.get(&contract).copied();
+            found.ok_or_else(|| format!("\"contracts\" does not name {contract}"))
+        };
+        Ok(NativeGenesis {
+            chain_id: self.chain_id,
+            hash: self.hash,
+            validators: self.validators.clone(),
+            contracts: HostAddresses {
+                acl: of(HostContract::Acl)?,
+                executor: of(HostContract::FhevmExecutor)?,
+                kms_verifier: of(HostContract::KmsVerifier)?,
+                input_verifier: of(HostContract::InputVerifier)?,
+                hcu_limit: of(HostContract::HcuLimit)?,
+                protocol_config: of(HostContract::ProtocolConfig)?,
+                pauser_set: of(HostContract::PauserSet)?,
+                gateway_contract: of(HostContract::GatewayContract)?,
+            },
+            domains: self.domains,
+            key_set_id: self.key_set_id,
+        })
+    }
+
+    fn terms(&self) -> GenesisTerms {
+        let named = |(contract, address): (&HostContract, &Address)| (contract.name().to_owned(), *address);
+        GenesisTerms {
+            chain_id: self.chain_id,
+            fhe_gas_limit: self.fhe_gas_limit,
+            owner: self.owner,
+            key_set_id: self.key_set_id,
+            public_key_digest: self.public_key_digest.unwrap_or_default(),
+            crs_digest: self.crs_digest.unwrap_or_default(),
+            gateway_chain_id: self.domains.gateway_chain_id,
+            decryption: self.domains.decryption,
+            input_verification: self.domains.input_verification,
+            contracts: self.contracts.iter().map(named).collect(),
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 //! `docs/native-kms.md` lists them with their controls. In short: nodes may lie, be behind and hide changes; at most a third of the voting power of a set
 //! may be malicious while it is the newest one; two certified blocks at one height stop the client for good.
 
+mod block_zero;
 mod client;
 mod genesis;
 mod inputs;

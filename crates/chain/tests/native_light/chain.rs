@@ -1,15 +1,13 @@
 //! A made-up native chain: blocks with real hashes, tries and signatures.
 
-use std::collections::BTreeMap;
-
 use alloy::{
     consensus::Header,
     primitives::{Address, B256, Bytes, U256},
     rlp,
     signers::{SignerSync, local::PrivateKeySigner},
 };
-use cipherloom_chain::NativeGenesis;
-use cipherloom_contracts::{HostAddresses, HostContract};
+use cipherloom_chain::{NativeGenesis, manifest::Domains};
+use cipherloom_contracts::HostAddresses;
 use cipherloom_primitives::{
     FheType, Handle,
     ciphertext_state::{STORAGE_ACCOUNT, StoredMetadata, word_slot, words_of},
@@ -109,26 +107,20 @@ impl Chain {
         }
     }
 
-    /// The genesis, as it is read from its file.
+    /// The genesis, as it would be read from a file.
     pub(crate) fn genesis(&self) -> NativeGenesis {
-        let contracts: BTreeMap<&str, Address> = HostContract::ALL
-            .iter()
-            .map(|contract| (contract.name(), contract.address(&addresses())))
-            .collect();
-        let text = serde_json::json!({
-            "chainId": CHAIN_ID,
-            "hash": self.blocks[0].hash,
-            "validators": set(&self.blocks[0].next),
-            "contracts": contracts,
-            "domains": {
-                "gatewayChainId": 10901,
-                "decryption": Address::repeat_byte(0xd1),
-                "inputVerification": Address::repeat_byte(0xd2),
+        NativeGenesis {
+            chain_id: CHAIN_ID,
+            hash: self.blocks[0].hash,
+            validators: set(&self.blocks[0].next),
+            contracts: addresses(),
+            domains: Domains {
+                gateway_chain_id: 10901,
+                decryption: Address::repeat_byte(0xd1),
+                input_verification: Address::repeat_byte(0xd2),
             },
-            "keySetId": B256::repeat_byte(0x5e),
-            "alloc": {},
-        });
-        serde_json::from_value(text).unwrap()
+            key_set_id: B256::repeat_byte(0x5e),
+        }
     }
 
     /// Adds a block that nobody signs yet.

@@ -343,13 +343,8 @@ async fn what_was_kept_is_of_this_chain_or_refused() {
 }
 
 #[test]
-fn a_genesis_is_read_from_its_file_and_needs_all_of_it() {
+fn a_genesis_names_the_chain_and_who_signs_first() {
     let chain = Chain::new(&[1, 2, 3]);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("genesis.json");
-    assert!(matches!(NativeGenesis::read(&file), Err(ChainError::NativeFile { .. })));
-    std::fs::write(&file, r#"{"chainId": 5}"#).unwrap();
-    assert!(matches!(NativeGenesis::read(&file), Err(ChainError::NativeFile { .. })));
     let genesis = chain.genesis();
     assert_eq!(genesis.consensus_domain(), chain.domain());
     assert_eq!(genesis.trusted().validators().digest(), chain.head().header.extra_data.as_ref());

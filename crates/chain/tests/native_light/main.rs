@@ -10,6 +10,7 @@
 
 mod chain;
 mod following;
+mod genesis_file;
 mod node;
 mod real_node;
 mod state;

@@ -54,7 +54,7 @@ impl CheckInputs for Idle {
     }
 }
 
-fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let mut alloc: BTreeMap<Address, GenesisAccount> = BTreeMap::new();
     let reserved = || GenesisAccount {
         nonce: 1,

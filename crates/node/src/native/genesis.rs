@@ -1,10 +1,11 @@
 //! The genesis file: what all nodes of a native chain agree on before its first block.
 //!
 //! It is one JSON object. Fields that nobody knows are errors, so that a misspelt one is not silently missing. The file names the hash of the
-//! block it describes: light clients, which do not execute anything, take it from there, and a node computes it and refuses a file that lies.
+//! block it describes: nodes and light clients compute it, and refuse a file that lies.
 //!
 //! The first block's state is exactly `alloc`. It must hold the contracts, the set of validators (in the storage of the contract
-//! [`VALIDATOR_SET`](super::VALIDATOR_SET)) and the public key (in the storage of [`FHELIB`]).
+//! [`VALIDATOR_SET`](super::VALIDATOR_SET)), the public key and the digest of the [terms](GenesisTerms) (both in the storage of [`FHELIB`]). So the
+//! hash covers every field of the file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use cipherloom_contracts::{HostAddresses, HostContract};
 use cipherloom_primitives::ciphertext_state::{FHELIB, PUBLIC_KEY_SLOT, STORAGE_ACCOUNT, StoredMetadata, bytes_of, word_slot};
+use cipherloom_primitives::genesis_terms::{GenesisTerms, TERMS_SLOT};
 use cipherloom_primitives::quorum::{ConsensusDomain, ValidatorSet};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ use crate::error::{NodeError, Result};
 use crate::state::{AccountDump, WorldState};
 
 /// Version of the file format.
-pub const GENESIS_VERSION: u32 = 1;
+pub const GENESIS_VERSION: u32 = 2;
 
 /// Largest genesis file that is read, in bytes. Nearly all of it is contract code and the public key, each byte as two digits.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -149,12 +151,14 @@ impl Genesis {
         Ok(json)
     }
 
-    /// Checks everything and fills in the hash.
+    /// Writes the terms' digest into the first state, checks everything and fills in the hash.
     ///
     /// # Errors
     ///
     /// [`NodeError::Genesis`].
     pub fn seal(mut self) -> Result<Self> {
+        let digest = self.terms().digest();
+        self.alloc.entry(FHELIB).or_default().storage.insert(TERMS_SLOT, digest);
         self.hash = Some(self.computed_hash()?);
         Ok(self)
     }
@@ -166,6 +170,24 @@ impl Genesis {
     /// [`NodeError::Genesis`].
     pub fn computed_hash(&self) -> Result<B256> {
         Ok(self.core(Limits::default(), Arc::new(SystemClock), None)?.head().hash)
+    }
+
+    /// What the first block commits to besides its state and header.
+    #[must_use]
+    pub fn terms(&self) -> GenesisTerms {
+        let named = |(contract, address): (&HostContract, &Address)| (contract.name().to_owned(), *address);
+        GenesisTerms {
+            chain_id: self.chain_id,
+            fhe_gas_limit: self.fhe_gas_limit,
+            owner: self.owner,
+            key_set_id: self.key_set_id,
+            public_key_digest: self.public_key_digest.unwrap_or_default(),
+            crs_digest: self.crs_digest.unwrap_or_default(),
+            gateway_chain_id: self.domains.gateway_chain_id,
+            decryption: self.domains.decryption,
+            input_verification: self.domains.input_verification,
+            contracts: self.contracts.iter().map(named).collect(),
+        }
     }
 
     /// The contracts of a deployment as the file names them.
@@ -255,6 +277,13 @@ impl Genesis {
             return Err(invalid("\"validators\" and the contract's storage differ".to_owned()));
         }
         self.check_public_key(&state)?;
+        let digest = U256::from_be_bytes(self.terms().digest().0);
+        if state.storage(&FHELIB, U256::from_be_bytes(TERMS_SLOT.0)) != digest {
+            return Err(invalid(format!(
+                "the first block commits to other terms than the file names: chainId, fheGasLimit, owner, contracts, domains, keySetId or a digest was \
+                 changed, or {FHELIB} does not store the terms' digest"
+            )));
+        }
         Ok(state)
     }
 

@@ -7,9 +7,10 @@ use cipherloom_contracts::HostContract;
 use cipherloom_node::NodeError;
 use cipherloom_node::native::{Genesis, GenesisAccount, NativeChain, NativeConfig, public_key_slots};
 use cipherloom_primitives::ciphertext_state::{FHELIB, STORAGE_ACCOUNT};
+use cipherloom_primitives::genesis_terms::TERMS_SLOT;
 use serde_json::{Value, json};
 
-use crate::world::{World, key, set_of};
+use crate::world::{LATEST, World, key, set_of};
 
 fn refused(genesis: Result<Genesis, NodeError>) -> String {
     match genesis {
@@ -36,7 +37,7 @@ fn a_file_comes_back_and_every_field_counts() {
     assert!(altered(&|file| file["chainid"] = json!(1)).contains("unknown field"));
     assert!(altered(&|file| file["alloc"]["0x0000000000000000000000000000000000000001"] = json!({ "coins": 1 })).contains("unknown field"));
     assert!(altered(&|file| file["hash"] = Value::Null).contains("does not name its hash"));
-    assert!(altered(&|file| file["version"] = json!(2)).contains("version 2"));
+    assert!(altered(&|file| file["version"] = json!(1)).contains("version 1"));
     assert!(altered(&|file| file["chainId"] = json!(0)).contains("must not be zero"));
     assert!(refused(Genesis::from_json(b"{}")).contains("missing field"));
 }
@@ -72,6 +73,60 @@ fn what_a_chain_cannot_do_without_must_be_there() {
     assert!(refused(sealed(&|genesis| genesis.gas_limit = 20_000)).contains("gas limit"));
     assert!(refused(sealed(&|genesis| genesis.gas_limit = 300_000_001)).contains("at most"));
     assert!(refused(sealed(&|genesis| genesis.fhe_gas_limit = 75_000_001)).contains("at most"));
+}
+
+/// Somebody changes what nodes, the KMS and gateways take from the file, and leaves the hash that everybody compares.
+#[test]
+fn terms_that_the_first_block_does_not_commit_to_are_refused() {
+    let world = World::new();
+    let file: Value = serde_json::from_slice(&world.genesis.to_json().unwrap()).unwrap();
+    let altered = |change: &dyn Fn(&mut Value)| {
+        let mut file = file.clone();
+        change(&mut file);
+        refused(Genesis::from_json(file.to_string().as_bytes()))
+    };
+    let zeros = json!(Address::ZERO);
+    // There is code, so that it could be the access control.
+    let other = file["contracts"]["FHEVMExecutor"].clone();
+    let word = json!(B256::repeat_byte(1));
+    let changes: [&dyn Fn(&mut Value); 9] = [
+        &|file| file["chainId"] = json!(1),
+        &|file| file["fheGasLimit"] = json!(1_000_000),
+        &|file| file["owner"] = zeros.clone(),
+        &|file| file["keySetId"] = word.clone(),
+        &|file| file["crsDigest"] = word.clone(),
+        &|file| file["contracts"]["ACL"] = other.clone(),
+        &|file| file["domains"]["gatewayChainId"] = json!(1),
+        &|file| file["domains"]["decryption"] = zeros.clone(),
+        &|file| file["domains"]["inputVerification"] = zeros.clone(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let reason = altered(change);
+        assert!(reason.contains("commits to other terms"), "change {number}: {reason}");
+    }
+    // Who changes the commitment as well describes another block.
+    let mut other = world.genesis.clone();
+    other.fhe_gas_limit -= 1;
+    let digest = other.terms().digest();
+    other.alloc.get_mut(&FHELIB).unwrap().storage.insert(TERMS_SLOT, digest);
+    assert!(refused(Genesis::from_json(&other.to_json().unwrap())).contains("names the hash"));
+    assert_ne!(other.seal().unwrap().hash, world.genesis.hash);
+}
+
+#[test]
+fn the_terms_stand_in_the_state_of_a_sealed_genesis_whatever_stood_there() {
+    let world = World::new();
+    let mut genesis = world.genesis.clone();
+    genesis
+        .alloc
+        .get_mut(&FHELIB)
+        .unwrap()
+        .storage
+        .insert(TERMS_SLOT, B256::repeat_byte(1));
+    assert_eq!(genesis.seal().unwrap(), world.genesis);
+    let slot = alloy::primitives::U256::from_be_bytes(TERMS_SLOT.0);
+    let found = world.node().chain.storage(FHELIB, slot, LATEST).unwrap();
+    assert_eq!(B256::from(found), world.genesis.terms().digest());
 }
 
 #[test]
