@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     commands::{CallbacksCommand, HELP, run},
-    options::CallbacksSection,
+    options::{CallbacksSection, gwei},
 };
 use crate::database;
 
@@ -37,6 +37,8 @@ pub(crate) struct CallbackChain {
     pub(crate) first_block: u64,
     /// How often to look for new blocks.
     pub(crate) poll_interval: Duration,
+    /// Whether blocks are final at once, so that nothing has to be waited for.
+    pub(crate) is_final: bool,
     /// Where progress is kept: that of this name.
     pub(crate) store: Arc<dyn Callbacks>,
 }
@@ -77,10 +79,11 @@ pub(crate) fn start(
     let metrics = CallbackMetrics::default();
     let owner = format!("relay-{}", hex::encode(database::random::<8>()?));
     let relays = chains.into_iter().map(|chain| {
+        let finality_depth = if chain.is_final { 0 } else { config.finality_depth };
         tracing::info!(
             site = chain.name,
             account = %key.address(),
-            finality = config.finality_depth,
+            finality = finality_depth,
             "delivering decryptions that contracts ask for"
         );
         let relay = Relay::new(RelayParts {
@@ -93,6 +96,7 @@ pub(crate) fn start(
             decryption: Arc::new(GatewayDecryption(Arc::clone(decryption))),
             clock: Arc::new(SystemClock),
             config: RelayConfig {
+                finality_depth,
                 first_block: chain.first_block,
                 poll_interval: chain.poll_interval,
                 ..config.clone()

@@ -144,20 +144,12 @@ async fn tell(options: &DemoOptions, narrator: &mut Narrator) -> Result<Balances
         stack.rpc_url(),
         stack.gateway_url()
     ));
-    let nodes = stack.committee().len();
-    if nodes > 0 {
-        let corrupt = corrupt(stack.committee());
-        narrator.remark(&format!(
-            "{nodes} KMS nodes have a share of the key each, of which {corrupt} may lie or be silent: {} answer users, {} sign for contracts",
-            nodes - corrupt,
-            corrupt + 1
-        ));
-    }
+    tell_committee(stack.committee(), narrator);
     let watcher = watch_progress(&stack, options.json);
     let place = Place::of(&stack);
     let result = Box::pin(transfer(
         &place,
-        Some(&stack),
+        Nodes::Of(&stack),
         key_trust,
         token,
         &options.account_key_file,
@@ -220,8 +212,17 @@ async fn tell_native(options: &DemoOptions, narrator: &mut Narrator) -> Result<B
         stack.gateway_url(),
         stack.validators()
     ));
+    tell_committee(stack.committee(), narrator);
     let place = Place::of_native(&stack);
-    let result = Box::pin(transfer(&place, None, key_trust, token, &options.account_key_file, narrator)).await;
+    let result = Box::pin(transfer(
+        &place,
+        Nodes::OfNative(&stack),
+        key_trust,
+        token,
+        &options.account_key_file,
+        narrator,
+    ))
+    .await;
     let compared = match &result {
         Ok(_) => {
             let newest = stack.host().provider().get_block_number().await?;
@@ -256,7 +257,7 @@ impl Person {
 
 async fn transfer(
     place: &Place<'_>,
-    stack: Option<&Stack>,
+    nodes: Nodes<'_>,
     key_trust: KeyTrust,
     token: Option<Token>,
     key_files: &[PathBuf],
@@ -310,11 +311,7 @@ async fn transfer(
         .step("verify the KMS's signature on the chain", verify(anyone, &public))
         .await?;
 
-    let stopped = match stack {
-        Some(stack) => stop_some(stack).await,
-        None => None,
-    };
-    if let Some(last) = stopped {
+    if let Some(last) = nodes.stop_some().await {
         let again = narrator
             .step(&format!("stop {last}, and let Bob decrypt without"), balance(&client, &bob))
             .await?;
@@ -340,18 +337,47 @@ fn corrupt(nodes: &[NodeSummary]) -> usize {
     nodes.len().saturating_sub(1) / 3
 }
 
-/// Stops as many nodes of the committee as may be silent, and names them; nothing if there is no committee.
-async fn stop_some(stack: &Stack) -> Option<String> {
-    let nodes = stack.committee();
-    let (_, stopped) = nodes.split_at_checked(nodes.len().saturating_sub(corrupt(nodes)))?;
-    for node in stopped {
-        stack.stop_kms_node(node.party).await;
+/// Says what a committee is made of, if there is one.
+fn tell_committee(nodes: &[NodeSummary], narrator: &mut Narrator) {
+    let (count, corrupt) = (nodes.len(), corrupt(nodes));
+    if count > 0 {
+        narrator.remark(&format!(
+            "{count} KMS nodes have a share of the key each, of which {corrupt} may lie or be silent: {} answer users, {} sign for contracts",
+            count - corrupt,
+            corrupt + 1
+        ));
     }
-    let names: Vec<String> = stopped.iter().map(|node| node.party.to_string()).collect();
-    match names.as_slice() {
-        [] => None,
-        [one] => Some(format!("KMS node {one}")),
-        _ => Some(format!("KMS nodes {}", names.join(", "))),
+}
+
+/// Whose committee decrypts, if there is one.
+#[derive(Clone, Copy)]
+enum Nodes<'a> {
+    /// That of a stack with a coprocessor.
+    Of(&'a Stack),
+    /// That of a native chain.
+    OfNative(&'a NativeStack),
+}
+
+impl Nodes<'_> {
+    /// Stops as many nodes of the committee as may be silent, and names them; nothing if there is no committee.
+    async fn stop_some(self) -> Option<String> {
+        let nodes = match self {
+            Self::Of(stack) => stack.committee(),
+            Self::OfNative(stack) => stack.committee(),
+        };
+        let (_, stopped) = nodes.split_at_checked(nodes.len().saturating_sub(corrupt(nodes)))?;
+        for node in stopped {
+            match self {
+                Self::Of(stack) => stack.stop_kms_node(node.party).await,
+                Self::OfNative(stack) => stack.stop_kms_node(node.party).await,
+            }
+        }
+        let names: Vec<String> = stopped.iter().map(|node| node.party.to_string()).collect();
+        match names.as_slice() {
+            [] => None,
+            [one] => Some(format!("KMS node {one}")),
+            _ => Some(format!("KMS nodes {}", names.join(", "))),
+        }
     }
 }
 

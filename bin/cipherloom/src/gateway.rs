@@ -2,6 +2,7 @@
 
 mod check;
 mod clients;
+mod deposits;
 mod kms;
 mod options;
 mod process;
@@ -41,6 +42,8 @@ public key set (docs/native-kms.md).
 
   cipherloom gateway --rpc-url http://10.0.0.7:8545 --native-genesis genesis.json --keys /var/lib/cipherloom/public-keys \\
       --kms-url http://10.0.0.6:50061 --jobs-database-url sqlite:/var/lib/cipherloom/gateway.sqlite
+
+There, applications with published SDKs need --native-deposits-key-file: the gateway brings the encrypted inputs to the chain, and pays for that.
 
 Before it serves it checks that all parts belong together: chain ids, contracts, registered signers, and that coprocessor and KMS have the same keys. Parts that \
 do not answer are waited for. With --check it does only that, and says what to do about each finding.

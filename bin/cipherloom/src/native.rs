@@ -3,15 +3,16 @@
 //! The validators are whole: each has its key, its directory and its network connections, and computes every block. They share the evaluation key and the
 //! threads that compute, as there is one machine.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+mod gateway;
+mod kms;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cipherloom_chain::{CallLimits, HostChain, LightClient, LightOptions, NativeGenesis};
+use cipherloom_chain::{HostChain, NativeGenesis};
 use cipherloom_consensus::Timeouts;
-use cipherloom_contracts::{HostAddresses, SignerSet, development};
+use cipherloom_contracts::{HostAddresses, KmsConfig, development};
 use cipherloom_fhe::KeySet;
-use cipherloom_gateway::{Gateway, GatewayHandle, Services};
-use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NoCiphertexts, NodeKey};
 use cipherloom_node::{DEV_MNEMONIC, DevAccount, native::Genesis};
 use cipherloom_primitives::{
     B256,
@@ -25,11 +26,13 @@ use cipherloom_validator::{
 use clap::{Args, value_parser};
 use serde_json::{Value, json};
 
+use self::{
+    gateway::NativeGateway,
+    kms::{Ground, NativeFounders, NativeKms},
+};
 use crate::{
     cli::StackOptions,
-    remote::decryption::{Admitting, Computing, RemoteDecryption, RemoteInputs},
-    stack::Listen,
-    wiring::{Kms, ServedKeys},
+    stack::{Listen, NodeSummary},
 };
 
 /// The most time that a block may take to compute with one of the validators.
@@ -50,10 +53,14 @@ const ACCOUNTS: u32 = 10;
 /// Whether the chain is a native one, and how large.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NativeOptions {
-    /// Run a native chain: validators that compute on ciphertexts inside the block, instead of a development chain with a coprocessor. Its id is 31338;
-    /// the host contracts stand where they do on 31337.
-    #[arg(long, conflicts_with_all = ["rpc", "kms_nodes"])]
+    /// Run a native chain: validators that compute on ciphertexts inside the block, instead of a development chain with a coprocessor. Its id is 31338,
+    /// unless --chain-id says otherwise; the host contracts stand where they do on 31337.
+    #[arg(long, conflicts_with = "rpc")]
     pub(crate) native: bool,
+
+    /// The native chain's id, and another chain for each. With 31337 it is a chain that published Solidity libraries know, so that contracts work unchanged.
+    #[arg(long, value_name = "ID", requires = "native", default_value_t = DEVELOPMENT_CHAIN_ID, value_parser = value_parser!(u64).range(1..))]
+    pub(crate) chain_id: u64,
 
     /// How many validators it has; all compute every block.
     #[arg(long, value_name = "N", requires = "native", default_value_t = 4, value_parser = value_parser!(u8).range(1..=16))]
@@ -71,7 +78,8 @@ pub(crate) struct NativeStack {
     validators: usize,
     host: HostChain,
     genesis: NativeGenesis,
-    gateway: GatewayHandle,
+    kms: NativeKms,
+    gateway: NativeGateway,
     accounts: Vec<DevAccount>,
 }
 
@@ -81,31 +89,50 @@ impl NativeStack {
     /// # Errors
     /// If a port is taken, another process uses the directory, or it holds a chain with other validators or keys.
     pub(crate) async fn start(keys: Arc<KeySet>, state: &Path, options: &StackOptions, listen: Listen) -> Result<Self> {
-        let place = state.join("native");
-        let kms_directory = place.join("kms");
-        std::fs::create_dir_all(&kms_directory).with_context(|| format!("cannot create {}", kms_directory.display()))?;
-        let signing_key = NodeKey::open_or_generate(&kms_directory.join("signing-key"))?;
+        let chain_id = options.native.chain_id;
+        let place = state.join(match chain_id {
+            DEVELOPMENT_CHAIN_ID => "native".to_owned(),
+            _ => format!("native-{chain_id}"),
+        });
+        let founders = NativeFounders::open(&place, chain_id, options.kms_nodes).await?;
         let directories = directories(&place, &options.native)?;
         let validators = usize::from(options.native.validators);
         let genesis_file = place.join("genesis.json");
         let founded = found(
             &keys,
+            chain_id,
             &genesis_file,
             directories.get(..validators).unwrap_or_default(),
-            &signing_key,
+            founders.config(),
         )
         .await?;
         let nodes = Box::pin(start_nodes(&keys, &founded, &directories, options, &listen)).await?;
         let rpc = nodes.last().and_then(RunningNode::rpc_url).context("no node serves JSON-RPC")?;
         let genesis = NativeGenesis::read(&genesis_file)?;
         let host = HostChain::connect(&rpc, genesis.contracts)?;
-        let kms = Box::pin(start_kms(&keys, signing_key, &genesis, &rpc, &kms_directory)).await?;
-        let gateway = start_gateway(keys, kms, &host, genesis.chain_id, &listen).await?;
+        let ground = Ground {
+            keys: &keys,
+            genesis: &genesis,
+            host: &host,
+            rpc: &rpc,
+            directory: &place.join("kms"),
+        };
+        let kms = Box::pin(founders.start(&ground)).await?;
+        let gateway = Box::pin(NativeGateway::start(
+            Arc::clone(&keys),
+            kms.asked(),
+            &host,
+            genesis.chain_id,
+            &place,
+            listen,
+        ))
+        .await?;
         let accounts = (0..ACCOUNTS).map(|index| DevAccount::derive(DEV_MNEMONIC, &format!("m/44'/60'/0'/0/{index}")));
         Ok(Self {
             nodes,
             validators,
             host,
+            kms,
             gateway,
             accounts: accounts.collect::<Result<_, _>>()?,
             genesis,
@@ -145,6 +172,16 @@ impl NativeStack {
     /// Returns the funded accounts whose keys everybody knows.
     pub(crate) fn accounts(&self) -> &[DevAccount] {
         &self.accounts
+    }
+
+    /// Returns the nodes of the committee; none if one node has the whole key.
+    pub(crate) fn committee(&self) -> &[NodeSummary] {
+        self.kms.committee()
+    }
+
+    /// Stops a node of the committee; the others go on.
+    pub(crate) async fn stop_kms_node(&self, party: u32) {
+        self.kms.stop_node(party).await;
     }
 
     /// Returns how many nodes vote.
@@ -209,7 +246,7 @@ impl NativeStack {
         json!({
             "native": true,
             "nodes": nodes,
-            "kmsNodes": [],
+            "kmsNodes": self.kms.summary(),
             "backend": backend,
             "insecureKeys": insecure_keys,
             "attached": false,
@@ -241,6 +278,7 @@ impl NativeStack {
     /// Stops everything: no new requests, then the nodes.
     pub(crate) async fn shutdown(self) {
         self.gateway.shutdown().await;
+        Box::pin(self.kms.shutdown()).await;
         for node in self.nodes {
             if let Err(error) = node.shutdown().await {
                 tracing::error!(error = format!("{error:#}"), "a node had ended by itself");
@@ -262,7 +300,7 @@ fn directories(place: &Path, options: &NativeOptions) -> Result<Vec<NodeDirector
 }
 
 /// Opens the chain's genesis, or makes one at the first start.
-async fn found(keys: &Arc<KeySet>, file: &Path, validators: &[NodeDirectory], kms: &NodeKey) -> Result<Genesis> {
+async fn found(keys: &Arc<KeySet>, chain_id: u64, file: &Path, validators: &[NodeDirectory], kms: KmsConfig) -> Result<Genesis> {
     let key_set_id = B256::from(*keys.manifest().id.as_bytes());
     let mut members = Vec::new();
     for directory in validators {
@@ -273,20 +311,19 @@ async fn found(keys: &Arc<KeySet>, file: &Path, validators: &[NodeDirectory], km
     if file.exists() {
         let genesis = Genesis::read(file).with_context(|| format!("cannot use {}", file.display()))?;
         ensure!(
-            genesis.validators == set && genesis.key_set_id == key_set_id,
+            genesis.chain_id == chain_id && genesis.validators == set && genesis.key_set_id == key_set_id,
             "{} is of a chain with {} validators or other keys; start with as many, or with another --data-dir",
             file.display(),
             genesis.validators.len()
         );
         return Ok(genesis);
     }
-    let mut plan = ChainPlan::new(
-        DEVELOPMENT_CHAIN_ID,
-        set,
-        development::DEPLOYER,
-        SignerSet::single(kms.address()).into(),
-    )?;
+    let mut plan = ChainPlan::new(chain_id, set, development::DEPLOYER, kms)?;
     plan.funded = insecure_development_funds()?;
+    let payers = gateway::payers()?;
+    plan.relayers = payers.iter().map(DevAccount::address).take(1).collect();
+    plan.funded
+        .extend(payers.iter().map(|payer| (payer.address(), gateway::FUNDED_WEI)));
     let keys = Arc::clone(keys);
     let genesis = tokio::task::spawn_blocking(move || plan.build(&keys))
         .await
@@ -346,46 +383,4 @@ async fn start_nodes(
             .context("a node has ended")?;
     }
     Ok(nodes)
-}
-
-async fn start_kms(keys: &Arc<KeySet>, signing_key: NodeKey, genesis: &NativeGenesis, rpc: &str, directory: &Path) -> Result<Arc<KmsNode>> {
-    let light = LightOptions {
-        trusted_file: Some(directory.join("validators.json")),
-        ..LightOptions::default()
-    };
-    let followed = LightClient::connect(&[rpc], genesis, CallLimits::default(), light)?;
-    let node = KmsNode::new(KmsParts {
-        decrypt: keys.decryptor()?,
-        key_set_id: genesis.key_set_id,
-        signing_key,
-        domains: genesis.signing_domains(),
-        chain: Arc::new(followed),
-        ciphertexts: Arc::new(NoCiphertexts),
-        audit: AuditLog::open(&directory.join("audit.jsonl"))?,
-        clock: Arc::new(cipherloom_kms::SystemClock),
-        limits: KmsLimits::default(),
-    });
-    node.check_registration().await.context("the KMS is not the one of the genesis")?;
-    Ok(Arc::new(node))
-}
-
-async fn start_gateway(keys: Arc<KeySet>, kms: Arc<KmsNode>, host: &HostChain, chain_id: u64, listen: &Listen) -> Result<GatewayHandle> {
-    let services = Services {
-        keys: Arc::new(ServedKeys(keys)),
-        inputs: Arc::new(RemoteInputs {
-            chains: HashMap::from([(chain_id, Admitting::Native(Arc::new(host.clone())))]),
-        }),
-        decryption: Arc::new(RemoteDecryption {
-            kms: kms as Arc<dyn Kms>,
-            awaited: HashMap::from([(chain_id, Computing::InBlocks)]),
-            provers: None,
-        }),
-        progress: None,
-        jobs: None,
-    };
-    let config = cipherloom_gateway::Config {
-        bind: listen.gateway,
-        ..cipherloom_gateway::Config::new(chain_id)
-    };
-    Gateway::start(config, services).await.context("cannot start the gateway")
 }

@@ -103,7 +103,8 @@ pub(crate) async fn run(options: &SdkConfigOptions) -> Result<()> {
     }
     if found.is_native {
         eprintln!(
-            "warning: this is a native chain: its inputs end in the encrypted list, which these SDKs leave to the application; see docs/native-kms.md"
+            "note: on this native chain inputs need nothing of the application if the gateway brings them to the chain, as that of `cipherloom dev` does; see \
+             docs/native-kms.md"
         );
     }
     let configuration = configuration(options, &found);

@@ -21,7 +21,7 @@ pub(crate) struct CallbacksSection {
     pub(crate) callbacks_relayer_key_file: Option<PathBuf>,
 
     /// How many blocks must follow a request before it counts, and a delivery before it is taken for done. Not less than what the KMS asks of
-    /// the access list.
+    /// the access list. Blocks of native chains are final at once.
     #[arg(long, value_name = "BLOCKS", default_value_t = 12)]
     pub(crate) callbacks_finality: u64,
 
@@ -100,7 +100,7 @@ fn ether(text: &str) -> Result<U256, String> {
 }
 
 /// Reads a price in gwei, in wei.
-fn gwei(text: &str) -> Result<u128, String> {
+pub(crate) fn gwei(text: &str) -> Result<u128, String> {
     let price = wei(text, "gwei", "a price in gwei, such as 1.5")?;
     u128::try_from(price).map_err(|_| "this is more than any gas can cost".to_owned())
 }

@@ -35,6 +35,7 @@ pub(super) async fn look(options: &GatewayOptions) -> (Examination, Option<Parts
     let mut examination = Examination::default();
     let all = chains::all(&options.chain, &options.chains).unwrap_or_default();
     let mut opened: Vec<(Chain, Option<coprocessor::Described>)> = Vec::new();
+    let deposits = &options.deposits;
     for options in &all {
         match Chain::open(options).await {
             Ok(chain) => {
@@ -42,6 +43,9 @@ pub(super) async fn look(options: &GatewayOptions) -> (Examination, Option<Parts
                     examination.wrong(CHAIN, format!("chain {} is named twice", chain.id), "leave one of them out");
                 }
                 let described = check_chain(&chain, &mut examination).await;
+                if chain.native().is_some() {
+                    deposits.check(&chain, &mut examination).await;
+                }
                 opened.push((chain, described));
             }
             Err(trouble) => examination.trouble(CHAIN, &trouble, "check the options of the chain, and that its node runs"),

@@ -14,7 +14,10 @@ use cipherloom_service::{
 };
 use clap::{Args, value_parser};
 
-use super::clients::{self, ClientOptions};
+use super::{
+    clients::{self, ClientOptions},
+    deposits::DepositsSection,
+};
 use crate::{
     callbacks::CallbacksSection,
     committee::{AttestationOptions, HEADING, NodePlace},
@@ -87,6 +90,9 @@ pub(crate) struct GatewayOptions {
 
     #[command(flatten)]
     pub(crate) callbacks: CallbacksSection,
+
+    #[command(flatten)]
+    pub(crate) deposits: DepositsSection,
 
     /// Serve the public key of this key set directory [default: the coprocessor's; native chains have none that could tell]
     #[arg(long, value_name = "DIR", help_heading = "Keys")]

@@ -1,6 +1,6 @@
 //! A running gateway: started when all parts are there and belong together, announced, and ended when it is told to.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use cipherloom_chain::HostChain;
@@ -25,6 +25,7 @@ use crate::{
         awaited::{Awaited, RemoteProgress},
         decryption::{Admitting, Computing, Prover, RemoteDecryption, RemoteInputs},
         keys::{CurrentKeys, PublicKeys},
+        native::{NativeInputs, deposits::Deposits},
     },
 };
 
@@ -58,7 +59,7 @@ pub(super) async fn run(options: &GatewayOptions) -> Result<()> {
     }
     let stop = CancellationToken::new();
     let keys = Arc::new(CurrentKeys::new(parts.keys.clone()));
-    let services = services(options, &parts, Arc::clone(&keys), database.as_ref());
+    let services = Box::pin(services(options, &parts, Arc::clone(&keys), database.as_ref())).await?;
     let callbacks = callbacks(options, &parts, &services, database.as_ref(), &stop)?;
     let gateway = Gateway::start(config(options, &parts)?, services)
         .await
@@ -139,20 +140,17 @@ async fn open_database(url: &str) -> Result<Arc<dyn Database>> {
 }
 
 /// Wires the gateway to its parts.
-fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, database: Option<&Arc<dyn Database>>) -> Services {
+async fn services(
+    options: &GatewayOptions,
+    parts: &Parts,
+    keys: Arc<CurrentKeys>,
+    database: Option<&Arc<dyn Database>>,
+) -> Result<Services> {
     let chains = || parts.chains.iter();
-    Services {
+    Ok(Services {
         keys,
         inputs: Arc::new(RemoteInputs {
-            chains: chains()
-                .map(|chain| {
-                    let admitting = match chain.coprocessor() {
-                        Some((coprocessor, _)) => Admitting::Coprocessor(Arc::clone(coprocessor), chain.host.addresses().acl),
-                        None => Admitting::Native(Arc::new(chain.host.clone())),
-                    };
-                    (chain.id, admitting)
-                })
-                .collect(),
+            chains: Box::pin(admission(options, parts)).await?,
         }),
         decryption: Arc::new(RemoteDecryption {
             kms: parts.kms.asked(),
@@ -179,7 +177,30 @@ fn services(options: &GatewayOptions, parts: &Parts, keys: Arc<CurrentKeys>, dat
                 .collect(),
         })),
         jobs: database.map(|database| database.gateway_jobs(&options.jobs_deployment)),
+    })
+}
+
+/// Finds who looks at inputs of each chain.
+async fn admission(options: &GatewayOptions, parts: &Parts) -> Result<HashMap<u64, Admitting>> {
+    let depositor = options.deposits.key()?;
+    let mut admitting = HashMap::new();
+    for chain in &parts.chains {
+        let who = match chain.coprocessor() {
+            Some((coprocessor, _)) => Admitting::Coprocessor(Arc::clone(coprocessor), chain.host.addresses().acl),
+            None => {
+                // Reading the reference string takes a while.
+                let keys = parts.keys.clone();
+                let checker = tokio::task::spawn_blocking(move || keys.encryptor()).await??;
+                let deposits = depositor.clone().map(|key| {
+                    tracing::info!(chain = chain.id, account = %key.address(), "bringing inputs to the chain");
+                    Deposits::new(chain.host.clone(), key, options.deposits.limits())
+                });
+                Admitting::Native(Arc::new(NativeInputs::new(chain.host.clone(), checker, deposits)))
+            }
+        };
+        admitting.insert(chain.id, who);
     }
+    Ok(admitting)
 }
 
 /// Serves the callbacks of all chains, if somebody pays for them.
@@ -205,6 +226,7 @@ fn callbacks(
             chain_id: chain.id,
             first_block: chain.first_block,
             poll_interval: CALLBACK_POLL,
+            is_final: chain.native().is_some(),
         }
     });
     let config = options.callbacks.config()?;

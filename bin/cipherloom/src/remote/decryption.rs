@@ -22,7 +22,7 @@ use futures_util::future::BoxFuture;
 use super::{
     awaited::Awaited,
     coprocessor::{self},
-    native,
+    native::NativeInputs,
 };
 use crate::wiring::{Kms, WAIT, retry_while_computing};
 
@@ -40,8 +40,8 @@ pub(crate) struct RemoteInputs {
 pub(crate) enum Admitting {
     /// A coprocessor, which signs. Proofs must be bound to this access-control contract.
     Coprocessor(Arc<RemoteCoprocessor>, Address),
-    /// A native chain: its nodes say what is in a list, and check its proof once a transaction brings it.
-    Native(Arc<HostChain>),
+    /// A native chain: nobody signs, and its validators check the list once a transaction brings it.
+    Native(Arc<NativeInputs>),
 }
 
 impl InputAdmission for RemoteInputs {
@@ -50,7 +50,7 @@ impl InputAdmission for RemoteInputs {
         Box::pin(async move {
             match chain.ok_or_else(|| no_chain(request.chain_id))? {
                 Admitting::Coprocessor(coprocessor, acl) => coprocessor::admit(&coprocessor, &request, acl).await,
-                Admitting::Native(host) => native::admit(&host, &request).await,
+                Admitting::Native(inputs) => Box::pin(inputs.admit(&request)).await,
             }
         })
     }

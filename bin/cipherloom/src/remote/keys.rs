@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cipherloom_fhe::{KeySetId, Manifest, ParameterSet};
+use cipherloom_fhe::{EncryptInputs, KeySetId, Manifest, ParameterSet};
 use cipherloom_gateway::services::{KeyFile, KeyMaterial};
 use cipherloom_primitives::B256;
 use cipherloom_rpc::cipherloom::coprocessor::v1::KeyFileKind;
@@ -62,6 +62,15 @@ impl PublicKeys {
     /// Says whether the key set hides anything.
     pub(crate) const fn is_secure(&self) -> bool {
         self.parameters.is_secure()
+    }
+
+    /// Returns what encrypts with them, and checks what others have encrypted. Takes a while of CPU.
+    ///
+    /// # Errors
+    /// If the files cannot be read.
+    pub(crate) fn encryptor(&self) -> Result<Arc<dyn EncryptInputs>> {
+        let id = KeySetId::of(self.parameters, &self.public_key, &self.crs);
+        Ok(Arc::from(cipherloom_fhe::encryptor_for_key_set(id, &self.public_key, &self.crs)?))
     }
 
     /// Returns the name of the parameters.

@@ -5,7 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alloy::{primitives::U256, signers::local::PrivateKeySigner, sol_types::SolCall};
+use alloy::{
+    primitives::{Address, U256},
+    signers::local::PrivateKeySigner,
+    sol_types::SolCall,
+};
 use anyhow::Result;
 use cipherloom_callbacks::RelayConfig;
 use cipherloom_chain::{Call, HostChain, SendOptions, TransactionSender};
@@ -51,9 +55,32 @@ pub(super) async fn start(
         chain_id: chain.chain_id(),
         first_block: following.first_block,
         poll_interval: following.poll_interval,
+        is_final: false,
         store: Arc::clone(&store.callbacks),
     };
     callbacks::start(&config, &key, vec![served], decryption, stop).map(Some)
+}
+
+/// Returns the account that pays on chains for development.
+///
+/// # Errors
+/// None that can occur: the mnemonic is right.
+pub(crate) fn development_account() -> Result<DevAccount> {
+    Ok(DevAccount::derive(DEPLOYER_MNEMONIC, PATH)?)
+}
+
+/// Returns what a relay does on chains for development, where nobody wants to wait.
+pub(crate) fn development_config(finality_depth: u64) -> RelayConfig {
+    RelayConfig {
+        finality_depth,
+        refusal_patience: Duration::from_secs(30),
+        revert_patience: Duration::from_secs(5),
+        stuck_after: Duration::from_secs(15),
+        resend_after: Duration::from_secs(5),
+        min_balance: U256::ZERO,
+        alarm_balance: U256::ZERO,
+        ..RelayConfig::default()
+    }
 }
 
 /// Finds the paying account, and what it may do; nobody if none is given and none is known.
@@ -77,39 +104,26 @@ async fn payer(chain: &StackChain, options: &ChainOptions) -> Result<Option<(Pri
         tracing::warn!("decryption callbacks are off: nobody pays for them on this chain; name an account with --relayer-key-file");
         return Ok(None);
     }
-    let account = DevAccount::derive(DEPLOYER_MNEMONIC, PATH)?;
+    let account = development_account()?;
     match chain.node() {
         Some(node) => node.chain().set_balance(account.address(), U256::from(FUNDED_WEI))?,
         None => accounts::fund(host, account.address(), FUNDED_GAS).await?,
     }
-    if !host.is_relayer(account.address()).await? {
-        Box::pin(register(chain, host, &account)).await;
+    if !host.is_relayer(account.address()).await?
+        && let Some(owner) = chain.deployer()
+    {
+        Box::pin(register(host, owner, account.address())).await;
     }
-    let config = RelayConfig {
-        // Development chains take blocks back when they are told to, and then the relay begins anew from there.
-        finality_depth: finality(0),
-        refusal_patience: Duration::from_secs(30),
-        revert_patience: Duration::from_secs(5),
-        stuck_after: Duration::from_secs(15),
-        resend_after: Duration::from_secs(5),
-        min_balance: U256::ZERO,
-        alarm_balance: U256::ZERO,
-        ..RelayConfig::default()
-    };
-    Ok(Some((accounts::signer(&account)?, config)))
+    // Development chains take blocks back when they are told to, and then the relay begins anew from there.
+    Ok(Some((accounts::signer(&account)?, development_config(finality(0)))))
 }
 
-/// Has the deployer register the account, if the deployer's key is known. The relay says so if that fails, and begins once somebody else did it.
-async fn register(chain: &StackChain, host: &HostChain, account: &DevAccount) {
-    let Some(owner) = chain.deployer() else { return };
+/// Has the contracts' owner register the account. The relay says so if that fails, and begins once somebody else did it.
+async fn register(host: &HostChain, owner: PrivateKeySigner, relayer: Address) {
     let call = Call {
         name: "addRelayer".to_owned(),
         to: Some(host.addresses().gateway_contract),
-        data: GatewayContract::addRelayerCall {
-            relayer: account.address(),
-        }
-        .abi_encode()
-        .into(),
+        data: GatewayContract::addRelayerCall { relayer }.abi_encode().into(),
     };
     let sent = async {
         let mut sender = TransactionSender::new(host, owner, SendOptions::default()).await?;
@@ -117,6 +131,6 @@ async fn register(chain: &StackChain, host: &HostChain, account: &DevAccount) {
         sender.send(&call, nonce, &mut |_| {}).await
     };
     if let Err(error) = Box::pin(sent).await {
-        tracing::warn!(%error, relayer = %account.address(), "the relayer of decryption callbacks could not be registered");
+        tracing::warn!(%error, %relayer, "the relayer of decryption callbacks could not be registered");
     }
 }
