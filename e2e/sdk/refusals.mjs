@@ -8,7 +8,7 @@ const relayerChecks = {
   notYet: { class: "Error", text: /startTimestamp is set in the future/ },
   otherChain: { class: "Error", text: /is not authorized to user decrypt handle/ },
   wrongHostChain: { class: "FhevmConfigError", text: /Invalid config chainId 31338. Expecting 31337/ },
-  wrongGatewayChain: { class: "FhevmConfigError", text: /Invalid config gatewayChainId 10902. Expecting 10901/ },
+  wrongGatewayChain: { class: "FhevmConfigError", text: /Invalid config gatewayChainId \d+. Expecting \d+/ },
 };
 
 /** What the gateway's refusals say, whatever becomes of the rest of the answer. */

@@ -3,6 +3,7 @@
 
 import { AbiCoder, Contract, ContractFactory, Interface, JsonRpcProvider, Wallet } from "ethers";
 import tokenArtifact from "../../examples/confidential-token/artifacts/ConfidentialToken.json" with { type: "json" };
+import nativeInputVerifierArtifact from "../../contracts/artifacts/NativeInputVerifier.json" with { type: "json" };
 import inputVerifierArtifact from "../../contracts/artifacts/InputVerifier.json" with { type: "json" };
 import allTypesArtifact from "./artifacts/AllTypes.json" with { type: "json" };
 import walletArtifact from "./artifacts/ContractWallet.json" with { type: "json" };
@@ -16,8 +17,8 @@ const ACL = [
   "function revokeDelegationForUserDecryption(address delegate, address contractAddress)",
 ];
 
-/** The errors with which the chain refuses proofs of inputs. */
-const INPUT_ERRORS = new Interface(inputVerifierArtifact.abi);
+/** The errors with which chains refuse proofs of inputs. */
+const INPUT_ERRORS = [inputVerifierArtifact, nativeInputVerifierArtifact].map(({ abi }) => new Interface(abi));
 
 /** A value of each kind that contracts take, in the order of the contract's function. The flag comes out turned over. */
 export function valuesOfEveryType(account) {
@@ -70,7 +71,7 @@ export class World {
     try {
       await this.token.connect(sender).transfer.staticCall(this.carol.address, handle, inputProof);
     } catch (error) {
-      const known = error.data && INPUT_ERRORS.parseError(error.data);
+      const known = error.data && INPUT_ERRORS.map((errors) => errors.parseError(error.data)).find((parsed) => parsed);
       if (!known) throw error;
       return known.name;
     }

@@ -49,6 +49,13 @@ pub(crate) enum Part {
     /// @fhevm/sdk on such a stack.
     #[value(name = "fhevm-committee")]
     FhevmCommittee,
+    /// @zama-fhe/relayer-sdk in Node.js on a native chain, whose validators check inputs.
+    #[value(name = "relayer-v2-native")]
+    RelayerNative,
+    /// @fhevm/sdk on such a chain.
+    FhevmNative,
+    /// @zama-fhe/sdk on such a chain.
+    ZamaNative,
     /// @zama-fhe/relayer-sdk in Chromium, with routes of version 2, with threads and without.
     WebRelayerV2,
     /// The same with routes of version 1, with threads.
@@ -67,10 +74,10 @@ impl Part {
         match self {
             Self::Libraries => Some(&["libraries.mjs"]),
             Self::Config => Some(&["config.mjs"]),
-            Self::RelayerV2 | Self::RelayerCommittee => Some(&["node.mjs", "relayer-v2"]),
+            Self::RelayerV2 | Self::RelayerCommittee | Self::RelayerNative => Some(&["node.mjs", "relayer-v2"]),
             Self::RelayerV1 => Some(&["node.mjs", "relayer-v1"]),
-            Self::Fhevm | Self::Face014 | Self::FhevmCommittee => Some(&["node.mjs", "fhevm"]),
-            Self::Zama => Some(&["node.mjs", "zama"]),
+            Self::Fhevm | Self::Face014 | Self::FhevmCommittee | Self::FhevmNative => Some(&["node.mjs", "fhevm"]),
+            Self::Zama | Self::ZamaNative => Some(&["node.mjs", "zama"]),
             Self::WebRelayerV2 | Self::WebRelayerV1 | Self::WebFhevm | Self::WebZama | Self::WebToken => None,
         }
     }
@@ -91,6 +98,8 @@ impl Part {
         match self {
             Self::Face014 => &["--face", "0.14"],
             Self::RelayerCommittee | Self::FhevmCommittee => &["--kms-nodes", "4"],
+            // On this chain the libraries of published contracts know the host contracts.
+            Self::RelayerNative | Self::FhevmNative | Self::ZamaNative => &["--native", "--chain-id", "31337"],
             _ => &[],
         }
     }
