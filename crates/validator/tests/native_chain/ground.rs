@@ -123,6 +123,10 @@ impl Account {
 
     /// Signs a transaction with a nonce.
     pub(crate) fn sign(&self, chain: &NativeChain, nonce: u64, to: TxKind, data: Vec<u8>) -> Bytes {
+        self.sign_with(chain, nonce, to, data, U256::ZERO)
+    }
+
+    fn sign_with(&self, chain: &NativeChain, nonce: u64, to: TxKind, data: Vec<u8>, value: U256) -> Bytes {
         let mut transaction = TxEip1559 {
             chain_id: chain.chain_id(),
             nonce,
@@ -130,7 +134,7 @@ impl Account {
             max_fee_per_gas: 20_000_000_000,
             max_priority_fee_per_gas: 1,
             to,
-            value: U256::ZERO,
+            value,
             access_list: Default::default(),
             input: data.into(),
         };
@@ -141,12 +145,23 @@ impl Account {
 
     /// Signs the account's next transaction and sends it to a node.
     pub(crate) fn send(&self, chain: &NativeChain, to: TxKind, data: Vec<u8>) -> B256 {
-        let nonce: u64 = number(
+        chain
+            .send_raw_transaction(&self.sign(chain, self.next_nonce(chain), to, data))
+            .unwrap()
+    }
+
+    /// Sends wei.
+    pub(crate) fn pay(&self, chain: &NativeChain, to: Address, wei: u64) -> B256 {
+        let signed = self.sign_with(chain, self.next_nonce(chain), TxKind::Call(to), Vec::new(), U256::from(wei));
+        chain.send_raw_transaction(&signed).unwrap()
+    }
+
+    fn next_nonce(&self, chain: &NativeChain) -> u64 {
+        number(
             &chain
                 .rpc_call("eth_getTransactionCount", json!([self.address(), "pending"]))
                 .unwrap(),
-        );
-        chain.send_raw_transaction(&self.sign(chain, nonce, to, data)).unwrap()
+        )
     }
 }
 

@@ -6,5 +6,11 @@ mod cluster;
 mod founded;
 mod ground;
 mod options;
+#[path = "../../../node/tests/native/program.rs"]
+mod program;
+mod replay;
+mod scripts;
 mod several;
 mod together;
+
+use self::scripts as client;
