@@ -16,8 +16,8 @@ pub(crate) trait Archive: Send + Sync {
     /// Number of the block with this hash.
     fn number_of(&self, hash: &B256) -> Result<Option<u64>>;
 
-    /// The block with this number; none for the first block of the chain, which is always in memory.
-    fn block(&self, number: u64) -> Result<Option<Arc<Block>>>;
+    /// The block with this number, which has left memory.
+    fn block(&self, number: u64) -> Result<Arc<Block>>;
 
     /// The numbers of those of the blocks `from..end` whose headers are wanted, in ascending order.
     fn matching(&self, from: u64, end: u64, wanted: &dyn Fn(&Header) -> bool) -> Result<Vec<u64>>;
@@ -59,7 +59,7 @@ impl Older {
     pub(crate) fn block(&self, number: u64) -> Result<Option<Arc<Block>>> {
         match number {
             0 => Ok(Some(Arc::clone(&self.genesis))),
-            number if number < self.end => self.archive.block(number),
+            number if number < self.end => self.archive.block(number).map(Some),
             _ => Ok(None),
         }
     }

@@ -5,6 +5,7 @@
     reason = "a test that meets what it did not expect must fail, and says where by panicking"
 )]
 
+mod archive;
 mod blocks;
 mod example;
 mod genesis;

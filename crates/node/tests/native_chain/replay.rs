@@ -37,7 +37,7 @@ pub(crate) fn admit_input(program: &mut Program, seed: u8) -> Arg {
 }
 
 /// Numbers that follow from a seed.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     fn below(&mut self, bound: u64) -> u64 {
@@ -47,7 +47,7 @@ impl Numbers {
 }
 
 /// What users send before one block.
-fn traffic(world: &World, node: &Node, numbers: &mut Numbers) -> Vec<B256> {
+pub(crate) fn traffic(world: &World, node: &Node, numbers: &mut Numbers) -> Vec<B256> {
     let count = numbers.below(4);
     let mut sent = Vec::new();
     for _ in 0..count {

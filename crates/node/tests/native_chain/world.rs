@@ -245,11 +245,30 @@ impl World {
     }
 
     pub(crate) fn open_with(&self, dir: Option<&Path>, executor: Arc<Executor>, inputs: Arc<ToyInputs>) -> cipherloom_node::Result<Node> {
-        let config = NativeConfig {
-            data_dir: dir.map(Path::to_owned),
+        self.open_config(executor, inputs, |config| config.data_dir = dir.map(Path::to_owned))
+    }
+
+    /// A node that keeps `window` blocks in memory, and writes its state every `interval` blocks.
+    pub(crate) fn keeping(&self, dir: &Path, window: usize, interval: u64) -> cipherloom_node::Result<Node> {
+        self.open_config(Arc::default(), Arc::default(), |config| {
+            config.data_dir = Some(dir.to_owned());
+            config.limits.state_history_blocks = window;
+            config.state_interval = interval;
+        })
+    }
+
+    /// A node with anything else than usual.
+    pub(crate) fn open_config(
+        &self,
+        executor: Arc<Executor>,
+        inputs: Arc<ToyInputs>,
+        change: impl FnOnce(&mut NativeConfig),
+    ) -> cipherloom_node::Result<Node> {
+        let mut config = NativeConfig {
             clock: Arc::clone(&self.clock) as _,
             ..NativeConfig::new(self.genesis.clone())
         };
+        change(&mut config);
         let chain = NativeChain::open(config, Arc::clone(&executor) as _, Arc::clone(&inputs) as _)?;
         Ok(Node { chain, executor, inputs })
     }

@@ -101,11 +101,8 @@ impl NativeChain {
             return Err(format!("it is of a block {number} with hash {hash}, which is not the chain's").into());
         }
         // What the log has there, the index may be wrong about.
-        let decided = archive.decided(number)?;
+        archive.decided(number)?;
         let block = archive.block(number)?;
-        let (Some(_), Some(block)) = (decided, block) else {
-            return Err(format!("there is no block {number}").into());
-        };
         let sets = self.follow_sets(number, archive)?;
         let (of, state) = state_file::read(path)?;
         let root = state.root_hash();

@@ -80,9 +80,24 @@ impl DiskArchive {
     /// Where a transaction is, if what is there is the one that was looked for.
     fn confirmed(&self, found: Option<(u64, usize)>, same: impl Fn(&MinedTransaction) -> bool) -> Result<Option<(u64, usize)>> {
         let Some((number, index)) = found else { return Ok(None) };
-        let block = self.block(number)?;
-        let there = block.as_ref().and_then(|block| block.transactions.get(index));
-        Ok(there.is_some_and(same).then_some((number, index)))
+        // Blocks that were cut off leave their transactions behind.
+        let Some(entry) = self.index.entry(number)? else { return Ok(None) };
+        let block = self.read(entry)?;
+        Ok(block.transactions.get(index).is_some_and(same).then_some((number, index)))
+    }
+
+    /// Shows `visit` the headers of the blocks `from..end`, all of which the index must have.
+    fn headers(&self, from: u64, end: u64, visit: &mut dyn FnMut(Header)) -> Result<()> {
+        let from = from.max(1);
+        let mut missing = end.saturating_sub(from);
+        self.index.headers(from..end, &mut |header| {
+            missing = missing.saturating_sub(1);
+            visit(header);
+        })?;
+        if missing > 0 {
+            return Err(self.index.damaged(format!("{missing} of the blocks {from} to {end} are missing")));
+        }
+        Ok(())
     }
 }
 
@@ -95,14 +110,16 @@ impl Archive for DiskArchive {
         Ok(entry.filter(|entry| entry.hash == *hash).map(|_| number))
     }
 
-    fn block(&self, number: u64) -> Result<Option<Arc<Block>>> {
-        let entry = self.index.entry(number)?;
-        Ok(entry.map(|entry| self.read(entry)).transpose()?.map(Arc::new))
+    fn block(&self, number: u64) -> Result<Arc<Block>> {
+        match self.index.entry(number)? {
+            Some(entry) => self.read(entry).map(Arc::new),
+            None => Err(self.index.damaged(format!("block {number} is missing"))),
+        }
     }
 
     fn matching(&self, from: u64, end: u64, wanted: &dyn Fn(&Header) -> bool) -> Result<Vec<u64>> {
         let mut numbers = Vec::new();
-        self.index.headers(from..end, &mut |header| {
+        self.headers(from, end, &mut |header| {
             if wanted(&header) {
                 numbers.push(header.number);
             }
@@ -112,7 +129,7 @@ impl Archive for DiskArchive {
 
     fn hashes(&self, from: u64, end: u64) -> Result<Vec<B256>> {
         let mut hashes = Vec::new();
-        self.index.headers(from..end, &mut |header| hashes.push(header.hash_slow()))?;
+        self.headers(from, end, &mut |header| hashes.push(header.hash_slow()))?;
         Ok(hashes)
     }
 
