@@ -296,6 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn one_party_serves_chains_of_both_kinds() {
+        let config = |tables: &[&str]| -> Result<()> {
+            let file = cipherloom_service::config_file::ConfigFile::parse(
+                &tables.iter().map(|table| format!("[[chain]]\n{table}\n")).collect::<String>(),
+                &schema(),
+            )?;
+            let mut arguments = NodeArguments::try_parse_from(["cipherloom-kms", "--party-dir=party", "--keys=keys"])?;
+            arguments.options.take_tables(Some(&file))?;
+            arguments.options.check_together()
+        };
+        let coprocessor = "rpc-url = [\"http://one\"]\ncoprocessor-url = [\"http://coprocessor\"]";
+        let native = "rpc-url = [\"http://two\"]\nnative-genesis = \"genesis.json\"";
+        config(&[coprocessor, native]).unwrap();
+        config(&[native, coprocessor]).unwrap();
+        config(&[native]).unwrap();
+        let refused = format!("{:#}", config(&[coprocessor]).unwrap_err());
+        assert!(refused.contains("for native chains"), "{refused}");
+    }
+
+    #[test]
     fn a_node_holds_the_whole_key_or_a_share_and_not_both() {
         checked(&["--party-dir=party"]).unwrap();
         checked(&["--keys=keys", "--audit-dir=audit"]).unwrap();

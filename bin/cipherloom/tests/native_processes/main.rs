@@ -10,6 +10,7 @@
 
 mod apart;
 mod bank;
+mod committee;
 mod network;
 #[expect(dead_code, reason = "tests of other kinds need more of it")]
 #[path = "../whole/process.rs"]

@@ -60,24 +60,26 @@ impl Network {
             false => run(&["keys", "generate", &keys, "--parameters", "insecure-toy"]),
         };
         let kms = json(&["keys", "signing-key", &path("kms.key"), "--json"]);
-        let signer = kms["address"].as_str().unwrap();
-        let made = json(&[
-            "node",
-            "genesis",
-            &path("chain"),
-            "--chain-id",
-            &CHAIN_ID.to_string(),
-            "--keys",
-            &keys,
-            "--validators",
-            &validators.to_string(),
-            "--full-nodes",
-            &full_nodes.to_string(),
-            "--kms-signer",
-            signer,
-            "--insecure-development",
-            "--json",
-        ]);
+        let signer = kms["address"].as_str().unwrap().to_owned();
+        Self::found_in(place, CHAIN_ID, (validators, full_nodes), &[signer]).await
+    }
+
+    /// The same in a place that has the key set already, with any number of nodes of a KMS.
+    pub(crate) async fn found_in(place: TempDir, chain_id: u64, (validators, full_nodes): (u8, u8), kms_signers: &[String]) -> Self {
+        let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+        let mut genesis = vec![
+            "node".to_owned(),
+            "genesis".to_owned(),
+            path("chain"),
+            format!("--chain-id={chain_id}"),
+            format!("--keys={}", path("keys")),
+            format!("--validators={validators}"),
+            format!("--full-nodes={full_nodes}"),
+            "--insecure-development".to_owned(),
+            "--json".to_owned(),
+        ];
+        genesis.extend(kms_signers.iter().map(|signer| format!("--kms-signer={signer}")));
+        let made = json(&genesis.iter().map(String::as_str).collect::<Vec<_>>());
         let mut nodes: Vec<Node> = Vec::new();
         for described in made["nodes"].as_array().unwrap() {
             let directory = PathBuf::from(described["directory"].as_str().unwrap());
@@ -239,7 +241,8 @@ pub(crate) fn run(arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn json(arguments: &[&str]) -> Value {
+/// Runs a command that must succeed, and reads the JSON that it printed.
+pub(crate) fn json(arguments: &[&str]) -> Value {
     serde_json::from_slice(&run(arguments)).unwrap()
 }
 
