@@ -13,7 +13,10 @@ use cipherloom_chain::{HostChain, NativeGenesis};
 use cipherloom_consensus::Timeouts;
 use cipherloom_contracts::{HostAddresses, KmsConfig, development};
 use cipherloom_fhe::KeySet;
-use cipherloom_node::{DEV_MNEMONIC, DevAccount, native::Genesis};
+use cipherloom_node::{
+    DEV_MNEMONIC, DevAccount,
+    native::{Genesis, STATE_INTERVAL},
+};
 use cipherloom_primitives::{
     B256,
     eip712::SigningDomains,
@@ -362,6 +365,7 @@ async fn start_nodes(
         let parts = NodeParts {
             genesis: genesis.clone(),
             data_dir: directory.data.clone(),
+            state_interval: STATE_INTERVAL,
             key: directory.read_or_make_key()?,
             votes: number < usize::from(options.native.validators),
             compute: Arc::clone(&executor) as _,

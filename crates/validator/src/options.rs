@@ -41,6 +41,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR", help_heading = FILES)]
     pub data_dir: Option<PathBuf>,
 
+    /// After how many blocks the state is written to the data directory. A node that is killed executes the blocks since then again when it starts
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1024, value_parser = value_parser!(u32).range(1..), help_heading = FILES)]
+    pub state_interval: u32,
+
     /// Where JSON-RPC is served, HTTP and WebSocket. Port 0 picks a free one, which is printed
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8545")]
     pub rpc_addr: SocketAddr,

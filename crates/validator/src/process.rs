@@ -93,6 +93,7 @@ fn parts(options: &RunOptions, found: Found) -> Result<(NodeParts, Computing)> {
     let parts = NodeParts {
         genesis,
         data_dir: options.files()?.data,
+        state_interval: options.state_interval.into(),
         key,
         votes: !options.full_node,
         compute: compute.as_compute(),

@@ -65,6 +65,8 @@ pub struct NodeParts {
     pub genesis: Genesis,
     /// Where blocks, state and the log of consensus are kept.
     pub data_dir: PathBuf,
+    /// After how many blocks the state is written to the data directory, at least 1.
+    pub state_interval: u64,
     /// The key that peers know the node by, and that it signs with.
     pub key: PrivateKeySigner,
     /// Whether it signs at all. It does not while its key is none of a validator.
@@ -101,6 +103,7 @@ impl RunningNode {
         let NodeParts {
             genesis,
             data_dir,
+            state_interval,
             key,
             votes,
             compute,
@@ -114,9 +117,10 @@ impl RunningNode {
         std::fs::create_dir_all(&chain_directory).with_context(|| format!("cannot create {}", chain_directory.display()))?;
         let config = NativeConfig {
             data_dir: Some(chain_directory),
+            state_interval,
             ..NativeConfig::new(genesis)
         };
-        // Blocks that were kept are executed again, which takes its time.
+        // The state is read, and the blocks after it are executed again, which takes its time.
         let opened = tokio::task::spawn_blocking(move || NativeChain::open(config, compute, checks));
         let chain = opened
             .await
@@ -244,7 +248,11 @@ impl RunningNode {
                 tracing::error!("a task of the node was lost");
             }
         }
-        self.chain.close();
+        // The state is written, which takes its time, too.
+        let chain = self.chain;
+        if tokio::task::spawn_blocking(move || chain.close()).await.is_err() {
+            tracing::error!("closing the chain was interrupted");
+        }
         ended.context("consensus could not go on")
     }
 }

@@ -87,6 +87,7 @@ impl Cluster {
         let parts = NodeParts {
             genesis: self.founded.genesis.clone(),
             data_dir: self.place.path().join(format!("node-{number}")),
+            state_interval: 4,
             key: self.keys[number].clone(),
             votes: number < self.founded.validators.len(),
             compute,

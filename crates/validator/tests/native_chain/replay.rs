@@ -335,6 +335,7 @@ async fn a_hundred_blocks_of_mixed_traffic_lead_to_the_same_state_again_on_every
         let parts = NodeParts {
             genesis: genesis.clone(),
             data_dir: place.path().join(name),
+            state_interval: 16,
             key: PrivateKeySigner::random(),
             votes: false,
             compute: Arc::new(Idle),
