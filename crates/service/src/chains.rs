@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, B256};
 use anyhow::{Context, Result, bail, ensure};
 use cipherloom_chain::{
     CallLimits, ChainError, Deployment, HostChain, LightClient, LightOptions, LocalProfile, NativeGenesis, WitnessOptions, WitnessedChain,
@@ -58,6 +58,11 @@ pub struct ChainOptions {
     /// coprocessor
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pub native_genesis: Option<PathBuf>,
+
+    /// The hash of the native chain's first block: a genesis.json of another one is refused. The hash covers all of the file, so that the file may then come
+    /// from anywhere
+    #[arg(long, value_name = "HASH", help_heading = HEADING)]
+    pub native_genesis_hash: Option<B256>,
 
     /// Where the native chain's validators are kept that are trusted by now. A first file may come from somebody you trust, for a chain whose first
     /// validators you do not [default: validators-CHAINID.json in the audit directory of a KMS]
@@ -335,8 +340,8 @@ impl Chain {
 fn native(options: &ChainOptions) -> Result<Option<NativeGenesis>> {
     let Some(file) = &options.native_genesis else {
         ensure!(
-            options.native_trusted_set.is_none(),
-            "native-trusted-set is for a native chain: native-genesis is missing"
+            options.native_trusted_set.is_none() && options.native_genesis_hash.is_none(),
+            "native-trusted-set and native-genesis-hash are for a native chain: native-genesis is missing"
         );
         return Ok(None);
     };
@@ -345,6 +350,14 @@ fn native(options: &ChainOptions) -> Result<Option<NativeGenesis>> {
         "native-genesis says where the contracts of the chain are, and no coprocessor works for it: leave out deployment and the coprocessor's options"
     );
     let genesis = NativeGenesis::read(file).with_context(|| format!("cannot use the genesis in {}", file.display()))?;
+    if let Some(wanted) = options.native_genesis_hash {
+        ensure!(
+            genesis.hash == wanted,
+            "the genesis in {} is of a chain whose first block is {}, and native-genesis-hash says {wanted}: it is another chain, or the file was exchanged",
+            file.display(),
+            genesis.hash
+        );
+    }
     Ok(Some(genesis))
 }
 

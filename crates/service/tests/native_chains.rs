@@ -126,6 +126,26 @@ async fn a_native_chain_has_neither_deployment_nor_coprocessor() {
     assert!(refusal(&nowhere).await.contains("nowhere.json"));
 }
 
+#[tokio::test]
+async fn a_genesis_with_another_hash_than_the_one_that_is_told_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = native(&directory);
+    options.native_genesis_hash = founded().hash;
+    assert!(options.native_genesis_hash.is_some());
+    let opened = Chain::open(&options).await;
+    assert_eq!(
+        opened.unwrap_or_else(|_| panic!("it cannot be opened")).native().unwrap().hash,
+        founded().hash.unwrap()
+    );
+    // A whole genesis, sealed by whoever wrote it, of another chain.
+    let mut other = founded();
+    other.timestamp += 1;
+    std::fs::write(directory.path().join("genesis.json"), other.seal().unwrap().to_json().unwrap()).unwrap();
+    assert!(refusal(&options).await.contains("another chain, or the file was exchanged"));
+    options.native_genesis = None;
+    assert!(refusal(&options).await.contains("native-genesis is missing"));
+}
+
 /// The KMS would look for ciphertexts under another key set, and the gateway hand out its public key.
 #[tokio::test]
 async fn a_genesis_whose_key_set_was_changed_is_refused() {
