@@ -17,7 +17,8 @@ use cipherloom_ceremony::Store;
 use cipherloom_chain::{HostChain, WitnessOptions, WitnessedChain};
 use cipherloom_fhe::ParameterSet;
 use cipherloom_kms::{
-    AuditLog, BudgetLimits, Budgets, Clock as _, CommitteeNode, CommitteeParts, HeldShares, KmsLimits, LogAlarms, NodeKey, SquashedLists, SystemClock,
+    AuditLog, BudgetLimits, Budgets, Clock as _, CommitteeNode, CommitteeParts, HeldShares, KmsLimits, LogAlarms, NodeKey, SquashedLists,
+    SystemClock,
 };
 use cipherloom_kms_node::{
     party::messages,

@@ -16,7 +16,8 @@ use cipherloom_chain::{AclEvidence, CommitteeOnChain, ContextOnChain};
 use cipherloom_contracts::development;
 use cipherloom_kms::{
     AuditLog, BudgetLimits, Budgets, ChainViewError, Clock as _, CommitteeNode, CommitteeParts, CoprocessorSet, HeldShares, HostChainView,
-    KmsError, KmsLimits, LogAlarms, NodeKey, PinnedBlock, PinnedView, Provenance, SignedSquashed, SourceError, SquashedLists, SquashedSource, SystemClock,
+    KmsError, KmsLimits, LogAlarms, NodeKey, PinnedBlock, PinnedView, Provenance, SignedSquashed, SourceError, SquashedLists,
+    SquashedSource, SystemClock,
 };
 use cipherloom_kms_node::party::messages;
 use cipherloom_primitives::{AclFacts, AclQuestion, Handle};
