@@ -367,7 +367,9 @@ fn deposited_inputs_need_no_list_and_anybody_can_deposit_them() {
         assert_reverts(verify(&stage, handles[0], stage.user(1), &short), not_yet);
         assert!(!is_deposited(&stage, stage.user(1), handles[0]));
         // Somebody else than the user pays for it.
-        let mined = stage.send(stage.user(3), stage.host.input_verifier, &deposit(&stage, &proof)).unwrap();
+        let mined = stage
+            .send(stage.user(3), stage.host.input_verifier, &deposit(&stage, &proof))
+            .unwrap();
         let event = NativeInputVerifier::InputDeposited::decode_log(&mined.logs[0]).unwrap();
         assert_eq!((event.contractAddress, event.userAddress), (stage.batch, stage.user(1)));
         assert_eq!(event.handles, handles.iter().map(Handle::as_b256).collect::<Vec<_>>());
@@ -382,7 +384,9 @@ fn deposited_inputs_need_no_list_and_anybody_can_deposit_them() {
 fn a_deposit_is_bound_to_user_contract_and_handle() {
     let stage = stage();
     let (handles, proof) = native_input_proof(LIST, &TYPES, stage.host.acl, CHAIN).unwrap();
-    stage.send(stage.user(3), stage.host.input_verifier, &deposit(&stage, &proof)).unwrap();
+    stage
+        .send(stage.user(3), stage.host.input_verifier, &deposit(&stage, &proof))
+        .unwrap();
     let short = without_list(&handles);
     let not_deposited = |handle: Handle| NativeInputVerifier::InputNotDeposited {
         inputHandle: handle.as_b256(),
@@ -401,7 +405,10 @@ fn a_deposit_is_bound_to_user_contract_and_handle() {
     let mut word = handles[0].as_b256();
     word.0[30] = FheType::Uint128.id();
     let retyped = Handle::try_from(word).unwrap();
-    assert_reverts(verify(&stage, retyped, stage.user(1), &without_list(&[retyped])), not_deposited(retyped));
+    assert_reverts(
+        verify(&stage, retyped, stage.user(1), &without_list(&[retyped])),
+        not_deposited(retyped),
+    );
     // Any other short byte is taken for a list, which nodes refuse.
     let mut one = without_list(&handles);
     *one.last_mut().unwrap() = 1;
