@@ -13,6 +13,11 @@ pub(crate) fn write(node: &RunningNode, computed: &ComputeFigures) -> Vec<u8> {
     if let Ok(head) = node.chain().head() {
         page.add("cipherloom_node_head", "gauge", "The number of the newest block.", head.number);
     }
+    let (kept, help) = (
+        node.chain().last_state_kept().unwrap_or_default(),
+        "The newest block whose state is on the disk: a start executes the blocks after it.",
+    );
+    page.add("cipherloom_node_state_kept", "gauge", help, kept);
     page.computed(computed);
     (page.0 + &node.metrics()).into_bytes()
 }
@@ -95,7 +100,7 @@ mod tests {
         page.computed(&ComputeFigures::default());
         let types = page.0.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let mut exist: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
-        exist.insert("cipherloom_node_head");
+        exist.extend(["cipherloom_node_head", "cipherloom_node_state_kept"]);
         let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap();
         let (dashboard, document) = (read("deploy/grafana/cipherloom-native.json"), read("docs/native-observability.md"));
         for text in [&dashboard, &document, &read("deploy/prometheus/alerts-native.yml")] {

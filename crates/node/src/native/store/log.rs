@@ -24,8 +24,11 @@ use crate::error::{NodeError, Result};
 /// The first bytes of the file; the last of them is the version of the format.
 const MARK: &[u8; 8] = b"CLNATIV\x01";
 
-/// Length of the mark and the genesis hash: where the first record begins.
-pub(crate) const PREAMBLE_BYTES: u64 = 40;
+/// Length of the mark and the genesis hash.
+const PREAMBLE: usize = 40;
+
+/// Where the first record begins.
+pub(crate) const PREAMBLE_BYTES: u64 = PREAMBLE as u64;
 
 /// Where the content of a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,7 +319,7 @@ fn corrupt(path: &Path, number: u64, reason: String) -> NodeError {
 }
 
 fn check_preamble(file: &File, path: &Path, genesis: B256) -> Result<()> {
-    let mut preamble = [0; PREAMBLE_BYTES as usize];
+    let mut preamble = [0; PREAMBLE];
     file.read_exact_at(&mut preamble, 0).map_err(|source| io_error(path, source))?;
     let (mark, found) = preamble.split_at(MARK.len());
     let reason = if mark != MARK {
