@@ -59,7 +59,6 @@ impl Ground {
             host,
             directory: tempfile::tempdir().unwrap(),
             recovery_key: None,
-            squashing: None,
         }
     }
 
