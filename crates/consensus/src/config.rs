@@ -30,7 +30,8 @@ pub struct Timeouts {
     pub propose: Duration,
     /// By how much `propose` grows in each further round.
     pub propose_delta: Duration,
-    /// How long a proposer may show no sign of life before the round goes on without it. Grows with the round by the same.
+    /// How long a proposer may show no sign of life before the round goes on without it, from when validators that are a quorum are there. Grows with
+    /// the round by the same.
     pub silence: Duration,
     /// The same for a proposer that is neither connected nor was heard lately, if the others are a quorum: it does not grow. Who is heard of meanwhile is
     /// waited for like anybody.

@@ -54,3 +54,23 @@ impl LogOptions {
         .context("cannot start logging")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the library of agreement does at each step is of use to whoever asks for everything.
+    #[test]
+    fn the_steps_of_agreement_are_logged_only_on_demand() {
+        let filter = |verbose: u8| LogOptions { verbose, log_json: false }.of_service().filter();
+        for verbose in 0..=1 {
+            let directives: Vec<&str> = filter(verbose).split(',').collect();
+            let usual = directives.first().copied().unwrap_or_default();
+            for part in ["consensus", "driver", "votekeeper"] {
+                let named = format!("arc_malachitebft_core_{part}=warn");
+                assert!(usual == "warn" || directives.contains(&named.as_str()), "{verbose}: {part}");
+            }
+        }
+        assert_eq!(filter(2), "trace");
+    }
+}

@@ -1,8 +1,8 @@
 //! Who of the validators is there, as far as this one can tell.
 //!
 //! Somebody is there who is connected, or whose signature came in this height or the one before, over whatever way. It decides about speed alone: a round does
-//! not wait long for a proposer who is not there, once a quorum is; and while none is, it waits as for anybody, since votes for no block would only be in the way
-//! of the block that comes when the quorum does.
+//! not wait long for a proposer who is not there, once a quorum is; and while none is, it takes all the time that a block may take, since votes for no
+//! block would only be in the way of the block that comes when the quorum does.
 
 use std::collections::BTreeSet;
 

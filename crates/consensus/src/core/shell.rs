@@ -42,6 +42,8 @@ pub(super) struct Shell {
     pub(super) timeouts: Timeouts,
     pub(super) timers: HashMap<Timeout, Instant>,
     pub(super) presence: Presence,
+    /// Since when those who are there are a quorum, if they are.
+    quorum_since: Option<Instant>,
     /// The round that began last, and who proposes in it.
     proposer: Option<(u32, Address)>,
     /// What a round waits for.
@@ -61,6 +63,7 @@ impl Shell {
             timeouts,
             timers: HashMap::new(),
             presence: Presence::default(),
+            quorum_since: None,
             proposer: None,
             proposing: None,
             actions: Vec::new(),
@@ -181,15 +184,26 @@ impl Shell {
 
     /// Decides anew till when the round waits for a sign of life, or for the block.
     pub(super) fn renew_propose(&mut self) {
-        let Some(proposing) = &self.proposing else { return };
         let own = self.signer.address();
-        let is_away = |proposer: Address| proposer != own && !self.presence.is_there(&proposer) && self.presence.is_quorum(&self.set, &own);
-        let at = if proposing.is_working {
-            proposing.until
-        } else if proposing.proposer.is_some_and(is_away) {
-            proposing.began + self.timeouts.absence_in(proposing.round)
+        if self.presence.is_quorum(&self.set, &own) {
+            self.quorum_since.get_or_insert_with(Instant::now);
         } else {
-            proposing.began + self.timeouts.silence_in(proposing.round)
+            self.quorum_since = None;
+        }
+        let Some(proposing) = &self.proposing else { return };
+        let at = match self.quorum_since {
+            Some(since) if !proposing.is_working => {
+                let is_away = |proposer: Address| proposer != own && !self.presence.is_there(&proposer);
+                let patience = if proposing.proposer.is_some_and(is_away) {
+                    self.timeouts.absence_in(proposing.round)
+                } else {
+                    self.timeouts.silence_in(proposing.round)
+                };
+                // Who completes the quorum may be the proposer.
+                proposing.until.min(proposing.began.max(since) + patience)
+            }
+            // Without a quorum, a vote for no block leads nowhere, and is in the way of the block that comes with the quorum.
+            _ => proposing.until,
         };
         // Once it elapsed, or there was a proposal, it is not to come again.
         if let Some(timer) = self.timers.get_mut(&Timeout::propose(Round::new(proposing.round))) {

@@ -71,11 +71,13 @@ async fn who_completes_the_quorum_is_told_what_was_proposed_and_voted_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gives_a_round_up_while_too_few_are_there_to_decide() {
     let (mut cluster, order) = prepared();
-    // Shorter than the time till the quorum is there.
+    // Both are over when the quorum is there.
     cluster.timeouts.absence = Duration::from_millis(20);
-    let there = [order[1], order[3], order[0]];
-    start(&mut cluster, &there).await;
-    cluster.reach(&there, 1).await;
+    cluster.timeouts.silence = Duration::from_secs(4);
+    start(&mut cluster, &[order[1], order[3]]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    start(&mut cluster, &[order[0]]).await;
+    cluster.reach(&[order[0], order[1], order[3]], 1).await;
     let decided = cluster.places[order[0]].disk.get(1).unwrap();
     assert_eq!(decided.certificate.round, 0, "the first proposer came last, and was waited for");
     cluster.end().await;

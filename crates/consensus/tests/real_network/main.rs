@@ -15,9 +15,12 @@ mod watched;
 use std::time::Duration;
 
 use alloy::primitives::Bytes;
-use cipherloom_consensus::Network;
+use cipherloom_consensus::{Network, Timeouts};
 
-use crate::{nodes::Nodes, proxy::Line};
+use crate::{
+    nodes::{Nodes, timeouts},
+    proxy::Line,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn validators_agree_and_a_full_node_follows() {
@@ -87,6 +90,33 @@ async fn three_go_on_without_the_fourth_which_catches_up() {
     nodes.reach(&[1, 2, 3], height).await;
     nodes.check_agreement();
     nodes.end().await;
+}
+
+/// Waiting for who is away, or for votes to be repeated, would take longer than the test has patience.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_quorum_decides_without_waiting_for_who_is_away_or_for_repetitions() {
+    let hour = Duration::from_secs(3600);
+    for away in [0, 2] {
+        let mut nodes = Nodes::new(4, 4, 10).await;
+        nodes.timeouts = Timeouts {
+            propose: 2 * hour,
+            silence: hour,
+            rebroadcast: hour,
+            longest: 3 * hour,
+            ..timeouts()
+        };
+        let mut there = nodes.proposers();
+        there.remove(away);
+        for number in &there {
+            nodes.start(*number).await;
+            let mut status = nodes.running(*number).node.watch();
+            let begins = status.wait_for(|status| status.round.is_some());
+            tokio::time::timeout(PATIENCE, begins).await.unwrap().unwrap();
+        }
+        nodes.reach(&there, 1).await;
+        nodes.check_agreement();
+        nodes.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

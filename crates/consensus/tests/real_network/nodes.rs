@@ -44,13 +44,14 @@ struct Place {
 pub(crate) struct Nodes {
     domain: ConsensusDomain,
     set: ValidatorSet,
+    pub(crate) timeouts: Timeouts,
     padding: usize,
     places: Vec<Place>,
     /// From the later to the earlier node.
     lines: BTreeMap<(usize, usize), Proxy>,
 }
 
-fn timeouts() -> Timeouts {
+pub(crate) fn timeouts() -> Timeouts {
     Timeouts {
         propose: Duration::from_millis(2000),
         propose_delta: Duration::from_millis(500),
@@ -94,6 +95,7 @@ impl Nodes {
                 genesis_hash: B256::repeat_byte(3),
             },
             set: ValidatorSet::new(members.collect()).unwrap(),
+            timeouts: timeouts(),
             padding,
             places,
             lines,
@@ -132,7 +134,7 @@ impl Nodes {
             domain: self.domain,
             signer: Some(place.signer.clone()),
             directory: place.directory.path().to_owned(),
-            timeouts: timeouts(),
+            timeouts: self.timeouts,
         };
         let node = Node::start(config, Arc::clone(&chain) as _, Arc::new(network.clone()), received)
             .await
@@ -152,6 +154,22 @@ impl Nodes {
                 self.kill(number).await;
             }
         }
+    }
+
+    /// The validators in the order in which they propose the first block.
+    pub(crate) fn proposers(&self) -> Vec<usize> {
+        let mut order = Vec::new();
+        for round in 0.. {
+            let address = cipherloom_consensus::proposer(&self.set, 1, round);
+            let number = (0..self.places.len()).find(|number| self.id(*number) == address).unwrap();
+            if !order.contains(&number) {
+                order.push(number);
+            }
+            if order.len() == self.set.len() {
+                break;
+            }
+        }
+        order
     }
 
     pub(crate) fn id(&self, number: usize) -> Address {
