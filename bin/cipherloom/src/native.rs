@@ -113,11 +113,12 @@ impl NativeStack {
         let rpc = nodes.last().and_then(RunningNode::rpc_url).context("no node serves JSON-RPC")?;
         let genesis = NativeGenesis::read(&genesis_file)?;
         let host = HostChain::connect(&rpc, genesis.contracts)?;
+        let rpcs: Vec<String> = nodes.iter().filter_map(RunningNode::rpc_url).collect();
         let ground = Ground {
             keys: &keys,
             genesis: &genesis,
             host: &host,
-            rpc: &rpc,
+            rpcs: &rpcs,
             directory: &place.join("kms"),
         };
         let kms = Box::pin(founders.start(&ground)).await?;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
-use cipherloom_chain::{CallLimits, HostChain, LightClient, LightOptions, NativeGenesis};
+use cipherloom_chain::{HostChain, LightOptions, NativeGenesis};
 use cipherloom_contracts::KmsConfig;
 use cipherloom_fhe::KeySet;
 use cipherloom_kms::{AuditLog, KmsLimits, KmsNode, KmsParts, NoCiphertexts, NodeKey};
@@ -13,7 +13,7 @@ use crate::{
     stack::{
         NodeSummary,
         chain::kms_config,
-        committee::{Computes, Founders, RunningCommittee, Surroundings},
+        committee::{Computes, Founders, RunningCommittee, Surroundings, follow_native},
     },
     wiring::Kms,
 };
@@ -39,8 +39,8 @@ pub(super) struct Ground<'a> {
     pub(super) keys: &'a Arc<KeySet>,
     pub(super) genesis: &'a NativeGenesis,
     pub(super) host: &'a HostChain,
-    /// The URL that the chain is read at.
-    pub(super) rpc: &'a str,
+    /// The URLs of the nodes that the chain is read at.
+    pub(super) rpcs: &'a [String],
     /// Where the KMS keeps what it needs.
     pub(super) directory: &'a Path,
 }
@@ -81,7 +81,7 @@ impl NativeFounders {
                     domains: ground.genesis.signing_domains(),
                     computes: Computes::Validators {
                         genesis: ground.genesis,
-                        rpc: ground.rpc,
+                        rpcs: ground.rpcs,
                     },
                 };
                 return Ok(NativeKms::Committee(Box::new(Box::pin(founders.start(&around)).await?)));
@@ -91,7 +91,7 @@ impl NativeFounders {
             trusted_file: Some(ground.directory.join("validators.json")),
             ..LightOptions::default()
         };
-        let followed = LightClient::connect(&[ground.rpc], ground.genesis, CallLimits::default(), light)?;
+        let followed = follow_native(ground.rpcs, ground.genesis, light)?;
         let node = KmsNode::new(KmsParts {
             decrypt: ground.keys.decryptor()?,
             key_set_id: ground.genesis.key_set_id,

@@ -88,8 +88,23 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) enum Computes<'a> {
     /// A coprocessor, which squashes.
     Coprocessor(&'a Coprocessor),
-    /// The validators of a native chain, which is read at this URL.
-    Validators { genesis: &'a NativeGenesis, rpc: &'a str },
+    /// The validators of a native chain, which is read at these URLs.
+    Validators { genesis: &'a NativeGenesis, rpcs: &'a [String] },
+}
+
+/// How many nodes of a native chain must agree on what cannot be proven, if there are as many.
+const QUORUM: usize = 2;
+
+/// Follows a native chain through all its nodes. Of what has no proof, such as whether a wallet that is a contract recognises a signature, two must say the same.
+///
+/// # Errors
+/// If a URL is none.
+pub(crate) fn follow_native(rpcs: &[String], genesis: &NativeGenesis, options: LightOptions) -> Result<LightClient> {
+    let options = LightOptions {
+        quorum: rpcs.len().clamp(1, QUORUM),
+        ..options
+    };
+    Ok(LightClient::connect(rpcs, genesis, CallLimits::default(), options)?)
 }
 
 /// A committee that serves.
@@ -323,8 +338,8 @@ impl Founder {
                     SquashedLists::Attested(Arc::new(LocalSquashed(coprocessor.clone()))),
                 )
             }
-            (Computes::Validators { genesis, rpc }, Some(squashing)) => {
-                let followed = LightClient::connect(&[rpc], genesis, CallLimits::default(), LightOptions::default())?;
+            (Computes::Validators { genesis, rpcs }, Some(squashing)) => {
+                let followed = follow_native(rpcs, genesis, LightOptions::default())?;
                 (Arc::new(followed), SquashedLists::MadeHere(Arc::clone(&squashing.service) as _))
             }
             (Computes::Validators { .. }, None) => bail!("nothing squashes the ciphertexts of the native chain"),

@@ -2,7 +2,7 @@
 
 use alloy::{
     network::{EthereumWallet, TransactionBuilder},
-    primitives::{Address, Bytes},
+    primitives::{Address, Bytes, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
     rpc::types::{TransactionReceipt, TransactionRequest},
     signers::local::{MnemonicBuilder, PrivateKeySigner},
@@ -114,6 +114,31 @@ impl Bank {
         let token = self.as_seen_by(from);
         let call = token.transfer(self.address(to), input.handles[0].as_b256(), input.input_proof);
         included(call.send().await.unwrap()).await.block_number.unwrap()
+    }
+
+    /// Transfers an input with a proof that somebody else has put together, and returns the block; or why the chain refuses it.
+    pub(crate) async fn try_transfer(&self, from: u32, to: u32, amount: Handle, proof: Bytes) -> Result<u64, alloy::contract::Error> {
+        let token = self.as_seen_by(from);
+        let sent = token.transfer(self.address(to), amount.as_b256(), proof).send().await?;
+        Ok(included(sent).await.block_number.unwrap())
+    }
+
+    /// Gives an account an ether.
+    pub(crate) async fn give_ether(&self, account: Address) {
+        let transfer = TransactionRequest::default()
+            .with_to(account)
+            .with_value(U256::from(10).pow(U256::from(18)));
+        included(self.provider(0).send_transaction(transfer).await.unwrap()).await;
+    }
+
+    /// How many transactions an account has sent.
+    pub(crate) async fn nonce(&self, account: Address) -> u64 {
+        self.provider(0).get_transaction_count(account).await.unwrap()
+    }
+
+    /// Where the token is.
+    pub(crate) const fn token(&self) -> Address {
+        self.token
     }
 
     pub(crate) async fn balance_handle(&self, person: u32) -> Handle {

@@ -10,9 +10,12 @@
 
 mod apart;
 mod bank;
+mod callbacks;
 mod committee;
+mod deposits;
+mod dev;
 mod network;
-#[expect(dead_code, reason = "tests of other kinds need more of it")]
+mod parts;
 #[path = "../whole/process.rs"]
 mod process;
 mod together;

@@ -77,8 +77,8 @@ impl Deposits {
     /// Returns once the values of a list, whose proof was checked, are deposited for a user and a contract.
     ///
     /// # Errors
-    /// `protocol_overload` above the limit, `gateway_not_reachable` if the chain's node does not answer or the transaction is not included, and
-    /// `internal_server_error` if the chain refuses it: the log says why.
+    /// `protocol_overload` above the limit, which clients see as `gateway_not_reachable` since it is their job that fails; `gateway_not_reachable` if the
+    /// chain's node does not answer or the transaction is not included; `internal_server_error` if the chain refuses it: the log says why.
     pub(crate) async fn deposit(&self, bound_to: &InputMetadata, handles: &[Handle], list: &[u8]) -> Result<(), ServiceError> {
         let is_there = async || {
             self.host
