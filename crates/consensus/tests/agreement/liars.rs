@@ -1,6 +1,9 @@
 //! Nodes lie.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use alloy::{
     primitives::{Address, B256, Bytes},
@@ -9,7 +12,7 @@ use alloy::{
 use cipherloom_consensus::{Channel, Network as _, Received};
 use cipherloom_primitives::quorum::VoteKind;
 use cipherloom_rpc::cipherloom::consensus::v1::{
-    DecidedBlock, Message, ProposedBlock, Status, SyncRequest, SyncResponse, Vote, message::Content, sync_request::Question,
+    DecidedBlock, DecidedRange, Message, ProposedBlock, Status, SyncRequest, SyncResponse, Vote, message::Content, sync_request::Question,
 };
 use prost::Message as _;
 
@@ -193,5 +196,49 @@ async fn decided_blocks_with_forged_certificates_are_refused_and_others_asked() 
     .await;
     cluster.check_agreement();
     lying.abort();
+    cluster.end().await;
+}
+
+/// They ask one node for old blocks, as often as they can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn greedy_strangers_keep_nobody_from_catching_up() {
+    let mut cluster = Cluster::new(4, 5);
+    for number in 0..3 {
+        cluster.start(number).await.unwrap();
+    }
+    cluster.reach(&[0, 1, 2], 5).await;
+    // The chain does not run away.
+    cluster.stop(2).await;
+    cluster.places[0].faults.reading_ms.store(30, Ordering::Relaxed);
+    let asked = cluster.places[0].id();
+    let request = SyncRequest {
+        question: Some(Question::Decided(DecidedRange { from: 1, count: 2 })),
+    };
+    let request = Bytes::from(request.encode_to_vec());
+    let mut greedy = Vec::new();
+    for number in 0..8 {
+        let (port, _inbox) = cluster.network.join(Address::repeat_byte(0xa0 + number));
+        for _ in 0..2 {
+            let (port, request) = (Arc::clone(&port), request.clone());
+            greedy.push(tokio::spawn(async move {
+                loop {
+                    // Declined or answered: once more.
+                    let _ = port.request(asked, request.clone()).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }));
+        }
+    }
+    // A validator and a stranger that reach nobody else.
+    let (late, others) = (cluster.ids(&[3, 4]), cluster.ids(&[1]));
+    cluster.network.cut(&late, &others);
+    cluster.network.cut(&late[..1], &late[1..]);
+    cluster.start(3).await.unwrap();
+    cluster.start(4).await.unwrap();
+    cluster.reach(&[3, 4], 5).await;
+    for asking in greedy {
+        asking.abort();
+    }
+    cluster.check_agreement();
     cluster.end().await;
 }

@@ -53,7 +53,12 @@ impl MemoryNetwork {
         }
         wires.delivered.remove(&id);
         wires.nodes.insert(id, sender);
-        (Arc::new(Port { id, network: self.clone() }), receiver)
+        let port = Port {
+            id,
+            network: self.clone(),
+            favoured: Mutex::default(),
+        };
+        (Arc::new(port), receiver)
     }
 
     /// Takes a node off.
@@ -149,6 +154,7 @@ impl Wires {
 pub(crate) struct Port {
     id: PeerId,
     network: MemoryNetwork,
+    favoured: Mutex<HashSet<PeerId>>,
 }
 
 impl Network for Port {
@@ -204,6 +210,14 @@ impl Network for Port {
             .copied()
             .filter(|other| wires.is_linked(self.id, *other))
             .collect()
+    }
+
+    fn favour(&self, validators: HashSet<PeerId>) {
+        *self.favoured.lock().unwrap() = validators;
+    }
+
+    fn is_favoured(&self, peer: &PeerId) -> bool {
+        self.favoured.lock().unwrap().contains(peer)
     }
 }
 

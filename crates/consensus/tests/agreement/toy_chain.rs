@@ -59,6 +59,8 @@ pub(crate) struct Faults {
     pub(crate) not_kept: AtomicU64,
     /// How long it takes for each block, in milliseconds.
     pub(crate) slow_ms: AtomicU64,
+    /// How long it takes to read a decided block, in milliseconds.
+    pub(crate) reading_ms: AtomicU64,
 }
 
 /// A node's chain.
@@ -214,7 +216,10 @@ impl Application for ToyChain {
     }
 
     fn decided(&self, height: u64) -> BoxFuture<'_, Result<Option<DecidedBlock>, ApplicationError>> {
-        Box::pin(async move { Ok(self.disk.get(height)) })
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(self.faults.reading_ms.load(Ordering::Relaxed))).await;
+            Ok(self.disk.get(height))
+        })
     }
 
     fn add_transaction(&self, bytes: Bytes) -> Result<bool, ApplicationError> {
