@@ -24,7 +24,8 @@ const OPEN = {
   },
   async fhevm() {
     const { FhevmSdk } = await import("./sdks/fhevm-sdk.mjs");
-    return { open: (stack) => FhevmSdk.open(stack), slowClock: true };
+    const encryptor = async (stack) => (await OPEN["relayer-v2"]()).open(stack);
+    return { open: (stack) => FhevmSdk.open(stack, stack.native ? () => encryptor(stack) : undefined), slowClock: true };
   },
   async zama() {
     const { RelayerNode } = await import("@zama-fhe/sdk/node");

@@ -106,7 +106,7 @@ export async function tell({ open, stack, meddled, expected, slowClock, steps })
       await refuse("reading without delegation, the node having lied", () => deceived.decrypt(permit, [bobs], address), expected.notDelegatedDeceived);
     }
     const one = [{ type: "bool", value: true }];
-    await refuse("a proof that was altered on its way", () => deceived.encrypt(address, alice.address, one), expected.tampered);
+    if (!sdk.encryptor) await refuse("a proof that was altered on its way", () => deceived.encrypt(address, alice.address, one), expected.tampered);
     deceived.close();
 
     // The chain looks at proofs of inputs: this one is for Alice, and the other was altered. On a native chain nobody signs: proofs end in handles.

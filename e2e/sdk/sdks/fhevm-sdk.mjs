@@ -32,16 +32,18 @@ const plain = ({ value }) => (typeof value === "number" ? BigInt(value) : value)
 export class FhevmSdk {
   static package = "@fhevm/sdk";
 
-  static async open(stack) {
+  /** It wants a coprocessor's signature on inputs, and on a native chain nobody signs: there, applications encrypt with another SDK, which `encryptor` opens. */
+  static async open(stack, encryptor) {
     setFhevmRuntimeConfig({});
     const provider = new JsonRpcProvider(stack.rpcUrl);
     const client = createFhevmClient({ chain: defineFhevmChain(configuration(stack)), provider });
     await client.init();
     await client.ready;
-    return Object.assign(new FhevmSdk(), { client, canDelegate: true });
+    return Object.assign(new FhevmSdk(), { client, canDelegate: true, encryptor });
   }
 
   async encrypt(contractAddress, userAddress, values) {
+    if (this.encryptor) return (await this.encryptor()).encrypt(contractAddress, userAddress, values);
     const { encryptedValues, inputProof } = await this.client.encryptValues({ values, contractAddress, userAddress });
     return { handles: encryptedValues, inputProof };
   }
