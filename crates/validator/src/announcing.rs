@@ -48,7 +48,7 @@ pub(crate) async fn run(
                 Err(RecvError::Closed) => return,
             },
             _ = again.tick() => {
-                waiting.forget(Instant::now(), |hash| !matches!(chain.mined_transaction(hash), Ok(None)));
+                waiting.forget(Instant::now(), |hash| !matches!(chain.recently_mined(hash), Ok(None)));
                 for (_, transaction, _) in &waiting.all {
                     let _ = announced.send(transaction.clone());
                 }

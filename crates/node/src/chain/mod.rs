@@ -134,7 +134,7 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// Only [`NodeError::Internal`], after a panic inside the chain.
+    /// As [`Self::mined_transaction`].
     pub fn block(&self, id: BlockId) -> Result<Option<Arc<Block>>> {
         let core = self.core()?;
         if id == BlockId::pending() && core.config.native.is_none() {
@@ -180,7 +180,8 @@ impl Chain {
     ///
     /// # Errors
     ///
-    /// Only [`NodeError::Internal`], after a panic inside the chain.
+    /// [`NodeError::Internal`] after a panic inside the chain; for blocks that have left memory also [`NodeError::Io`], [`NodeError::ShutDown`],
+    /// [`NodeError::JournalCorrupt`] and [`NodeError::IndexDamaged`].
     pub fn mined_transaction(&self, hash: &B256) -> Result<Option<(Arc<Block>, usize)>> {
         let older = {
             let core = self.core()?;
@@ -190,6 +191,15 @@ impl Chain {
             core.older()
         };
         older.map_or(Ok(None), |older| older.transaction(hash))
+    }
+
+    /// As [`Self::mined_transaction`], for those who wait for a transaction: blocks that have left memory are not looked at, nor the disk.
+    ///
+    /// # Errors
+    ///
+    /// Only [`NodeError::Internal`], after a panic inside the chain.
+    pub fn recently_mined(&self, hash: &B256) -> Result<Option<(Arc<Block>, usize)>> {
+        Ok(self.core()?.mined_transaction(hash))
     }
 
     /// Returns the block that contains the transaction with which `sender` used up `nonce`, and the transaction's index in it.

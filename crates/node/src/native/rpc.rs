@@ -199,7 +199,7 @@ impl NativeChain {
             .map_err(|_| NodeError::LimitExceeded(format!("transaction {hash} was taken; too many clients wait for theirs already")))?;
         let until = Instant::now() + wait;
         loop {
-            if let Some((block, index)) = self.mined_transaction(&hash)? {
+            if let Some((block, index)) = self.recently_mined(&hash)? {
                 return json(convert::receipt(&block, index));
             }
             if Instant::now() >= until {

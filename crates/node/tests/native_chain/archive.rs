@@ -347,9 +347,12 @@ async fn an_index_that_is_missing_or_no_index_is_made_again() {
         let node = world.keeping(left.path(), WINDOW, 5).unwrap();
         assert_eq!((node.chain.restored().state, node.chain.restored().executed), (None, 11), "{what}");
         assert_same(&answers(&node, 11), &expected, what);
+        // A state is written on the way, so that whoever is interrupted does not begin from the beginning.
+        node.chain.wait_for_state();
+        assert!(node.chain.last_state_kept().is_some_and(|number| number >= 5), "{what}");
         drop(node);
         let node = world.keeping(left.path(), WINDOW, 5).unwrap();
-        assert!(node.chain.restored().executed < 11, "{what}: it is as good as any");
+        assert!(node.chain.restored().executed <= 6, "{what}: it is as good as any");
     }
 }
 

@@ -372,8 +372,10 @@ async fn sets_of_validators_are_known_after_a_start_with_a_state() {
             account: key("validator", index).address(),
             power: 1,
         };
+        node.chain.wait_for_state();
         world.send(&node, 0, VALIDATOR_SET, call.abi_encode().into());
         world.decide(&[&node]).await;
+        node.chain.wait_for_state();
         world.keys.push(key("validator", index));
     }
     for _ in 0..6 {
