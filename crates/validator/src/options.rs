@@ -118,7 +118,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 30_000, value_parser = value_parser!(u32).range(100..=600_000), help_heading = TIME)]
     pub propose_timeout_ms: u32,
 
-    /// How long a round's proposer may show no sign of life before it is not waited for
+    /// How long a round's proposer may show no sign of life before it is not waited for; a quarter of it if the proposer is not there at all
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 3000, value_parser = value_parser!(u32).range(50..=600_000), help_heading = TIME)]
     pub silence_ms: u32,
 

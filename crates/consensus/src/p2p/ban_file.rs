@@ -72,7 +72,7 @@ fn parse(text: &str, now: u64) -> Option<Kept> {
     Some(kept)
 }
 
-/// Writes a file: either all of it or nothing.
+/// Writes a file: either all of it or nothing. Its directory must be there.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -86,9 +86,6 @@ pub(super) fn write(path: &Path, kept: &Kept, now: SystemTime) -> io::Result<()>
     }
     for (address, (bans, left)) in &kept.addresses {
         writeln!(text, "address {address} {bans} {}", until(left)).map_err(failed)?;
-    }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -108,6 +105,10 @@ pub(super) async fn keep(node: Arc<Node>, path: PathBuf) {
         }
         let stopped = timeout(GATHER, node.stop.cancelled()).await.is_ok();
         let kept = node.kept_bans(Instant::now());
+        if stopped && kept == Kept::default() {
+            // What the file may hold is over.
+            return;
+        }
         let place = path.clone();
         let written = tokio::task::spawn_blocking(move || write(&place, &kept, SystemTime::now())).await;
         let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_till_it_is_over() {
         let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("below").join("bans");
+        let path = place.path().join("bans");
         assert_eq!(read(&path, UNIX_EPOCH + NOW).unwrap(), Kept::default(), "there is none yet");
         write(&path, &kept(), UNIX_EPOCH + NOW).unwrap();
         let later = |seconds: u64| read(&path, UNIX_EPOCH + NOW + Duration::from_secs(seconds)).unwrap();
