@@ -110,17 +110,19 @@ async fn each_answer_comes_once_although_the_gateway_and_a_validator_are_killed(
     let created = created.with_timeout(Some(PATIENCE)).get_receipt().await.unwrap();
     let raffle = Raffle::new(created.contract_address.unwrap(), provider.clone());
 
-    for kill in 0..KILLS {
+    // On production parameters one kill is enough.
+    let kills = if is_full() { 1 } else { KILLS };
+    for kill in 0..kills {
         ask(&raffle, ASKED.0).await;
         gateway.kill();
-        if kill + 1 == KILLS {
+        if kill + 1 == kills {
             site.network.kill(3);
         }
         // Asked while nobody serves.
         ask(&raffle, ASKED.1).await;
         gateway = site.gateway();
     }
-    let rounds = KILLS * (ASKED.0 + ASKED.1);
+    let rounds = kills * (ASKED.0 + ASKED.1);
     eventually("all rounds have winners", async || {
         raffle.finishedRounds().call().await.unwrap() == U256::from(rounds)
     })
