@@ -8,6 +8,7 @@
 
 mod adding;
 mod judging;
+mod keeping;
 mod making;
 mod opening;
 
@@ -23,13 +24,12 @@ use cipherloom_primitives::quorum::{CommitCertificate, ConsensusDomain, Validato
 use tokio::sync::{Semaphore, broadcast};
 
 use super::candidates::Candidates;
-use super::codec::encode_header;
 use super::genesis::Genesis;
 use super::recorder::NativeContracts;
 use super::rpc::MOST_WAITING;
 use super::rules::NativeRules;
+use super::store::Store;
 use super::store::states::States;
-use super::store::{DecidedBlock, Found, Store};
 use super::validators::SetHistory;
 use super::work::{CheckInputs, ComputeBlock};
 use crate::chain::Chain;
@@ -243,52 +243,6 @@ impl NativeChain {
         set.cloned().ok_or_else(|| NodeError::UnknownBlock(height.to_string()))
     }
 
-    /// Returns a decided block for a peer; `None` for one that is not there yet, and for block 0.
-    ///
-    /// # Errors
-    ///
-    /// [`NodeError::Io`], [`NodeError::ShutDown`], [`NodeError::JournalCorrupt`] or [`NodeError::IndexDamaged`].
-    pub async fn decided(&self, height: u64) -> Result<Option<DecidedBlock>> {
-        let this = self.clone();
-        blocking(move || {
-            let found = this.store().find(height)?;
-            match found {
-                Found::Here(decided) => Ok(decided),
-                Found::There(archive) => archive.decided(height),
-            }
-        })
-        .await
-    }
-
-    /// Returns the certificate of a block; `None` for one that is not there yet, and for block 0.
-    ///
-    /// # Errors
-    ///
-    /// For blocks that have left memory: [`NodeError::Io`], [`NodeError::ShutDown`] or [`NodeError::IndexDamaged`].
-    pub fn certificate(&self, height: u64) -> Result<Option<CommitCertificate>> {
-        Ok(self.certified_header(height)?.map(|(_, certificate)| certificate))
-    }
-
-    /// Tells how the chain came back from its data directory.
-    #[must_use]
-    pub fn restored(&self) -> Restored {
-        *lock(&self.inner.restored)
-    }
-
-    /// The last block whose state is in the data directory: a start executes the blocks after it.
-    #[must_use]
-    pub fn last_state_kept(&self) -> Option<u64> {
-        lock(&self.inner.states).as_deref().and_then(States::last_kept)
-    }
-
-    /// Waits until no state is being written.
-    pub fn wait_for_state(&self) {
-        let states = lock(&self.inner.states).clone();
-        if let Some(states) = states {
-            states.wait();
-        }
-    }
-
     /// Takes a transaction from a peer; true if it is new and may be passed on, false if it is known or cannot be taken now.
     ///
     /// # Errors
@@ -317,33 +271,6 @@ impl NativeChain {
     #[must_use]
     pub fn network_status(&self) -> NetworkStatus {
         *lock(&self.inner.network)
-    }
-
-    /// Writes the state and gives up the data directory, for all clones: reading from memory goes on, nothing is added any more. It blocks for as long as
-    /// that takes.
-    pub fn close(&self) {
-        let _turn = self.turn();
-        let states = lock(&self.inner.states).take();
-        if let (Some(states), Ok(core)) = (states, self.core()) {
-            let (number, hash, state) = (core.head().header.number, core.head().hash, core.head_state().clone());
-            drop(core);
-            states.finish(number, hash, &state);
-        }
-        self.store().close();
-    }
-
-    /// The RLP of a header and its certificate, as light clients get them.
-    pub(super) fn certified_header(&self, height: u64) -> Result<Option<(Bytes, CommitCertificate)>> {
-        let certificate = lock(&self.inner.certificates).get(&height).cloned();
-        if let Some(certificate) = certificate {
-            let core = self.core()?;
-            if let Some(block) = core.block(height) {
-                return Ok(Some((encode_header(&block.header), certificate)));
-            }
-        }
-        let older = self.core()?.older().filter(|older| height < older.end());
-        let archive = older.and_then(|_| self.store().archive());
-        archive.map_or(Ok(None), |archive| archive.certified(height))
     }
 
     /// Permits to wait for a receipt.
