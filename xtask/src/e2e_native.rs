@@ -18,18 +18,18 @@ const TESTS: [(&str, &str, &str); 6] = [
     (
         "cipherloom-validator",
         "native_chain",
-        "same state, only stored values, wrong byte outvoted, executor crash retried",
+        "same state, 100 blocks computed again and replayed, wrong byte outvoted, executor crash retried",
     ),
     (
         "cipherloom-node",
         "native_chain",
-        "100 blocks replayed from genesis, torn files, late nodes",
+        "replays from genesis and kept states, torn files, late nodes",
     ),
     ("cipherloom-node", "native", "only what reaches storage is computed; FheLib"),
     (
         "cipherloom-consensus",
         "agreement",
-        "halves, liars, restarts that never contradict themselves",
+        "halves, liars, late starts, restarts that never contradict themselves",
     ),
     ("cipherloom-consensus", "p2p", "impostors, floods, cut lines"),
     ("cipherloom-consensus", "real_network", "agreement over real connections"),
