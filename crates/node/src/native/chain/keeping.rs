@@ -15,6 +15,11 @@ impl NativeChain {
     /// # Errors
     ///
     /// [`NodeError::Io`], [`NodeError::ShutDown`], [`NodeError::JournalCorrupt`] or [`NodeError::IndexDamaged`].
+    ///
+    /// [`NodeError::Io`]: crate::NodeError::Io
+    /// [`NodeError::ShutDown`]: crate::NodeError::ShutDown
+    /// [`NodeError::JournalCorrupt`]: crate::NodeError::JournalCorrupt
+    /// [`NodeError::IndexDamaged`]: crate::NodeError::IndexDamaged
     pub async fn decided(&self, height: u64) -> Result<Option<DecidedBlock>> {
         let this = self.clone();
         blocking(move || {
@@ -32,6 +37,10 @@ impl NativeChain {
     /// # Errors
     ///
     /// For blocks that have left memory: [`NodeError::Io`], [`NodeError::ShutDown`] or [`NodeError::IndexDamaged`].
+    ///
+    /// [`NodeError::Io`]: crate::NodeError::Io
+    /// [`NodeError::ShutDown`]: crate::NodeError::ShutDown
+    /// [`NodeError::IndexDamaged`]: crate::NodeError::IndexDamaged
     pub fn certificate(&self, height: u64) -> Result<Option<CommitCertificate>> {
         Ok(self.certified_header(height)?.map(|(_, certificate)| certificate))
     }
