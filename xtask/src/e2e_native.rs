@@ -49,7 +49,7 @@ pub(crate) fn run(scale: Scale, binary: Option<PathBuf>) -> Result<()> {
     let (mut command, shown) = test_command("cipherloom", "native_processes", &[]);
     scale.tell(&mut command);
     lines.extend(bars::test(
-        "processes: the token works, one killed, halves, no executor",
+        "processes: the token works, one killed, halves, no executor, a committee",
         &shown,
         command,
     )?);

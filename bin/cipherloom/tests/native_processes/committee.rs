@@ -1,12 +1,11 @@
 //! A committee of four processes serves a native chain: set up as docs/native-kms.md says, and then with one that is killed. Each squashes what it decrypts itself.
 
-use std::{fs, time::Instant};
+use std::{fs, path::Path, time::Instant};
 
 use cipherloom_chain::LocalProfile;
 use cipherloom_client::{Client, ClientConfig, ClientError, KeyTrust};
 use cipherloom_contracts::development;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::{
     bank::Bank,
@@ -41,17 +40,14 @@ impl Deployment {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
         let keys = path("keys");
-        let mut generate = vec!["keys", "generate", &keys, "--noise-squashing"];
-        if !is_full() {
-            generate.extend(["--parameters", "insecure-toy"]);
-        }
-        run(&generate);
+        generate(&keys);
         let public_keys = path("public-keys");
         run(&["keys", "export", &keys, "--to", &public_keys]);
-        let signers: Vec<String> = (0..NODES).map(|number| address_of_party(&place, number)).collect();
-        refuses_the_whole_key(&place);
+        let signers: Vec<String> = (0..NODES).map(|number| address_of_party(place.path(), number)).collect();
+        refuses_the_whole_key(place.path());
 
         let mut network = Network::found_in(place, CHAIN_ID, (1, 0), &signers).await;
+        refuses_keys_of_another_chain(&network);
         network.start_all();
         let mut deployment = Self {
             network,
@@ -236,8 +232,8 @@ impl Deployment {
 }
 
 /// What a party needs on the command line before there is a chain.
-fn party_options(place: &TempDir, number: usize, keys: &str) -> Vec<String> {
-    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+fn party_options(place: &Path, number: usize, keys: &str) -> Vec<String> {
+    let path = |name: &str| place.join(name).to_str().unwrap().to_owned();
     let mut options = vec![
         "kms".to_owned(),
         "node".to_owned(),
@@ -263,17 +259,39 @@ fn check(options: &[String]) -> String {
 }
 
 /// Has a party make its signing key, before the chain begins that has its address in its genesis.
-fn address_of_party(place: &TempDir, number: usize) -> String {
+fn address_of_party(place: &Path, number: usize) -> String {
     let said = check(&party_options(place, number, "public-keys"));
     let (_, after) = said.split_once("signs as ").unwrap_or_else(|| panic!("{said}"));
     after.chars().take(42).collect()
 }
 
 /// A party does not take a directory with secrets.
-fn refuses_the_whole_key(place: &TempDir) {
+fn refuses_the_whole_key(place: &Path) {
     let said = check(&party_options(place, 0, "keys"));
     assert!(said.contains("a party must not have the whole key"), "{said}");
     assert!(said.contains("secret_key.bin") && said.contains("squashing_secret.bin"), "{said}");
+}
+
+/// Makes a key set that can be dealt to a committee.
+fn generate(directory: &str) {
+    let mut generate = vec!["keys", "generate", directory, "--noise-squashing"];
+    if !is_full() {
+        generate.extend(["--parameters", "insecure-toy"]);
+    }
+    run(&generate);
+}
+
+/// Nor keys that are not those of its chain's genesis.
+fn refuses_keys_of_another_chain(network: &Network) {
+    if is_full() {
+        // Another key set takes minutes, and is refused for the same reason.
+        return;
+    }
+    let (keys, public_keys) = (network.path("other-keys"), network.path("other-public-keys"));
+    generate(&keys);
+    run(&["keys", "export", &keys, "--to", &public_keys]);
+    let said = check(&party_options(Path::new(&network.path("")), 0, "other-public-keys"));
+    assert!(said.contains(&format!("native chain {CHAIN_ID} is under key set")), "{said}");
 }
 
 /// The line of a config file that keys may hide nothing, where they do not.
