@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
     eips::Encodable2718,
-    primitives::{Address, B256, Bytes, TxKind, U256},
+    primitives::{Address, B256, Bytes, TxKind, U256, keccak256},
+    rpc::types::EIP1186AccountProofResponse,
     signers::SignerSync,
 };
+use alloy_trie::{Nibbles, proof::verify_proof};
 use cipherloom_chain::{CallLimits, ChainError, LightClient, LightOptions, NativeGenesis, PinnedNative};
 use cipherloom_contracts::HostContract;
 use cipherloom_node::{
@@ -20,6 +22,7 @@ use cipherloom_node::{
 use cipherloom_primitives::{
     FheType,
     ciphertext_state::{FHELIB, STORAGE_ACCOUNT, StoredMetadata, word_slot, words_of},
+    genesis_terms::TERMS_SLOT,
     input::InputMetadata,
     quorum::{CommitCertificate, CommitSignature, Validator, ValidatorSet, VoteKind},
 };
@@ -206,6 +209,23 @@ async fn a_real_node_is_followed_and_its_state_is_proven() {
         assert_eq!(found.unwrap(), ciphertext(LENGTH).to_vec());
         assert_eq!(at.ciphertext(handle(2, FheType::Uint64)).await.unwrap(), None);
     }
+    // What block 0 commits to is proven at any block.
+    let proof = chain
+        .rpc_call("eth_getProof", serde_json::json!([FHELIB, [TERMS_SLOT], pinned.hash()]))
+        .unwrap();
+    let proof: EIP1186AccountProofResponse = serde_json::from_value(proof).unwrap();
+    let account = alloy_trie::TrieAccount {
+        nonce: proof.nonce,
+        balance: proof.balance,
+        storage_root: proof.storage_hash,
+        code_hash: proof.code_hash,
+    };
+    let leaf = |key: &[u8]| Nibbles::unpack(keccak256(key));
+    let account = Some(alloy::rlp::encode(account));
+    verify_proof(pinned.header().state_root, leaf(FHELIB.as_slice()), account, &proof.account_proof).unwrap();
+    let digest = genesis.terms().digest();
+    let word = Some(alloy::rlp::encode(U256::from_be_bytes(digest.0)));
+    verify_proof(proof.storage_hash, leaf(TERMS_SLOT.as_slice()), word, &proof.storage_proof[0].proof).unwrap();
     let host = cipherloom_chain::HostChain::connect(&server.rpc_url(), addresses()).unwrap();
     let types = |list: &'static [u8]| host.native_input_types(Address::ZERO, Address::ZERO, Bytes::from_static(list));
     assert_eq!(

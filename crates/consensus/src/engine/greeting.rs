@@ -3,6 +3,8 @@
 //! Votes are sent again only after a while without progress, and a proposal never. So a validator that comes late, or back, would wait for the one and be of
 //! no use for the other, just when it is needed for a quorum.
 
+use std::collections::HashSet;
+
 use alloy::primitives::Address;
 use arc_malachitebft_core_types::VoteType;
 
@@ -19,6 +21,8 @@ pub(super) struct Said {
     prevote: Option<Message>,
     precommit: Option<Message>,
     certificate: Option<Message>,
+    /// Who was sent the proposal's block. Who loses it, or connects again and again, asks for it.
+    has_block: HashSet<PeerId>,
 }
 
 impl Said {
@@ -33,6 +37,9 @@ impl Said {
             Message::RoundCertificate(_) => &mut self.certificate,
             Message::Polka(_) | Message::Working(_) => return,
         };
+        if matches!(message, Message::Proposal(_)) && place.as_ref() != Some(message) {
+            self.has_block.clear();
+        }
         *place = Some(message.clone());
     }
 
@@ -57,6 +64,7 @@ impl Engine {
         }
         if let Some(Message::Proposal(proposal)) = &self.said.proposal
             && let Some(block) = self.blocks.valid(proposal.message.value.0)
+            && self.said.has_block.insert(peer)
         {
             self.network.send(peer, Channel::Blocks, block.encode());
         }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,6 +69,21 @@ pub(crate) fn timeouts() -> Timeouts {
     }
 }
 
+/// An address that is free now, and stays so while its node is down: outgoing connections take their ports from above these.
+fn free_address() -> SocketAddr {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Other processes of tests begin elsewhere.
+        let number = (std::process::id().wrapping_mul(101) % COUNT) + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(FIRST + number % COUNT).unwrap();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
+}
+
 impl Nodes {
     /// Prepares nodes, of which the first sign.
     pub(crate) async fn new(validators: usize, all: usize, padding: usize) -> Self {
@@ -77,7 +95,7 @@ impl Nodes {
         let places: Vec<Place> = (0..all)
             .map(|number| Place {
                 signer: signer(number),
-                address: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(),
+                address: free_address(),
                 disk: Disk::default(),
                 directory: tempfile::tempdir().unwrap(),
                 running: None,
