@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use cipherloom_engine::Groups;
 use cipherloom_primitives::{Computation, Handle};
 use cipherloom_rpc::fhevm::executor::SyncComputation;
 
@@ -381,34 +382,4 @@ fn renamed(computation: &Computation, sources: &HashMap<Handle, Result<Placed, C
         }
     }
     computation
-}
-
-/// Which items belong together.
-struct Groups(Vec<usize>);
-
-impl Groups {
-    fn new(items: usize) -> Self {
-        Self((0..items).collect())
-    }
-
-    /// Returns the item that stands for the group.
-    fn of(&mut self, item: usize) -> usize {
-        let mut root = item;
-        while let Some(parent) = self.0.get(root).copied().filter(|parent| *parent != root) {
-            root = parent;
-        }
-        // What was walked is shortened, so that long chains stay cheap.
-        let mut walked = item;
-        while let Some(parent) = self.0.get_mut(walked).filter(|parent| **parent != root) {
-            walked = std::mem::replace(parent, root);
-        }
-        root
-    }
-
-    fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.of(a), self.of(b));
-        if let Some(parent) = self.0.get_mut(a.max(b)) {
-            *parent = a.min(b);
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use alloy::primitives::Keccak256;
 use bytes::Bytes;
+use cipherloom_engine::Groups;
 use cipherloom_primitives::{B256, Computation, FheType, Given, Handle, HandleOrigin, Operation, TypedOperation, U256, given::big_endian};
 use cipherloom_rpc::fhevm::coprocessor::{AsyncComputation, AsyncComputationInput, async_computation_input::Input};
 use cipherloom_store::{NamedHandle, RecordedTransaction};
@@ -367,35 +368,6 @@ fn transaction_hash(chain_id: u64, members: &[&Planned]) -> B256 {
         }
     }
     hasher.finalize()
-}
-
-/// Which computations belong together. A group is called by its first.
-struct Groups(Vec<usize>);
-
-impl Groups {
-    fn new(count: usize) -> Self {
-        Self((0..count).collect())
-    }
-
-    fn of(&mut self, place: usize) -> usize {
-        let mut root = place;
-        while let Some(parent) = self.0.get(root).copied().filter(|parent| *parent != root) {
-            root = parent;
-        }
-        // What was walked is shortened, so that long chains stay cheap.
-        let mut walked = place;
-        while let Some(parent) = self.0.get_mut(walked).filter(|parent| **parent != root) {
-            walked = std::mem::replace(parent, root);
-        }
-        root
-    }
-
-    fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.of(a), self.of(b));
-        if let Some(parent) = self.0.get_mut(a.max(b)) {
-            *parent = a.min(b);
-        }
-    }
 }
 
 #[cfg(test)]
