@@ -207,7 +207,7 @@ impl Core {
             Message::Proposal(proposal) => {
                 self.heard(proposal.message.validator.0);
                 if proposal.message.height == self.state.height() {
-                    self.shell.proposer_works(proposal.message.round.as_u32().unwrap_or_default());
+                    self.shell.proposer_proposed(proposal.message.round.as_u32().unwrap_or_default());
                 }
                 self.input(Input::Proposal(proposal))
             }

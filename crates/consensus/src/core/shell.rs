@@ -30,8 +30,17 @@ struct Proposing {
     began: Instant,
     /// How long the block may take of a proposer that showed a sign of life.
     until: Instant,
-    /// Whether it did.
-    is_working: bool,
+    sign: Sign,
+}
+
+/// What the proposer of a round has shown of itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    Nothing,
+    /// It said that it is at work.
+    Working,
+    /// It has proposed, and is not needed any more.
+    Proposed,
 }
 
 /// What the library may ask for at any time.
@@ -176,7 +185,7 @@ impl Shell {
                 proposer: self.proposer.filter(|(of, _)| *of == round).map(|(_, proposer)| proposer),
                 began: now,
                 until: at,
-                is_working: false,
+                sign: Sign::Nothing,
             });
             self.renew_propose();
         }
@@ -191,17 +200,18 @@ impl Shell {
             self.quorum_since = None;
         }
         let Some(proposing) = &self.proposing else { return };
-        let at = match self.quorum_since {
-            Some(since) if !proposing.is_working => {
-                let is_away = |proposer: Address| proposer != own && !self.presence.is_there(&proposer);
-                let patience = if proposing.proposer.is_some_and(is_away) {
-                    self.timeouts.absence_in(proposing.round)
-                } else {
-                    self.timeouts.silence_in(proposing.round)
-                };
-                // Who completes the quorum may be the proposer.
-                proposing.until.min(proposing.began.max(since) + patience)
-            }
+        let is_away = proposing
+            .proposer
+            .is_some_and(|proposer| proposer != own && !self.presence.is_there(&proposer));
+        let patience = match proposing.sign {
+            // Who was at work and is gone will not come to an end.
+            Sign::Nothing | Sign::Working if is_away => Some(self.timeouts.absence_in(proposing.round)),
+            Sign::Nothing => Some(self.timeouts.silence_in(proposing.round)),
+            Sign::Working | Sign::Proposed => None,
+        };
+        let at = match (self.quorum_since, patience) {
+            // Who completes the quorum may be the proposer.
+            (Some(since), Some(patience)) => proposing.until.min(proposing.began.max(since) + patience),
             // Without a quorum, a vote for no block leads nowhere, and is in the way of the block that comes with the quorum.
             _ => proposing.until,
         };
@@ -211,10 +221,22 @@ impl Shell {
         }
     }
 
-    /// A proposer that was heard of gets all the time there is.
+    /// A proposer that said that it is at work gets all the time there is, as long as it is there.
     pub(super) fn proposer_works(&mut self, round: u32) {
+        self.shown(round, Sign::Working);
+    }
+
+    /// What a proposer has proposed gets all the time there is.
+    pub(super) fn proposer_proposed(&mut self, round: u32) {
+        self.shown(round, Sign::Proposed);
+    }
+
+    fn shown(&mut self, round: u32, sign: Sign) {
         if let Some(proposing) = self.proposing.as_mut().filter(|proposing| proposing.round == round) {
-            proposing.is_working = true;
+            // Messages may come in another order than they were sent in.
+            if proposing.sign != Sign::Proposed {
+                proposing.sign = sign;
+            }
             self.renew_propose();
         }
     }

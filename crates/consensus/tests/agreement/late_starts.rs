@@ -1,6 +1,6 @@
-//! Validators that start one after the other. Waiting for somebody who is not there would take longer than these tests have patience.
+//! Validators that start one after the other, or go. Waiting for somebody who is not there would take longer than these tests have patience.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use alloy::primitives::Address;
 use cipherloom_consensus::{Timeouts, proposer};
@@ -89,6 +89,32 @@ async fn a_quorum_does_not_wait_for_a_proposer_who_is_not_there() {
     let there = [order[1], order[2], order[3]];
     start(&mut cluster, &there).await;
     cluster.reach(&there, 3).await;
+    let decided = cluster.places[order[1]].disk.get(1).unwrap();
+    assert_eq!(decided.certificate.round, 1);
+    cluster.check_agreement();
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposer_who_is_killed_at_work_is_not_waited_for() {
+    let (mut cluster, order) = prepared();
+    let others = [order[1], order[2], order[3]];
+    // It says four times that it is at work before it would be given up, and is at work for an hour.
+    cluster.timeouts.absence = Duration::from_millis(20);
+    cluster.timeouts.silence = Duration::from_secs(4);
+    let hour_ms = 3_600_000;
+    cluster.places[order[0]].faults.slow_ms.store(hour_ms, Ordering::Relaxed);
+    start(&mut cluster, &[order[0], order[1], order[3], order[2]]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for number in others {
+        assert_eq!(
+            cluster.places[number].node().status().round.map(|round| round.round),
+            Some(0),
+            "{number} waits"
+        );
+    }
+    cluster.stop(order[0]).await;
+    cluster.reach(&others, 1).await;
     let decided = cluster.places[order[1]].disk.get(1).unwrap();
     assert_eq!(decided.certificate.round, 1);
     cluster.check_agreement();
