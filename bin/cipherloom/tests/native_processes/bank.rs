@@ -68,6 +68,11 @@ impl Bank {
     /// Returns a client that talks to a gateway and to this node.
     pub(crate) async fn client(&self, gateway_url: &str) -> Client {
         let trust = if is_full() { KeyTrust::AnySecure } else { KeyTrust::InsecureAny };
+        self.client_that_trusts(gateway_url, trust).await
+    }
+
+    /// The same, for a chain whose parameters do not follow from how much is done.
+    pub(crate) async fn client_that_trusts(&self, gateway_url: &str, trust: KeyTrust) -> Client {
         let config = ClientConfig::new(development::addresses(), LocalProfile::of_new_chain(CHAIN_ID)).trusting(trust);
         Client::connect(gateway_url, &self.url, config).await.unwrap()
     }

@@ -10,6 +10,7 @@ use alloy::{
     sol,
     sol_types::SolValue,
 };
+use cipherloom_client::{Client, KeyTrust};
 use cipherloom_contracts::development;
 use serde_json::Value;
 
@@ -50,6 +51,12 @@ fn start(directory: &Path, chain_id: u64) -> (Running, Value) {
     (running, summary)
 }
 
+/// A client of a stack on toy parameters.
+async fn client_of(bank: &Bank, summary: &Value) -> Client {
+    let gateway = summary["gatewayUrl"].as_str().unwrap();
+    bank.client_that_trusts(gateway, KeyTrust::InsecureAny).await
+}
+
 /// What `sdk-config` prints for it, without the addresses of this run.
 fn sdk_config(summary: &Value) -> Value {
     let (rpc, gateway) = (summary["rpcUrl"].as_str().unwrap(), summary["gatewayUrl"].as_str().unwrap());
@@ -68,7 +75,7 @@ async fn a_stack_that_is_killed_or_stopped_goes_on_where_it_was() {
     assert_eq!(config["chainId"], CHAIN_ID);
     let bank = Bank::open(first["rpcUrl"].as_str().unwrap()).await;
     bank.mint(1, 1000).await;
-    let client = bank.client(first["gatewayUrl"].as_str().unwrap()).await;
+    let client = client_of(&bank, &first).await;
     bank.transfer(&client, 1, 2, 250).await;
     assert_eq!(bank.balance(&client, 2, 2).await.unwrap(), 250);
     running.kill();
@@ -86,7 +93,7 @@ async fn a_stack_that_is_killed_or_stopped_goes_on_where_it_was() {
     }
     assert_eq!(sdk_config(&second), config);
     let bank = bank.at(second["rpcUrl"].as_str().unwrap());
-    let client = bank.client(second["gatewayUrl"].as_str().unwrap()).await;
+    let client = client_of(&bank, &second).await;
     assert_eq!(bank.balance(&client, 1, 1).await.unwrap(), 750);
     // What was computed before is computed with.
     bank.transfer(&client, 2, 3, 50).await;
@@ -95,7 +102,7 @@ async fn a_stack_that_is_killed_or_stopped_goes_on_where_it_was() {
 
     let (running, third) = start(directory.path(), CHAIN_ID);
     let bank = bank.at(third["rpcUrl"].as_str().unwrap());
-    let client = bank.client(third["gatewayUrl"].as_str().unwrap()).await;
+    let client = client_of(&bank, &third).await;
     assert_eq!(bank.balance(&client, 3, 3).await.unwrap(), 50);
     assert_eq!(bank.publish_supply(&client).await, 1000);
     // A chain keeps the validators that it began with.

@@ -194,7 +194,7 @@ impl ComputeBlock for Crashing {
             let mut asked = self.remote.compute(work);
             let busy = async {
                 while server.as_ref().unwrap().statistics().programs == 0 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    tokio::task::yield_now().await;
                 }
             };
             tokio::select! {
@@ -223,10 +223,15 @@ async fn an_executor_that_crashes_in_the_middle_of_a_block_is_asked_again() {
         cluster.start(number).await;
     }
     let token = prepare(&cluster, 0).await;
+    // A block of many that need each other takes a while, of which any moment is the middle.
     let mut minted = 1000;
-    while !crashing.crashed.load(Ordering::SeqCst) && minted < 1050 {
+    while !crashing.crashed.load(Ordering::SeqCst) && minted < 2000 {
+        let (alice, chain) = (&cluster.founded.alice, cluster.chain(0));
+        for _ in 1..32 {
+            alice.send(chain, TxKind::Call(token), mint(alice.address(), 1));
+        }
         mint_one(&cluster, 0, token).await;
-        minted += 1;
+        minted += 32;
     }
     assert!(
         crashing.crashed.load(Ordering::SeqCst),
