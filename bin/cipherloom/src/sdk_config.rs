@@ -2,17 +2,14 @@
 //!
 //! Everything but the gateway's URL is read from the chain, where the SDKs read it too and compare. `cargo xtask e2e sdk config` runs what this prints.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use alloy::primitives::Address;
 use anyhow::{Context, Result, ensure};
-use cipherloom_chain::{CallLimits, HostChain, NativeGenesis, survey::Survey};
+use cipherloom_chain::{CallLimits, HostChain, survey::Survey};
 use cipherloom_contracts::{Face, HostAddresses, development};
 use cipherloom_primitives::eip712::SigningDomains;
-use cipherloom_service::chains::host_addresses;
+use cipherloom_service::chains::contract_addresses;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
@@ -142,9 +139,8 @@ impl Found {
         let bare = connect(HostAddresses::of_deployer(Address::ZERO))?;
         let is_native = bare.native_public_key().await.is_ok();
         let addresses = match (&options.native_genesis, &options.deployment) {
-            (Some(file), _) => of_genesis(file, chain_id)?,
             (None, None) if is_native => development::addresses(),
-            (None, deployment) => host_addresses(chain_id, deployment.as_deref())?,
+            (genesis, deployment) => contract_addresses(chain_id, deployment.as_deref(), genesis.as_deref())?,
         };
         let survey = Survey::take(&connect(addresses)?).await?;
         let face = survey.face();
@@ -159,18 +155,6 @@ impl Found {
             is_native,
         })
     }
-}
-
-/// Reads where the contracts of a native chain are.
-fn of_genesis(file: &Path, chain_id: u64) -> Result<HostAddresses> {
-    let genesis = NativeGenesis::read(file).with_context(|| format!("cannot use the genesis in {}", file.display()))?;
-    ensure!(
-        genesis.chain_id == chain_id,
-        "the genesis in {} is of chain {}, and the node serves chain {chain_id}",
-        file.display(),
-        genesis.chain_id
-    );
-    Ok(genesis.contracts)
 }
 
 /// Says what is wrong if the gateway does not serve keys.

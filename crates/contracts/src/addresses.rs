@@ -3,6 +3,8 @@
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::host_contract::HostContract;
+
 /// Nonces of the deployer at which [`crate::deployment_steps`] creates the contracts (public protocol, section 1.9).
 pub(crate) mod nonce {
     pub(crate) const EMPTY_ACL: u64 = 0;
@@ -47,6 +49,23 @@ pub struct HostAddresses {
 }
 
 impl HostAddresses {
+    /// Asks for the address of each contract.
+    ///
+    /// # Errors
+    /// The first one of `of`.
+    pub fn try_of<E>(of: impl Fn(HostContract) -> Result<Address, E>) -> Result<Self, E> {
+        Ok(Self {
+            acl: of(HostContract::Acl)?,
+            executor: of(HostContract::FhevmExecutor)?,
+            kms_verifier: of(HostContract::KmsVerifier)?,
+            input_verifier: of(HostContract::InputVerifier)?,
+            hcu_limit: of(HostContract::HcuLimit)?,
+            protocol_config: of(HostContract::ProtocolConfig)?,
+            pauser_set: of(HostContract::PauserSet)?,
+            gateway_contract: of(HostContract::GatewayContract)?,
+        })
+    }
+
     /// Computes the addresses of a deployment by a fresh account with [`crate::deployment_steps`].
     ///
     /// ```

@@ -14,7 +14,7 @@ use cipherloom_node::{DEPLOYER_MNEMONIC, DEV_MNEMONIC};
 use serde_json::Value;
 
 use crate::{
-    network::{Network, PATIENCE, eventually, is_full, json, run},
+    network::{Network, PATIENCE, eventually, is_full},
     parts::{Gateway, jobs_database, start_kms},
     process::{self, Running},
 };
@@ -48,16 +48,7 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        let place = tempfile::tempdir().unwrap();
-        let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
-        let keys = path("keys");
-        match is_full() {
-            true => run(&["keys", "generate", &keys]),
-            false => run(&["keys", "generate", &keys, "--parameters", "insecure-toy"]),
-        };
-        let kms = json(&["keys", "signing-key", &path("kms.key"), "--json"]);
-        let signer = kms["address"].as_str().unwrap().to_owned();
-        let mut network = Network::found_in(place, CHAIN_ID, (4, 0), &[signer]).await;
+        let mut network = Network::found_as(CHAIN_ID, 4, 0).await;
         network.start_all();
         let owner = account(DEPLOYER_MNEMONIC, development::DEPLOYER_INDEX);
         assert_eq!(owner.address(), development::DEPLOYER);

@@ -67,6 +67,11 @@ pub(crate) fn free_port() -> u16 {
 impl Network {
     /// Makes keys, genesis and directories, and starts nothing.
     pub(crate) async fn found(validators: u8, full_nodes: u8) -> Self {
+        Self::found_as(CHAIN_ID, validators, full_nodes).await
+    }
+
+    /// The same for a chain with this id.
+    pub(crate) async fn found_as(chain_id: u64, validators: u8, full_nodes: u8) -> Self {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
         let keys = path("keys");
@@ -76,7 +81,7 @@ impl Network {
         };
         let kms = json(&["keys", "signing-key", &path("kms.key"), "--json"]);
         let signer = kms["address"].as_str().unwrap().to_owned();
-        Self::found_in(place, CHAIN_ID, (validators, full_nodes), &[signer]).await
+        Self::found_in(place, chain_id, (validators, full_nodes), &[signer]).await
     }
 
     /// The same in a place that has the key set already, with any number of nodes of a KMS.

@@ -129,24 +129,14 @@ impl GenesisFile {
                 "its first block commits to other terms than it names: chainId, fheGasLimit, owner, contracts, domains, keySetId or a digest was changed".to_owned(),
             );
         }
-        let of = |contract: HostContract| {
-            let found = self.contracts.get(&contract).copied();
-            found.ok_or_else(|| format!("\"contracts\" does not name {contract}"))
-        };
         Ok(NativeGenesis {
             chain_id: self.chain_id,
             hash: self.hash,
             validators: self.validators.clone(),
-            contracts: HostAddresses {
-                acl: of(HostContract::Acl)?,
-                executor: of(HostContract::FhevmExecutor)?,
-                kms_verifier: of(HostContract::KmsVerifier)?,
-                input_verifier: of(HostContract::InputVerifier)?,
-                hcu_limit: of(HostContract::HcuLimit)?,
-                protocol_config: of(HostContract::ProtocolConfig)?,
-                pauser_set: of(HostContract::PauserSet)?,
-                gateway_contract: of(HostContract::GatewayContract)?,
-            },
+            contracts: HostAddresses::try_of(|contract| {
+                let found = self.contracts.get(&contract).copied();
+                found.ok_or_else(|| format!("\"contracts\" does not name {contract}"))
+            })?,
             domains: self.domains,
             key_set_id: self.key_set_id,
         })

@@ -59,20 +59,10 @@ pub(crate) mod contracts {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HostAddresses, D::Error> {
         let map = BTreeMap::<HostContract, Address>::deserialize(deserializer)?;
-        let of = |contract: HostContract| {
+        HostAddresses::try_of(|contract| {
             map.get(&contract)
                 .copied()
                 .ok_or_else(|| D::Error::custom(format!("{contract} is missing")))
-        };
-        Ok(HostAddresses {
-            acl: of(HostContract::Acl)?,
-            executor: of(HostContract::FhevmExecutor)?,
-            kms_verifier: of(HostContract::KmsVerifier)?,
-            input_verifier: of(HostContract::InputVerifier)?,
-            hcu_limit: of(HostContract::HcuLimit)?,
-            protocol_config: of(HostContract::ProtocolConfig)?,
-            pauser_set: of(HostContract::PauserSet)?,
-            gateway_contract: of(HostContract::GatewayContract)?,
         })
     }
 }
